@@ -1,0 +1,1 @@
+//! Every `unsafe` block and FFI call, behind safe functions.
