@@ -1,1 +1,29 @@
-//! The nouns.
+//! THE NOUNS. Plain data, parsing and display; knows nothing else of the tree.
+//!
+//! Read [`job`] first: what was asked, what is known, how elements move. Then [`node`], [`allocation`] and
+//! [`resource`]; the rest are values with a grammar of their own.
+
+pub mod allocation;
+pub mod array;
+pub mod bounded;
+pub mod cpu_set;
+pub mod dependency;
+pub mod directive;
+pub mod export;
+pub mod filename;
+pub mod gres;
+pub mod history;
+pub mod hostlist;
+pub mod ids;
+pub mod index_set;
+pub mod job;
+pub mod job_ref;
+pub mod node;
+pub mod partition;
+pub mod refusal;
+pub mod resource;
+pub mod signal;
+pub mod size;
+mod text;
+pub mod time;
+pub mod topology;

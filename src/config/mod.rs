@@ -1,0 +1,158 @@
+//! What a configuration file may say: text in, validated [`Config`] out. Pure; a shell reads the file.
+//!
+//! No file is needed: every key has a default that suits a lab. `config/hpc.toml` is the commented sample;
+//! a test holds it equal to the defaults. A key that nobody honours does not exist, and an unknown one is an
+//! error, so a mistyped key is noticed.
+
+use serde::Deserialize;
+
+/// The controller's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Name of the cluster, as jobs see it.
+    pub cluster_name: String,
+    /// A node that has been silent this long is declared DOWN and its jobs NODE_FAIL; seconds.
+    pub node_timeout_s: u32,
+    /// Most jobs that wait or run at once; an array counts once.
+    pub jobs_max: u32,
+    /// Largest index of an array.
+    pub array_index_max: u32,
+    /// Ended jobs are forgotten after so many days; 0 = never.
+    pub history_days: u32,
+    /// Memory for reading the store; MiB.
+    pub store_cache_mib: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            cluster_name: "hpc".to_owned(),
+            node_timeout_s: 300,
+            jobs_max: 1_000_000,
+            array_index_max: 4_000_000,
+            history_days: 0,
+            store_cache_mib: 32,
+        }
+    }
+}
+
+/// Why a configuration is not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not TOML, an unknown key, or a value of the wrong kind.
+    #[error("{0}")]
+    Syntax(String),
+    /// A value outside its bounds.
+    #[error("{key} = {value} is out of bounds: write a value from {least} to {most}")]
+    OutOfBounds {
+        /// The key.
+        key: &'static str,
+        /// What was written.
+        value: u64,
+        /// Smallest allowed.
+        least: u64,
+        /// Largest allowed.
+        most: u64,
+    },
+    /// A name that cannot be one.
+    #[error("cluster_name = \"{0}\" is no name: use 1 to 64 letters, digits, '-', '_' and '.'")]
+    ClusterName(String),
+}
+
+impl Config {
+    /// Reads and checks a configuration; what it does not say has its default.
+    ///
+    /// # Errors
+    /// As [`ConfigError`] says.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let config: Config =
+            toml::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        check_name(&self.cluster_name)?;
+        let bounds = [
+            (
+                "node_timeout_s",
+                u64::from(self.node_timeout_s),
+                5,
+                7 * 86_400,
+            ),
+            ("jobs_max", u64::from(self.jobs_max), 1, 50_000_000),
+            (
+                "array_index_max",
+                u64::from(self.array_index_max),
+                0,
+                u64::from(crate::model::array::MAX_INDEX),
+            ),
+            ("history_days", u64::from(self.history_days), 0, 36_500),
+            ("store_cache_mib", self.store_cache_mib as u64, 1, 65_536),
+        ];
+        for (key, value, least, most) in bounds {
+            if !(least..=most).contains(&value) {
+                return Err(ConfigError::OutOfBounds {
+                    key,
+                    value,
+                    least,
+                    most,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a cluster may be called so.
+///
+/// # Errors
+/// [`ConfigError::ClusterName`].
+pub fn check_name(name: &str) -> Result<(), ConfigError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if (1..=64).contains(&name.len()) && name.bytes().all(allowed) {
+        Ok(())
+    } else {
+        Err(ConfigError::ClusterName(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_says_the_defaults_and_every_key() {
+        let sample = include_str!("../../config/hpc.toml");
+        assert_eq!(Config::parse(sample).unwrap(), Config::default());
+        // Uncommented, it names every key with its default.
+        let all: String = sample
+            .lines()
+            .filter_map(|line| line.strip_prefix("# "))
+            .filter(|line| {
+                line.split_once(" = ")
+                    .is_some_and(|(key, _)| !key.contains(' '))
+            })
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let table: toml::Table = all.parse().unwrap();
+        assert_eq!(Config::parse(&all).unwrap(), Config::default());
+        assert_eq!(table.len(), 6, "every key stands in the sample: {table:?}");
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, named) in [
+            ("node_timeout = 3", "node_timeout"),
+            ("node_timeout_s = 1", "from 5 to 604800"),
+            ("node_timeout_s = \"soon\"", "node_timeout_s"),
+            ("cluster_name = \"a b\"", "\"a b\" is no name"),
+            ("array_index_max = 4000001", "from 0 to 4000000"),
+            ("[", "TOML"),
+        ] {
+            let error = Config::parse(text).unwrap_err().to_string();
+            assert!(error.contains(named), "{text}: {error}");
+        }
+    }
+}

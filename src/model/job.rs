@@ -1,0 +1,616 @@
+//! What was asked ([`JobSpec`]) and what is known ([`Job`]) of a job, its states and reasons.
+//!
+//! A job is a set of *elements* at positions `0..count`: one for a plain job, one per index for an array.
+//! Elements wait in `pending` (a run-length set, so a million of them cost one run), are given to a
+//! [`Slot`] in blocks, and leave through an end. Ends are rows of the store, not of this record.
+//!
+//! ```text
+//!   submit        grant/extend            end reported
+//!  ────────▶ pending ────────▶ slot.queue ────────────▶ ended (counted here, stored as rows)
+//!               ▲                  │ retract, requeue
+//!               └──────────────────┘
+//! ```
+
+use super::allocation::Allocation;
+use super::array::ArraySpec;
+use super::dependency::Dependency;
+use super::history::Granted;
+use super::ids::{BlobId, JobId, NodeId, SlotId};
+use super::index_set::IndexSet;
+use super::resource::Request;
+use super::signal::SignalSpec;
+use super::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+
+/// A user as the controller knows them: from the kernel or a certificate, never from a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The uid on the machine that vouched for the user.
+    pub uid: u32,
+    /// The primary group there.
+    pub gid: u32,
+    /// The account's name.
+    pub name: Arc<str>,
+}
+
+/// What the first process (or processes) of a job are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Launch {
+    /// A script, copied at submission, run on the first node with these arguments.
+    Script {
+        /// The script's bytes.
+        script: BlobId,
+        /// Arguments, a postcard `Vec<String>`.
+        arguments: BlobId,
+    },
+    /// A command, run once on the first node.
+    Command {
+        /// Argument vector, a postcard `Vec<String>`.
+        arguments: BlobId,
+    },
+    /// One process per task on all nodes, as step 0, its streams relayed to the client (`hpc run`).
+    Tasks {
+        /// Argument vector, a postcard `Vec<String>`.
+        arguments: BlobId,
+    },
+    /// Nothing: the allocation is held for a client (`hpc alloc`).
+    Hold,
+}
+
+impl Launch {
+    /// The blobs this launch reads.
+    #[must_use]
+    pub fn blobs(&self) -> Vec<BlobId> {
+        match self {
+            Launch::Script { script, arguments } => vec![*script, *arguments],
+            Launch::Command { arguments } | Launch::Tasks { arguments } => vec![*arguments],
+            Launch::Hold => Vec::new(),
+        }
+    }
+
+    /// Whether a client must stay connected for the job to go on.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        matches!(self, Launch::Tasks { .. } | Launch::Hold)
+    }
+}
+
+/// The surroundings a job's processes start in; stored as a blob because many jobs share one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Surroundings {
+    /// Environment, byte for byte as the submitter exported it.
+    pub environment: Vec<(Vec<u8>, Vec<u8>)>,
+    /// File mode creation mask.
+    pub umask: u32,
+    /// Soft resource limits to restore: (RLIMIT number, value; `u64::MAX` = unlimited).
+    pub limits: Vec<(u32, u64)>,
+}
+
+/// What was asked for. Immutable once admitted; `hpc update` makes a new one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// Shown name.
+    pub name: String,
+    /// Partition; filled with the default at admission when empty.
+    pub partition: String,
+    /// Account; filled at admission when empty.
+    pub account: String,
+    /// QOS; filled at admission when empty.
+    pub qos: String,
+    /// What to start.
+    pub launch: Launch,
+    /// Environment, umask, limits: a postcard [`Surroundings`].
+    pub surroundings: BlobId,
+    /// What the user typed, for people to read (script path or command, cut to 512 bytes).
+    pub command: String,
+    /// Resources.
+    pub request: Request,
+    /// Indices, for an array.
+    pub array: Option<ArraySpec>,
+    /// Jobs that must start or end first.
+    pub dependency: Option<Dependency>,
+    /// End a job whose dependency can never be met instead of leaving it pending.
+    pub kill_on_invalid_dependency: bool,
+    /// Not before this time.
+    pub begin: Option<Timestamp>,
+    /// Run time after which it is ended; seconds; `None` = the partition's limit.
+    pub time_limit_s: Option<u32>,
+    /// Submitted held.
+    pub hold: bool,
+    /// May be put back and run again when its node is lost or on request.
+    pub requeue: bool,
+    /// Lowers priority among the owner's jobs; signed as in `nice`.
+    pub nice: i32,
+    /// A warning before the limit.
+    pub signal: Option<SignalSpec>,
+    /// Directory the processes start in.
+    pub work_dir: String,
+    /// Standard output, a filename pattern; `None` = the default name.
+    pub output: Option<String>,
+    /// Standard error; `None` = with standard output.
+    pub error: Option<String>,
+    /// Standard input; `None` = /dev/null.
+    pub input: Option<String>,
+    /// Append to output files instead of truncating.
+    pub append: bool,
+    /// Between SIGTERM and SIGKILL; seconds.
+    pub kill_wait_s: u32,
+    /// Free text.
+    pub comment: Option<String>,
+    /// Name of the submitting host.
+    pub submit_host: String,
+}
+
+impl JobSpec {
+    /// How many elements: 1, or the number of indices.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.array.as_ref().map_or(1, ArraySpec::count)
+    }
+
+    /// How many elements may hold a slot at once.
+    #[must_use]
+    pub fn throttle(&self) -> u32 {
+        self.array
+            .as_ref()
+            .and_then(|array| array.throttle)
+            .unwrap_or(u32::MAX)
+    }
+
+    /// All blobs this job needs until it has ended.
+    #[must_use]
+    pub fn blobs(&self) -> Vec<BlobId> {
+        let mut blobs = self.launch.blobs();
+        blobs.push(self.surroundings);
+        blobs
+    }
+}
+
+/// A job's or element's state, in Slurm's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum JobState {
+    /// Waiting.
+    Pending,
+    /// Has an allocation.
+    Running,
+    /// Stopped, keeps its allocation.
+    Suspended,
+    /// Its first process is gone, the rest is being ended.
+    Completing,
+    /// Ended with code 0.
+    Completed,
+    /// Ended with another code or by a signal.
+    Failed,
+    /// Ended by a person.
+    Cancelled,
+    /// Ended at its time limit.
+    Timeout,
+    /// Ended by the memory limit.
+    OutOfMemory,
+    /// Its node was lost.
+    NodeFail,
+    /// Ended in favour of another job.
+    Preempted,
+}
+
+impl JobState {
+    /// Every state, in the order of declaration.
+    pub const ALL: [JobState; 11] = [
+        JobState::Pending,
+        JobState::Running,
+        JobState::Suspended,
+        JobState::Completing,
+        JobState::Completed,
+        JobState::Failed,
+        JobState::Cancelled,
+        JobState::Timeout,
+        JobState::OutOfMemory,
+        JobState::NodeFail,
+        JobState::Preempted,
+    ];
+
+    /// The long word: `PENDING`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            JobState::Pending => "PENDING",
+            JobState::Running => "RUNNING",
+            JobState::Suspended => "SUSPENDED",
+            JobState::Completing => "COMPLETING",
+            JobState::Completed => "COMPLETED",
+            JobState::Failed => "FAILED",
+            JobState::Cancelled => "CANCELLED",
+            JobState::Timeout => "TIMEOUT",
+            JobState::OutOfMemory => "OUT_OF_MEMORY",
+            JobState::NodeFail => "NODE_FAIL",
+            JobState::Preempted => "PREEMPTED",
+        }
+    }
+
+    /// The compact word: `PD`.
+    #[must_use]
+    pub fn compact(self) -> &'static str {
+        match self {
+            JobState::Pending => "PD",
+            JobState::Running => "R",
+            JobState::Suspended => "S",
+            JobState::Completing => "CG",
+            JobState::Completed => "CD",
+            JobState::Failed => "F",
+            JobState::Cancelled => "CA",
+            JobState::Timeout => "TO",
+            JobState::OutOfMemory => "OOM",
+            JobState::NodeFail => "NF",
+            JobState::Preempted => "PR",
+        }
+    }
+
+    /// Whether nothing will happen to it any more.
+    #[must_use]
+    pub fn is_ended(self) -> bool {
+        !matches!(
+            self,
+            JobState::Pending | JobState::Running | JobState::Suspended | JobState::Completing
+        )
+    }
+
+    /// Either form, any letter case.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<JobState> {
+        Self::ALL.into_iter().find(|state| {
+            word.eq_ignore_ascii_case(state.word()) || word.eq_ignore_ascii_case(state.compact())
+        })
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// Why a job waits, or why it ended as it did; Slurm's spellings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    /// Nothing to say.
+    None,
+    /// Others go first.
+    Priority,
+    /// Not enough is free now.
+    Resources,
+    /// Waits for other jobs.
+    Dependency,
+    /// Waits for something that can no longer happen.
+    DependencyNeverSatisfied,
+    /// Its begin time has not come.
+    BeginTime,
+    /// Held by its owner.
+    JobHeldUser,
+    /// Held by an operator.
+    JobHeldAdmin,
+    /// The array's own throttle.
+    JobArrayTaskLimit,
+    /// Every node that could run it is down or drained.
+    ReqNodeNotAvail,
+    /// Its limit exceeds the partition's.
+    PartitionTimeLimit,
+    /// Its last start did not succeed; the text says why.
+    JobLaunchFailure(String),
+    /// Ended with a code other than 0.
+    NonZeroExitCode,
+    /// Ended at the limit.
+    TimeLimit,
+    /// Ended by the memory limit.
+    OutOfMemory,
+    /// Its node was lost.
+    NodeDown,
+    /// Something of ours failed; the text says what.
+    SystemFailure(String),
+}
+
+impl Reason {
+    /// The word, without the text.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Reason::None => "None",
+            Reason::Priority => "Priority",
+            Reason::Resources => "Resources",
+            Reason::Dependency => "Dependency",
+            Reason::DependencyNeverSatisfied => "DependencyNeverSatisfied",
+            Reason::BeginTime => "BeginTime",
+            Reason::JobHeldUser => "JobHeldUser",
+            Reason::JobHeldAdmin => "JobHeldAdmin",
+            Reason::JobArrayTaskLimit => "JobArrayTaskLimit",
+            Reason::ReqNodeNotAvail => "ReqNodeNotAvail",
+            Reason::PartitionTimeLimit => "PartitionTimeLimit",
+            Reason::JobLaunchFailure(_) => "JobLaunchFailure",
+            Reason::NonZeroExitCode => "NonZeroExitCode",
+            Reason::TimeLimit => "TimeLimit",
+            Reason::OutOfMemory => "OutOfMemory",
+            Reason::NodeDown => "NodeDown",
+            Reason::SystemFailure(_) => "SystemFailure",
+        }
+    }
+
+    /// The text beside the word, where there is one.
+    #[must_use]
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            Reason::JobLaunchFailure(text) | Reason::SystemFailure(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// What an element's processes consumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Usage {
+    /// User and system cpu time of all processes; milliseconds.
+    pub cpu_ms: u64,
+    /// Peak resident memory of the largest process; KiB.
+    pub max_rss_kib: u64,
+    /// Bytes read from storage.
+    pub read_bytes: u64,
+    /// Bytes written to storage.
+    pub write_bytes: u64,
+}
+
+impl Usage {
+    /// Both together: sums, and the larger peak.
+    #[must_use]
+    pub fn plus(self, other: Usage) -> Usage {
+        Usage {
+            cpu_ms: self.cpu_ms.saturating_add(other.cpu_ms),
+            max_rss_kib: self.max_rss_kib.max(other.max_rss_kib),
+            read_bytes: self.read_bytes.saturating_add(other.read_bytes),
+            write_bytes: self.write_bytes.saturating_add(other.write_bytes),
+        }
+    }
+}
+
+/// How processes ended: Slurm's `code:signal`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct ExitStatus {
+    /// Exit code, 0-255.
+    pub code: u8,
+    /// Ending signal, 0 = none.
+    pub signal: u8,
+}
+
+impl ExitStatus {
+    /// Code 0, no signal.
+    #[must_use]
+    pub fn is_success(self) -> bool {
+        self.code == 0 && self.signal == 0
+    }
+
+    /// What a shell would show: the code, or 128 + signal.
+    #[must_use]
+    pub fn shell_code(self) -> u8 {
+        if self.signal != 0 {
+            128u8.saturating_add(self.signal)
+        } else {
+            self.code
+        }
+    }
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.code, self.signal)
+    }
+}
+
+/// Why an element is being ended before its own end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KillCause {
+    /// By this user.
+    Cancel {
+        /// The uid that asked.
+        by: u32,
+    },
+    /// To wait and run again.
+    Requeue,
+    /// Its time was over (the shepherd's own decision).
+    TimeLimit,
+    /// Another job needs the place.
+    Preempt,
+    /// The client of `hpc run` or `hpc alloc` has gone.
+    ClientGone,
+    /// Its node was declared lost and has come back.
+    NodeLost,
+}
+
+/// The end of one element, as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElementEnd {
+    /// Position within the job.
+    pub position: u32,
+    /// How it ended.
+    pub state: JobState,
+    /// Why.
+    pub reason: Reason,
+    /// Exit code and signal.
+    pub exit: ExitStatus,
+    /// Who cancelled it.
+    pub cancelled_by: Option<u32>,
+    /// When its first process started; `None` = it never did.
+    pub started: Option<Timestamp>,
+    /// When its last process was gone.
+    pub ended: Timestamp,
+    /// What it consumed.
+    pub usage: Usage,
+    /// How often it had been put back.
+    pub restarts: u32,
+}
+
+/// How far a slot's current element has come, as last reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Current {
+    /// Its position.
+    pub position: u32,
+    /// When it started.
+    pub started: Timestamp,
+}
+
+/// One allocation of a job and the elements given to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    /// Its number; never used again within the job.
+    pub id: SlotId,
+    /// What was granted, node by node; the first node leads.
+    pub allocation: Arc<Allocation>,
+    /// When.
+    pub granted: Timestamp,
+    /// Positions given and not ended.
+    pub queue: IndexSet,
+    /// Positions it was ever given: none is given to it twice, so that (slot, position) names one attempt.
+    pub given: IndexSet,
+    /// The worker has said that it has this slot; without that a launch may safely be said again.
+    pub confirmed: bool,
+    /// The one that runs, as last reported. Not stored: the shepherd says it again.
+    #[serde(skip)]
+    pub current: Option<Current>,
+    /// What is being ended, and why; kept so that the order survives a restart.
+    pub kills: Vec<Kill>,
+    /// Stopped by SIGSTOP.
+    pub suspended: bool,
+    /// Its client (of `hpc run`, `hpc alloc`) ended it with this code.
+    pub released: Option<u8>,
+    /// Ends reported by some nodes of a gang, until all have.
+    pub node_ends: Vec<NodeEnd>,
+    /// Ends since the grant, for the pace. Not stored.
+    #[serde(skip)]
+    pub ended_count: u32,
+    /// When an end or start was last heard. Not stored.
+    #[serde(skip)]
+    pub heard: Timestamp,
+    /// Asked back from the shepherd and not answered yet. Not stored.
+    #[serde(skip)]
+    pub retracting: bool,
+}
+
+/// An order to end elements of a slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kill {
+    /// Which.
+    pub positions: IndexSet,
+    /// Why.
+    pub cause: KillCause,
+}
+
+/// One node's part of a gang has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeEnd {
+    /// The node.
+    pub node: NodeId,
+    /// What it reported.
+    pub end: ElementEnd,
+}
+
+/// Who holds a job back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hold {
+    /// Nobody.
+    None,
+    /// Its owner.
+    User,
+    /// An operator; only an operator releases it.
+    Admin,
+}
+
+/// How many elements ended how; what a job's own end is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct EndSummary {
+    /// Elements that ended COMPLETED.
+    pub completed: u32,
+    /// Elements that ended otherwise.
+    pub unsuccessful: u32,
+    /// The worst of them: its state, reason, exit and who cancelled.
+    pub worst: Option<(JobState, Reason, ExitStatus, Option<u32>)>,
+    /// First start.
+    pub first_start: Option<Timestamp>,
+    /// Last end.
+    pub last_end: Option<Timestamp>,
+    /// Sum of usage, and the largest peak.
+    pub usage: Usage,
+}
+
+/// A job that has not ended: the controller's hot record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its number.
+    pub id: JobId,
+    /// What was asked.
+    pub spec: Arc<JobSpec>,
+    /// Whose it is.
+    pub owner: Owner,
+    /// When it was admitted.
+    pub submitted: Timestamp,
+    /// Held?
+    pub hold: Hold,
+    /// Why the pending part waits.
+    pub reason: Reason,
+    /// Positions that wait and may start.
+    pub pending: IndexSet,
+    /// Positions that wait for their counterpart in another array (`aftercorr`).
+    pub waiting: IndexSet,
+    /// Allocations, ordered by number.
+    pub slots: Vec<Slot>,
+    /// The next slot's number.
+    pub slot_next: u32,
+    /// Elements put back, and how often: (position, count), ordered.
+    pub restarts: Vec<(u32, u32)>,
+    /// What has ended so far.
+    pub ends: EndSummary,
+    /// What its latest slot held.
+    pub granted: Arc<Granted>,
+    /// The next element row's number.
+    pub row_next: u32,
+    /// Not before this time: the begin time, or the delay after a requeue.
+    pub not_before: Option<Timestamp>,
+    /// Dependency terms not yet decided; indexes into the spec's terms.
+    pub waits_for: Vec<u32>,
+    /// Steps started so far, for the next number.
+    pub step_next: u32,
+    /// Positions that ended other than COMPLETED (for `aftercorr`). Not stored: read from the element rows.
+    #[serde(skip)]
+    pub unsuccessful: IndexSet,
+    /// Mean run time of its elements, decayed; microseconds, 0 = unknown. Not stored.
+    #[serde(skip)]
+    pub pace_us: u64,
+}
+
+impl Job {
+    /// Whether anything of it holds an allocation.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
+    /// How often the element at `position` was put back.
+    #[must_use]
+    pub fn restarts_of(&self, position: u32) -> u32 {
+        self.restarts
+            .binary_search_by_key(&position, |(position, _)| *position)
+            .map_or(0, |found| self.restarts[found].1)
+    }
+
+    /// The slot with this number.
+    #[must_use]
+    pub fn slot(&self, id: SlotId) -> Option<&Slot> {
+        self.slots.iter().find(|slot| slot.id == id)
+    }
+
+    /// Array index shown for a position; `None` for a job that is no array.
+    #[must_use]
+    pub fn index_of(&self, position: u32) -> Option<u32> {
+        self.spec
+            .array
+            .as_ref()
+            .map(|array| array.index_at(position))
+    }
+}

@@ -1,0 +1,159 @@
+//! A machine of the cluster: what it has, whether it answers, whether jobs may go there.
+//!
+//! ```text
+//!             register                  silent too long
+//!   (unknown) ────────▶ up, responding ────────────────▶ DOWN
+//!                        │  ▲     ▲                        │
+//!             link lost  ▼  │     └────────────────────────┘ register
+//!                       up, not responding (keeps its jobs)
+//! ```
+//! Draining is beside this: a drained node starts nothing new, whatever its link does.
+
+use super::cpu_set::CpuSet;
+use super::ids::NodeId;
+use super::time::Timestamp;
+use super::topology::Topology;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What a worker says of its machine when it registers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inventory {
+    /// The node's name.
+    pub name: String,
+    /// The cores, memory and GPUs that may be scheduled.
+    pub topology: Topology,
+    /// Changes with every boot of the machine.
+    pub boot_id: String,
+    /// Version of the worker.
+    pub version: String,
+    /// The uid the agent runs as: 0 starts jobs of every user, another only its own.
+    pub uid: u32,
+    /// What cannot be enforced or measured there, for people to read.
+    pub remarks: Vec<String>,
+}
+
+/// Whether a node can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Link {
+    /// Its worker answers.
+    Up,
+    /// Silent since then; its jobs go on.
+    Silent(Timestamp),
+    /// Declared lost; its jobs are NODE_FAIL.
+    Down(Timestamp),
+}
+
+/// A node as the controller knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its number.
+    pub id: NodeId,
+    /// What it said of itself last.
+    pub inventory: Arc<Inventory>,
+    /// Does it answer?
+    pub link: Link,
+    /// Drained by somebody, and why.
+    pub drain: Option<String>,
+    /// Cpus not granted. Not stored: follows from the jobs.
+    #[serde(skip)]
+    pub cpus_free: CpuSet,
+    /// Memory not granted; MiB. Not stored.
+    #[serde(skip)]
+    pub memory_free_mib: u64,
+    /// GPUs not granted. Not stored.
+    #[serde(skip)]
+    pub gpus_free: Vec<u32>,
+}
+
+/// A node's state, in the contract's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeState {
+    /// Up, nothing granted.
+    Idle,
+    /// Up, partly granted.
+    Mixed,
+    /// Up, all cpus granted.
+    Allocated,
+    /// Drained, jobs still there.
+    Draining,
+    /// Drained, no jobs.
+    Drained,
+    /// Lost.
+    Down,
+}
+
+impl NodeState {
+    /// The word on screen.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            NodeState::Idle => "IDLE",
+            NodeState::Mixed => "MIXED",
+            NodeState::Allocated => "ALLOCATED",
+            NodeState::Draining => "DRAINING",
+            NodeState::Drained => "DRAINED",
+            NodeState::Down => "DOWN",
+        }
+    }
+}
+
+impl Node {
+    /// Name, short for the inventory's.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inventory.name
+    }
+
+    /// Cpus that may be granted in all.
+    #[must_use]
+    pub fn cpus_total(&self) -> u32 {
+        u32::try_from(self.inventory.topology.cpus.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Memory that may be granted in all; MiB.
+    #[must_use]
+    pub fn memory_total_mib(&self) -> u64 {
+        self.inventory.topology.memory_mib
+    }
+
+    /// The state word, from link, drain and what is free.
+    #[must_use]
+    pub fn state(&self) -> NodeState {
+        let free = self.cpus_free.len();
+        let idle = free == self.cpus_total();
+        match (self.link, &self.drain) {
+            (Link::Down(_), _) => NodeState::Down,
+            (_, Some(_)) if idle => NodeState::Drained,
+            (_, Some(_)) => NodeState::Draining,
+            _ if idle => NodeState::Idle,
+            _ if free == 0 => NodeState::Allocated,
+            _ => NodeState::Mixed,
+        }
+    }
+
+    /// Whether new work may start there.
+    #[must_use]
+    pub fn accepts_work(&self) -> bool {
+        self.drain.is_none() && self.link == Link::Up
+    }
+
+    /// Everything free again, before the jobs' shares are taken off.
+    pub fn reset_free(&mut self) {
+        self.cpus_free = self
+            .inventory
+            .topology
+            .cpus
+            .iter()
+            .filter_map(|cpu| u16::try_from(cpu.id).ok())
+            .collect();
+        self.memory_free_mib = self.memory_total_mib();
+        self.gpus_free = self
+            .inventory
+            .topology
+            .gpus
+            .iter()
+            .map(|gpu| gpu.index)
+            .collect();
+    }
+}
