@@ -7,5 +7,6 @@
 //!
 //! - [`model`]: the nouns, with their grammars. Start at [`model::job`].
 
-pub mod model;
 pub mod config;
+pub mod model;
+pub mod wire;

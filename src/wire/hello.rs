@@ -1,0 +1,88 @@
+//! The first frame each way: who speaks, and in which version.
+//!
+//! N and N-1 understand each other: each side names the range it speaks and the highest common one is used.
+
+use crate::model::refusal::Refusal;
+use serde::{Deserialize, Serialize};
+
+/// The version this build speaks.
+pub const VERSION: u16 = 1;
+/// The oldest it still understands.
+pub const VERSION_OLDEST: u16 = 1;
+/// Opens every hello, so that a stranger on the socket is told apart at once.
+pub const MAGIC: [u8; 4] = *b"hpc1";
+
+/// Longest hello; who it is from is not known yet, so no more than this is kept for them.
+pub const HELLO_MAX: usize = 1024;
+
+/// As what somebody connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// A person's command.
+    Client,
+    /// The agent of a machine.
+    Worker,
+}
+
+/// From the connecting side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`MAGIC`].
+    pub magic: [u8; 4],
+    /// Oldest and newest version spoken.
+    pub versions: (u16, u16),
+    /// As what.
+    pub role: Role,
+}
+
+impl Hello {
+    /// Ours.
+    #[must_use]
+    pub fn new(role: Role) -> Self {
+        Hello {
+            magic: MAGIC,
+            versions: (VERSION_OLDEST, VERSION),
+            role,
+        }
+    }
+
+    /// The version to speak, or `None` when there is none in common or the magic is wrong.
+    #[must_use]
+    pub fn agree(&self) -> Option<u16> {
+        let highest = self.versions.1.min(VERSION);
+        (self.magic == MAGIC && highest >= VERSION_OLDEST && highest >= self.versions.0)
+            .then_some(highest)
+    }
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HelloReply {
+    /// Go on.
+    Welcome {
+        /// Version to speak.
+        version: u16,
+        /// The server's program version, for people.
+        server: String,
+    },
+    /// No.
+    Refused(Refusal),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_common_version_is_spoken_and_strangers_are_not() {
+        let mut hello = Hello::new(Role::Client);
+        assert_eq!(hello.agree(), Some(VERSION));
+        hello.versions = (VERSION, VERSION + 5);
+        assert_eq!(hello.agree(), Some(VERSION));
+        hello.versions = (VERSION + 1, VERSION + 5);
+        assert_eq!(hello.agree(), None);
+        hello = Hello::new(Role::Worker);
+        hello.magic = *b"http";
+        assert_eq!(hello.agree(), None);
+    }
+}

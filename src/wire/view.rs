@@ -1,0 +1,259 @@
+//! What the cluster shows: the objects of `--json`, the same over the wire.
+//!
+//! Fields are only ever added. Times are RFC 3339 in JSON and milliseconds on the wire.
+
+use crate::model::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A job, an array element, or the pending rest of an array.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobView {
+    /// Job number (of the array, for an element).
+    pub id: u32,
+    /// Index of an element.
+    pub array_task: Option<u32>,
+    /// Indices of the pending rest, as `3-9%2`.
+    pub array_tasks: Option<String>,
+    /// The element's own number (`SLURM_JOB_ID`).
+    pub raw_id: u32,
+    /// Name.
+    pub name: String,
+    /// Owner.
+    pub user: String,
+    /// Owner's uid.
+    pub uid: u32,
+    /// Owner's gid.
+    pub gid: u32,
+    /// Account.
+    pub account: String,
+    /// QOS.
+    pub qos: String,
+    /// Partition.
+    pub partition: String,
+    /// State word.
+    pub state: String,
+    /// Reason word; `None` when there is nothing to say.
+    pub reason: Option<String>,
+    /// The reason in a sentence, where there is more to say.
+    pub reason_detail: Option<String>,
+    /// Exit code once ended by exiting.
+    pub exit_code: Option<u8>,
+    /// Signal that ended it.
+    pub signal: Option<u8>,
+    /// uid that cancelled it.
+    pub cancelled_by: Option<u32>,
+    /// Admitted.
+    pub submit_time: Timestamp,
+    /// Started.
+    pub start_time: Option<Timestamp>,
+    /// Ended.
+    pub end_time: Option<Timestamp>,
+    /// Will start, as planned now.
+    pub expected_start: Option<Timestamp>,
+    /// Not before.
+    pub begin_time: Option<Timestamp>,
+    /// Limit; seconds.
+    pub time_limit_s: Option<u32>,
+    /// Node names.
+    pub nodes: Vec<String>,
+    /// Nodes asked for.
+    pub nodes_requested: u32,
+    /// Tasks.
+    pub ntasks: u32,
+    /// Cpus.
+    pub cpus: u32,
+    /// Cpus of a task.
+    pub cpus_per_task: u32,
+    /// Memory on all nodes; MiB.
+    pub memory_mib: u64,
+    /// GPUs.
+    pub gpus: u32,
+    /// Times put back.
+    pub restarts: u32,
+    /// Dependency as asked.
+    pub dependency: Option<String>,
+    /// Working directory.
+    pub work_dir: String,
+    /// Output path, expanded.
+    pub stdout_path: Option<String>,
+    /// Error path, expanded.
+    pub stderr_path: Option<String>,
+    /// Command line or script.
+    pub command: String,
+    /// Comment.
+    pub comment: Option<String>,
+    /// Priority.
+    pub priority: i64,
+    /// Numbers of elements by fate, for an array as a whole.
+    pub elements: Option<ElementsView>,
+    /// Which cpus on which node: `ws1: 0-3`.
+    pub placement: Vec<PlacementView>,
+    /// Steps seen so far.
+    pub steps: Vec<StepView>,
+    /// Consumed, once ended.
+    pub usage: Option<UsageView>,
+}
+
+/// How an array's elements fare.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElementsView {
+    /// In all.
+    pub total: u32,
+    /// Waiting.
+    pub pending: u32,
+    /// Given to slots.
+    pub running: u32,
+    /// Ended COMPLETED.
+    pub completed: u32,
+    /// Ended otherwise.
+    pub unsuccessful: u32,
+}
+
+/// A node's part of an allocation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacementView {
+    /// Node.
+    pub node: String,
+    /// Cpu list.
+    pub cpus: String,
+    /// MiB.
+    pub memory_mib: u64,
+    /// GPU indices.
+    pub gpus: Vec<u32>,
+    /// Tasks there.
+    pub tasks: u32,
+}
+
+/// A step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepView {
+    /// `0`, `1`, ... or `batch`.
+    pub id: String,
+    /// Program.
+    pub name: String,
+    /// State word.
+    pub state: String,
+    /// Worst exit code.
+    pub exit_code: Option<u8>,
+    /// Signal.
+    pub signal: Option<u8>,
+    /// Tasks.
+    pub ntasks: u32,
+    /// Started.
+    pub start_time: Option<Timestamp>,
+    /// Ended.
+    pub end_time: Option<Timestamp>,
+    /// Consumed.
+    pub usage: Option<UsageView>,
+}
+
+/// Consumed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UsageView {
+    /// Cpu seconds.
+    pub cpu_s: f64,
+    /// Peak resident MiB of the largest process.
+    pub max_rss_mib: f64,
+    /// Joules; `None` = not measured.
+    pub energy_j: Option<f64>,
+    /// Bytes read from storage.
+    pub read_bytes: u64,
+    /// Bytes written to storage.
+    pub write_bytes: u64,
+    /// From start to end; seconds.
+    pub wall_s: f64,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Name.
+    pub name: String,
+    /// State word.
+    pub state: String,
+    /// Does its worker answer?
+    pub responding: bool,
+    /// Why drained or down.
+    pub reason: Option<String>,
+    /// Cpus in all.
+    pub cpus: u32,
+    /// Cpus free.
+    pub cpus_free: u32,
+    /// MiB in all.
+    pub memory_mib: u64,
+    /// MiB free.
+    pub memory_free_mib: u64,
+    /// GPUs.
+    pub gpus: Vec<GpuView>,
+    /// NUMA nodes.
+    pub numa_nodes: u32,
+    /// Jobs there, as `12` or `12_3`.
+    pub jobs: Vec<String>,
+    /// Worker's version.
+    pub version: String,
+    /// uid the agent runs as.
+    pub uid: u32,
+    /// What it cannot enforce or measure.
+    pub remarks: Vec<String>,
+}
+
+/// A GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuView {
+    /// Index on the node.
+    pub index: u32,
+    /// Kind.
+    pub kind: String,
+    /// UUID.
+    pub uuid: String,
+    /// MiB.
+    pub memory_mib: u64,
+    /// Granted to a job?
+    pub free: bool,
+}
+
+/// A partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionView {
+    /// Name.
+    pub name: String,
+    /// Used when none is named.
+    pub default: bool,
+    /// `UP`.
+    pub state: String,
+    /// Longest run time.
+    pub max_time_s: Option<u32>,
+    /// Nodes.
+    pub nodes: Vec<String>,
+}
+
+/// `hpc status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// Cluster name.
+    pub cluster: String,
+    /// Version of the controller.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// State directory.
+    pub state_dir: String,
+    /// Socket.
+    pub socket: String,
+    /// Up since.
+    pub started: Timestamp,
+    /// Now, by its clock.
+    pub now: Timestamp,
+    /// Nodes in all and responding.
+    pub nodes: (u32, u32),
+    /// Cpus in all and free.
+    pub cpus: (u32, u32),
+    /// Jobs pending.
+    pub jobs_pending: u64,
+    /// Jobs running.
+    pub jobs_running: u64,
+    /// Array elements pending.
+    pub elements_pending: u64,
+    /// The next job's number.
+    pub next_job: u32,
+}
