@@ -9,4 +9,5 @@
 
 pub mod config;
 pub mod model;
+pub mod scheduler;
 pub mod wire;

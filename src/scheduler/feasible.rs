@@ -1,0 +1,131 @@
+//! May it ever run here? Asked at submission, against what the nodes have in all.
+
+use super::fit::{FreeNode, FreeNodes};
+use super::place::{admits, capacity, choose};
+use crate::model::node::Node;
+use crate::model::resource::{GpuRequest, MemoryRequest, Request};
+
+/// A node as if nothing were granted.
+fn emptied(node: &Node) -> FreeNode<'_> {
+    FreeNode {
+        node,
+        cpus: node
+            .inventory
+            .topology
+            .cpus
+            .iter()
+            .map(|cpu| cpu.id)
+            .collect(),
+        memory_mib: node.memory_total_mib(),
+        gpus: node
+            .inventory
+            .topology
+            .gpus
+            .iter()
+            .map(|gpu| gpu.index)
+            .collect(),
+    }
+}
+
+fn fits_on<'a>(request: &Request, uid: u32, nodes: impl Iterator<Item = &'a Node>) -> bool {
+    let emptied: Vec<FreeNode<'_>> = nodes
+        .filter(|node| admits(request, uid, node))
+        .map(emptied)
+        .collect();
+    let candidates: Vec<(&FreeNode<'_>, u32)> = emptied
+        .iter()
+        .map(|free| (free, capacity(request, free)))
+        .filter(|(_, tasks)| *tasks > 0)
+        .collect();
+    choose(request, &candidates).is_some()
+}
+
+/// Whether the nodes that accept work now could run it once empty.
+#[must_use]
+pub fn fits_on_available(request: &Request, uid: u32, free: &FreeNodes<'_>) -> bool {
+    fits_on(
+        request,
+        uid,
+        free.nodes
+            .iter()
+            .map(|free| free.node)
+            .filter(|node| node.accepts_work()),
+    )
+}
+
+/// Why this request can never run on these nodes, in one line with the limit; `None` = it can.
+#[must_use]
+pub fn never(request: &Request, uid: u32, nodes: &[&Node]) -> Option<String> {
+    if nodes.is_empty() || fits_on(request, uid, nodes.iter().copied()) {
+        return None;
+    }
+    Some(explain(request, uid, nodes))
+}
+
+fn explain(request: &Request, uid: u32, nodes: &[&Node]) -> String {
+    for name in &request.nodelist {
+        if !nodes.iter().any(|node| node.name() == name) {
+            return format!("node `{name}` does not exist");
+        }
+    }
+    let admitted: Vec<&&Node> = nodes
+        .iter()
+        .filter(|node| admits(request, uid, node))
+        .collect();
+    if admitted.is_empty() {
+        return "no node serves this user, node list and exclusion".to_owned();
+    }
+    let (least, _) = (request.nodes_min, request.nodes_max);
+    if least as usize > admitted.len() {
+        return format!("{least} nodes are asked for, there are {}", admitted.len());
+    }
+    let cpus_most = admitted
+        .iter()
+        .map(|node| node.cpus_total())
+        .max()
+        .unwrap_or(0);
+    let per_task = request.cpus_per_task_or_default();
+    if per_task > cpus_most {
+        return format!("{per_task} cpus per task are asked for, the largest node has {cpus_most}");
+    }
+    let memory_most = admitted
+        .iter()
+        .map(|node| node.memory_total_mib())
+        .max()
+        .unwrap_or(0);
+    let memory = match request.memory {
+        MemoryRequest::PerNode(mib) => mib,
+        MemoryRequest::PerCpu(mib) => mib.saturating_mul(u64::from(per_task)),
+        MemoryRequest::Default => 0,
+    };
+    if memory > memory_most {
+        return format!(
+            "{memory} MiB on a node are asked for, the largest node has {memory_most} MiB"
+        );
+    }
+    let gpus: usize = admitted
+        .iter()
+        .map(|node| node.inventory.topology.gpus.len())
+        .sum();
+    if request.gpus != GpuRequest::None && request.gpus_total() as usize > gpus {
+        return format!(
+            "{} GPUs are asked for, there are {gpus}",
+            request.gpus_total()
+        );
+    }
+    let cpus: u64 = admitted
+        .iter()
+        .map(|node| u64::from(node.cpus_total()))
+        .sum();
+    if u64::from(request.cpus_total()) > cpus {
+        return format!(
+            "{} cpus are asked for, there are {cpus}",
+            request.cpus_total()
+        );
+    }
+    format!(
+        "{} tasks of {per_task} cpus on {least} or more nodes do not fit on the {} nodes there are",
+        request.ntasks_or_default(),
+        admitted.len()
+    )
+}

@@ -1,0 +1,61 @@
+//! How many positions of an array a slot gets at once.
+//!
+//! A slot must not wait for a commit between two short tasks, so it is given work for about
+//! [`TARGET_US`] ahead; long tasks are given one at a time, so that order and fairness are decided afresh
+//! at every end. Near the end of an array blocks shrink, so that slots finish together.
+
+use crate::model::job::{Job, Slot};
+use crate::model::time::Timestamp;
+
+/// Run time to give ahead: covers ten commits at 10 ms each.
+const TARGET_US: u64 = 100_000;
+/// Most positions in one block.
+const BLOCK_MAX: u64 = 1024;
+
+fn narrow(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// A full block for this job, by the pace of its tasks so far; 1 while unknown.
+fn block(job: &Job, waiting: u64, slots: u32) -> u64 {
+    if job.pace_us == 0 {
+        return 1;
+    }
+    let by_time = (TARGET_US / job.pace_us).clamp(1, BLOCK_MAX);
+    let by_balance = (waiting / (2 * u64::from(slots.max(1)))).max(1);
+    by_time.min(by_balance)
+}
+
+/// Positions for a new slot.
+#[must_use]
+pub fn first_block(job: &Job, waiting: u64, slots: u32, nodes: usize) -> u32 {
+    if nodes > 1 {
+        1
+    } else {
+        narrow(block(job, waiting, slots).min(waiting))
+    }
+}
+
+/// More positions for a slot that has some left; 0 = enough for now.
+#[must_use]
+pub fn extension(job: &Job, slot: &Slot, waiting: u64, slots: u32, now: Timestamp) -> u32 {
+    if slot.suspended || slot.retracting || !slot.kills.is_empty() {
+        return 0;
+    }
+    let held = u64::from(slot.queue.len());
+    if slot.allocation.nodes.len() > 1 {
+        return u32::from(held == 0 && waiting > 0);
+    }
+    // Its running task is slower than the pace says: what it has is enough.
+    let silent_us = u64::try_from(now.minus(slot.heard))
+        .unwrap_or(0)
+        .saturating_mul(1000);
+    if held > 0 && silent_us >= TARGET_US {
+        return 0;
+    }
+    let block = block(job, waiting, slots);
+    if held * 2 > block || (held > 0 && block == 1) {
+        return 0;
+    }
+    narrow((block - held).max(1).min(waiting))
+}

@@ -1,0 +1,248 @@
+//! Placement and order on small hand-made clusters.
+
+use super::fit::FreeNodes;
+use super::place::{NoPlace, place};
+use super::view::Queues;
+use super::*;
+use crate::model::allocation::Allocation;
+use crate::model::cpu_set::CpuSet;
+use crate::model::ids::NodeId;
+use crate::model::node::{Inventory, Link, Node};
+use crate::model::resource::{GpuCount, GpuRequest, MemoryRequest, Request};
+use crate::model::topology::{Gpu, LogicalCpu, NumaNode, Topology};
+use imbl::OrdMap;
+use proptest::prelude::*;
+use std::sync::Arc;
+
+/// A node with two NUMA nodes of `cpus / 2` cpus and a GPU beside each.
+fn node(id: u32, name: &str, cpus: u32) -> Arc<Node> {
+    let numa_of = |cpu: u32| u32::from(cpu >= cpus.div_ceil(2));
+    let topology = Topology {
+        cpus: (0..cpus)
+            .map(|id| LogicalCpu {
+                id,
+                core: id,
+                package: 0,
+                numa: numa_of(id),
+                real: true,
+            })
+            .collect(),
+        numa_nodes: (0..2)
+            .map(|id| NumaNode {
+                id,
+                cpus: (0..cpus).filter(|cpu| numa_of(*cpu) == id).collect(),
+                memory_mib: 512 * u64::from(cpus),
+                distances: vec![10, 20],
+            })
+            .collect(),
+        memory_mib: 1024 * u64::from(cpus),
+        gpus: (0..2)
+            .map(|index| Gpu {
+                index,
+                kind: "a100".to_owned(),
+                uuid: String::new(),
+                memory_mib: 40_000,
+                numa: Some(index),
+                minor: None,
+                real: true,
+            })
+            .collect(),
+    };
+    let mut node = Node {
+        id: NodeId(id),
+        inventory: Arc::new(Inventory {
+            name: name.to_owned(),
+            topology,
+            boot_id: String::new(),
+            version: String::new(),
+            uid: 0,
+            remarks: Vec::new(),
+        }),
+        link: Link::Up,
+        drain: None,
+        cpus_free: CpuSet::new(),
+        memory_free_mib: 0,
+        gpus_free: Vec::new(),
+    };
+    node.reset_free();
+    Arc::new(node)
+}
+
+struct Nodes {
+    nodes: OrdMap<NodeId, Arc<Node>>,
+    jobs: OrdMap<JobId, Arc<Job>>,
+    queues: Queues,
+}
+
+impl Nodes {
+    fn new(sizes: &[u32]) -> Self {
+        let nodes = sizes
+            .iter()
+            .zip(1..)
+            .map(|(cpus, id)| (NodeId(id), node(id, &format!("n{id}"), *cpus)))
+            .collect();
+        Nodes {
+            nodes,
+            jobs: OrdMap::new(),
+            queues: Queues::new(),
+        }
+    }
+
+    fn free(&self) -> FreeNodes<'_> {
+        FreeNodes::of(&View {
+            nodes: &self.nodes,
+            jobs: &self.jobs,
+            queues: &self.queues,
+        })
+    }
+}
+
+fn shares(allocation: &Allocation) -> Vec<(u32, u32, String)> {
+    allocation
+        .nodes
+        .iter()
+        .map(|share| (share.node.0, share.tasks, share.cpus.to_string()))
+        .collect()
+}
+
+#[test]
+fn a_job_goes_to_the_fullest_node_that_holds_it_and_stays_in_one_numa_node() {
+    let nodes = Nodes::new(&[8, 4]);
+    let two = Request {
+        cpus_per_task: Some(2),
+        ..Request::default()
+    };
+    assert_eq!(
+        shares(&place(&two, 0, &nodes.free()).unwrap()),
+        [(2, 1, "0-1".to_owned())]
+    );
+    let three = Request {
+        cpus_per_task: Some(3),
+        ..Request::default()
+    };
+    assert_eq!(
+        shares(&place(&three, 0, &nodes.free()).unwrap())[0].0,
+        2,
+        "the smaller node holds it, over its halves"
+    );
+    let mut free = nodes.free();
+    free.take(&place(&two, 0, &free).unwrap());
+    assert_eq!(
+        shares(&place(&two, 0, &free).unwrap()),
+        [(2, 1, "2-3".to_owned())]
+    );
+}
+
+#[test]
+fn tasks_fill_the_first_node_and_leave_one_for_each_other() {
+    let nodes = Nodes::new(&[4, 4]);
+    let request = Request {
+        nodes_min: 2,
+        nodes_max: Some(2),
+        ntasks: Some(4),
+        ..Request::default()
+    };
+    let tasks: Vec<u32> = place(&request, 0, &nodes.free())
+        .unwrap()
+        .nodes
+        .iter()
+        .map(|share| share.tasks)
+        .collect();
+    assert_eq!(tasks, [3, 1]);
+    let even = Request {
+        ntasks_per_node: Some(2),
+        nodes_min: 2,
+        nodes_max: Some(2),
+        ..Request::default()
+    };
+    let tasks: Vec<u32> = place(&even, 0, &nodes.free())
+        .unwrap()
+        .nodes
+        .iter()
+        .map(|share| share.tasks)
+        .collect();
+    assert_eq!(tasks, [2, 2]);
+}
+
+#[test]
+fn memory_and_gpus_are_counted_and_gpus_lie_beside_the_cpus() {
+    let nodes = Nodes::new(&[4]);
+    let request = Request {
+        gpus: GpuRequest::PerNode(GpuCount {
+            kind: Some("A100".into()),
+            count: 1,
+        }),
+        memory: MemoryRequest::PerNode(3000),
+        ..Request::default()
+    };
+    let mut free = nodes.free();
+    let first = place(&request, 0, &free).unwrap();
+    assert_eq!(
+        (first.nodes[0].gpus.clone(), first.memory_mib()),
+        (vec![0], 3000)
+    );
+    free.take(&first);
+    assert_eq!(
+        place(&request, 0, &free),
+        Err(NoPlace::NotNow),
+        "1096 MiB are left"
+    );
+    let other = Request {
+        gpus: GpuRequest::Total(GpuCount {
+            kind: Some("h100".into()),
+            count: 1,
+        }),
+        ..request
+    };
+    assert_eq!(place(&other, 0, &nodes.free()), Err(NoPlace::NotNow));
+    assert!(feasible::never(&other, 0, &[&nodes.nodes[&NodeId(1)]]).is_some());
+}
+
+#[test]
+fn a_worker_that_is_not_root_serves_its_own_user_only() {
+    let mut nodes = Nodes::new(&[4]);
+    let mut own = (*nodes.nodes[&NodeId(1)]).clone();
+    Arc::make_mut(&mut own.inventory).uid = 1000;
+    nodes.nodes.insert(NodeId(1), Arc::new(own));
+    assert!(place(&Request::default(), 1000, &nodes.free()).is_ok());
+    assert!(place(&Request::default(), 1001, &nodes.free()).is_err());
+}
+
+proptest! {
+    /// Whatever is asked for: what is granted was free, is what was asked for, and nothing is granted twice.
+    #[test]
+    fn grants_fit_and_never_overlap(
+        sizes in prop::collection::vec(1u32..9, 1..5),
+        wishes in prop::collection::vec((1u32..4, 1u32..4, 1u32..3, 0u64..3000, 0u32..3, any::<bool>()), 1..12),
+    ) {
+        let nodes = Nodes::new(&sizes);
+        let mut free = nodes.free();
+        for (tasks, cpus, least, memory, gpus, exclusive) in wishes {
+            let request = Request {
+                ntasks: Some(tasks.max(least)),
+                nodes_min: least,
+                cpus_per_task: Some(cpus),
+                memory: if memory == 0 { MemoryRequest::Default } else { MemoryRequest::PerCpu(memory) },
+                gpus: if gpus == 0 { GpuRequest::None } else { GpuRequest::Total(GpuCount { kind: None, count: gpus }) },
+                exclusive,
+                ..Request::default()
+            };
+            let before = free.clone();
+            let Ok(allocation) = place(&request, 0, &free) else { continue };
+            prop_assert_eq!(allocation.tasks(), tasks.max(least));
+            prop_assert!(allocation.nodes.len() >= least as usize);
+            if gpus > 0 {
+                prop_assert_eq!(allocation.gpus(), gpus);
+            }
+            for share in &allocation.nodes {
+                let had = before.nodes.iter().find(|node| node.node.id == share.node).unwrap();
+                prop_assert!(share.cpus.is_subset(&had.cpus));
+                prop_assert!(share.tasks >= 1 && share.cpus.len() >= share.tasks * cpus);
+                prop_assert!(share.memory_mib <= had.memory_mib);
+                prop_assert!(share.gpus.iter().all(|gpu| had.gpus.contains(gpu)));
+            }
+            // Panics when something was not free.
+            free.take(&allocation);
+        }
+    }
+}
