@@ -7,6 +7,7 @@
 //!
 //! - [`model`]: the nouns, with their grammars. Start at [`model::job`].
 
+pub mod cluster;
 pub mod config;
 pub mod model;
 pub mod scheduler;

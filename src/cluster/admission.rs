@@ -1,0 +1,345 @@
+//! decide: may this job enter? Against bounds, partition, account and QOS; what cannot be is refused here
+//! with the value, the limit and the way out, never queued to wait for ever.
+
+use super::command::{Outcome, Principal};
+use super::{Cluster, Event, Reply, dependency};
+use crate::model::ids::JobId;
+use crate::model::index_set::IndexSet;
+use crate::model::job::{EndSummary, Hold, Job, JobSpec, Launch, Reason};
+use crate::model::refusal::{Code, Refusal};
+use crate::model::time::Timestamp;
+use crate::scheduler::feasible;
+use std::sync::Arc;
+
+/// The account and QOS that exist so far.
+const ACCOUNT: &str = "default";
+const QOS: &str = "normal";
+/// Longest text a specification may hold in one field; bytes.
+const TEXT_MAX: usize = 4096;
+/// Most tasks and nodes of a job.
+const TASKS_MAX: u32 = 1_000_000;
+/// Most seconds between SIGTERM and SIGKILL.
+const KILL_WAIT_MAX_S: u32 = 3600;
+
+pub(super) fn submit(
+    cluster: &Cluster,
+    now: Timestamp,
+    who: &Principal,
+    mut spec: JobSpec,
+    ended: &[(JobId, Outcome)],
+    dry_run: bool,
+) -> Result<(Reply, Vec<Event>), Refusal> {
+    check_bounds(cluster, &spec)?;
+    keep_on_one_node(&mut spec)?;
+    fill_defaults(cluster, &mut spec)?;
+    check_time_limit(cluster, &spec)?;
+    check_possible(cluster, who.owner.uid, &spec)?;
+    let id = JobId(cluster.counters.job_next);
+    let mut job = new_job(id, now, who, spec);
+    let mut events = Vec::new();
+    if let Some(wanted) = job.spec.dependency.clone() {
+        let start = dependency::begin(cluster, now, &job, &wanted, ended)?;
+        job.waits_for = start.waits_for;
+        job.not_before = job.not_before.max(start.not_before);
+        if start.by_element {
+            job.waiting = std::mem::take(&mut job.pending);
+        }
+        if start.never {
+            events = dependency::never_met(now, &job);
+        }
+    }
+    if dry_run {
+        return Ok((Reply::WouldRun(would_run(cluster, &job)), Vec::new()));
+    }
+    events.insert(0, Event::JobSubmitted(Box::new(job)));
+    Ok((Reply::Submitted(id), events))
+}
+
+fn new_job(id: JobId, now: Timestamp, who: &Principal, spec: JobSpec) -> Job {
+    let hold = if spec.hold { Hold::User } else { Hold::None };
+    Job {
+        id,
+        owner: who.owner.clone(),
+        submitted: now,
+        hold,
+        reason: Reason::None,
+        pending: IndexSet::from_range(0, spec.count()),
+        waiting: IndexSet::new(),
+        slots: Vec::new(),
+        slot_next: 0,
+        restarts: Vec::new(),
+        ends: EndSummary::default(),
+        granted: Arc::default(),
+        row_next: 0,
+        not_before: spec.begin.filter(|begin| *begin > now),
+        waits_for: Vec::new(),
+        step_next: u32::from(matches!(spec.launch, Launch::Tasks { .. })),
+        unsuccessful: IndexSet::new(),
+        pace_us: 0,
+        spec: Arc::new(spec),
+    }
+}
+
+fn invalid(what: impl Into<String>, hint: &str) -> Refusal {
+    Refusal::new(Code::Invalid, what, hint)
+}
+
+fn check_bounds(cluster: &Cluster, spec: &JobSpec) -> Result<(), Refusal> {
+    let most = cluster.settings.jobs_max;
+    if cluster.jobs.len() >= most {
+        return Err(Refusal::new(
+            Code::TooMuch,
+            format!("{} jobs are queued, the most is {most}", cluster.jobs.len()),
+            "wait for some to end, or submit them as one array",
+        ));
+    }
+    let texts = [
+        ("name", Some(&spec.name)),
+        ("partition", Some(&spec.partition)),
+        ("account", Some(&spec.account)),
+        ("qos", Some(&spec.qos)),
+        ("command", Some(&spec.command)),
+        ("work directory", Some(&spec.work_dir)),
+        ("output", spec.output.as_ref()),
+        ("error", spec.error.as_ref()),
+        ("input", spec.input.as_ref()),
+        ("comment", spec.comment.as_ref()),
+        ("submit host", Some(&spec.submit_host)),
+    ];
+    for (what, text) in texts {
+        let Some(text) = text else { continue };
+        if text.len() > TEXT_MAX || text.contains('\0') {
+            let hint = "shorten it and leave out zero bytes";
+            return Err(invalid(
+                format!(
+                    "the {what} has {} bytes, the most is {TEXT_MAX}",
+                    text.len()
+                ),
+                hint,
+            ));
+        }
+    }
+    let count = spec.count();
+    if count == 0 {
+        return Err(invalid(
+            "the array has no indices",
+            "give at least one, as in --array=0-9",
+        ));
+    }
+    if let Some(array) = &spec.array
+        && array.max() >= cluster.settings.array_max
+    {
+        return Err(invalid(
+            format!(
+                "array index {}, the largest is {}",
+                array.max(),
+                cluster.settings.array_max - 1
+            ),
+            "use smaller indices or several arrays",
+        ));
+    }
+    if cluster.counters.job_next.checked_add(count).is_none() {
+        return Err(Refusal::new(
+            Code::TooMuch,
+            format!(
+                "job numbers are used up: {count} are wanted from {}",
+                cluster.counters.job_next
+            ),
+            "start a new state directory",
+        ));
+    }
+    if spec.array.is_some() && spec.launch.is_attached() {
+        return Err(Refusal::new(
+            Code::Unsupported,
+            "an array cannot be attached to a terminal",
+            "submit it with `hpc submit --array`",
+        ));
+    }
+    let request = &spec.request;
+    let counts = [
+        ("nodes", Some(request.nodes_min)),
+        ("nodes", request.nodes_max),
+        ("tasks", request.ntasks),
+        ("tasks per node", request.ntasks_per_node),
+        ("cpus per task", request.cpus_per_task),
+    ];
+    for (what, count) in counts {
+        if count.is_some_and(|count| count == 0 || count > TASKS_MAX) {
+            let what = format!(
+                "{} {what} are asked for, it must be 1 to {TASKS_MAX}",
+                count.unwrap_or(0)
+            );
+            return Err(invalid(what, "ask for at least one"));
+        }
+    }
+    if request
+        .nodes_max
+        .is_some_and(|most| most < request.nodes_min)
+    {
+        let what = format!(
+            "at most {} but at least {} nodes",
+            request.nodes_max.unwrap_or(0),
+            request.nodes_min
+        );
+        return Err(invalid(
+            what,
+            "write the smaller number first, as in -N 2-4",
+        ));
+    }
+    if let (Some(tasks), nodes) = (request.ntasks, request.nodes_min)
+        && tasks < nodes
+    {
+        let what = format!("{tasks} tasks cannot fill {nodes} nodes");
+        return Err(invalid(what, "ask for at least as many tasks as nodes"));
+    }
+    if let Some(constraint) = &request.constraint {
+        let what = format!("constraint `{constraint}`: no node has features in this version");
+        return Err(invalid(what, "choose nodes by name with --nodelist"));
+    }
+    if spec.kill_wait_s > KILL_WAIT_MAX_S {
+        let what = format!(
+            "a kill wait of {} s, the most is {KILL_WAIT_MAX_S} s",
+            spec.kill_wait_s
+        );
+        return Err(invalid(
+            what,
+            "give the job a --signal warning before its limit instead",
+        ));
+    }
+    Ok(())
+}
+
+/// Streams of `hpc run` come from one node in this version: more would lose output, so more is refused.
+fn keep_on_one_node(spec: &mut JobSpec) -> Result<(), Refusal> {
+    if !matches!(spec.launch, Launch::Tasks { .. }) {
+        return Ok(());
+    }
+    let nodes = spec.request.nodes_min;
+    if nodes > 1 {
+        return Err(Refusal::new(
+            Code::Unsupported,
+            format!("`hpc run` over {nodes} nodes is not part of this version"),
+            "run on one node, or submit a script with `hpc submit -N`",
+        ));
+    }
+    spec.request.nodes_max = Some(1);
+    Ok(())
+}
+
+fn fill_defaults(cluster: &Cluster, spec: &mut JobSpec) -> Result<(), Refusal> {
+    if spec.name.is_empty() {
+        spec.name = "job".to_owned();
+    }
+    if spec.partition.is_empty() {
+        spec.partition = cluster
+            .partitions
+            .iter()
+            .find(|partition| partition.default)
+            .map_or_else(String::new, |partition| partition.name.clone());
+    }
+    // A list of partitions means the first that exists; all of ours have the same nodes.
+    let wanted = spec
+        .partition
+        .split(',')
+        .find(|name| cluster.partitions.iter().any(|known| known.name == **name));
+    if let Some(partition) = wanted {
+        spec.partition = partition.to_owned();
+    }
+    check_partition(cluster, spec)?;
+    for (field, only, code, what) in [
+        (&mut spec.account, ACCOUNT, Code::UnknownAccount, "account"),
+        (&mut spec.qos, QOS, Code::UnknownQos, "QOS"),
+    ] {
+        if field.is_empty() {
+            field.push_str(only);
+        } else if field != only {
+            return Err(Refusal::new(
+                code,
+                format!("there is no {what} `{field}`"),
+                format!("there is: {only}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a partition that does not exist.
+pub(super) fn check_partition(cluster: &Cluster, spec: &JobSpec) -> Result<(), Refusal> {
+    if cluster
+        .partitions
+        .iter()
+        .any(|known| known.name == spec.partition)
+    {
+        return Ok(());
+    }
+    let known: Vec<&str> = cluster
+        .partitions
+        .iter()
+        .map(|partition| partition.name.as_str())
+        .collect();
+    Err(Refusal::new(
+        Code::UnknownPartition,
+        format!("there is no partition `{}`", spec.partition),
+        format!("there are: {}", known.join(", ")),
+    ))
+}
+
+pub(super) fn check_time_limit(cluster: &Cluster, spec: &JobSpec) -> Result<(), Refusal> {
+    let partition = cluster
+        .partitions
+        .iter()
+        .find(|partition| partition.name == spec.partition);
+    let most = partition.and_then(|partition| partition.max_time_s);
+    match (spec.time_limit_s, most) {
+        (Some(asked), Some(most)) if asked > most => Err(Refusal::new(
+            Code::TimeLimit,
+            format!(
+                "a time limit of {} is asked for, partition `{}` allows {}",
+                crate::model::time::format_duration(u64::from(asked)),
+                spec.partition,
+                crate::model::time::format_duration(u64::from(most)),
+            ),
+            "ask for less time, or for another partition (`hpc partitions`)",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn check_possible(cluster: &Cluster, uid: u32, spec: &JobSpec) -> Result<(), Refusal> {
+    let nodes: Vec<_> = cluster.nodes.values().map(|node| &**node).collect();
+    match feasible::never(&spec.request, uid, &nodes) {
+        Some(why) => {
+            let code = if why.starts_with("node `") {
+                Code::UnknownNode
+            } else {
+                Code::Impossible
+            };
+            Err(Refusal::new(code, why, "see `hpc nodes` for what there is"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn would_run(cluster: &Cluster, job: &Job) -> String {
+    let processors = job.spec.request.cpus_total();
+    let partition = &job.spec.partition;
+    let view = cluster.view();
+    let ahead = crate::scheduler::jobs_ahead(&view, partition, job.id);
+    match crate::scheduler::would_place(&view, job) {
+        Some(allocation) if ahead == 0 && Cluster::is_eligible(job) => {
+            let names: Vec<String> = allocation
+                .nodes
+                .iter()
+                .filter_map(|share| cluster.nodes.get(&share.node))
+                .map(|node| node.name().to_owned())
+                .collect();
+            let nodes = crate::model::hostlist::fold(&names);
+            format!(
+                "would start now using {processors} processors on nodes {nodes} in partition {partition}"
+            )
+        }
+        _ => format!(
+            "would wait in partition {partition} for {processors} processors behind {ahead} jobs"
+        ),
+    }
+}

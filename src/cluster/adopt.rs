@@ -1,0 +1,131 @@
+//! decide: which parts of a plan still hold. The planner may have seen an older state; every start is
+//! checked against the present, and what no longer fits is dropped (the next plan says it better).
+
+use super::{Cluster, Event};
+use crate::model::allocation::Allocation;
+use crate::model::cpu_set::CpuSet;
+use crate::model::ids::{JobId, NodeId, SlotId};
+use crate::model::index_set::IndexSet;
+use crate::model::time::Timestamp;
+use crate::scheduler::{Entry, Plan};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What this adoption has already handed out, on top of the cluster's state.
+#[derive(Default)]
+struct Given {
+    positions: BTreeMap<JobId, IndexSet>,
+    slots: BTreeMap<JobId, u32>,
+    nodes: BTreeMap<NodeId, (CpuSet, u64, Vec<u32>)>,
+}
+
+pub(super) fn adopt(cluster: &Cluster, now: Timestamp, plan: Plan) -> Vec<Event> {
+    let mut given = Given::default();
+    let mut events = Vec::with_capacity(plan.entries.len() + 1);
+    for entry in plan.entries {
+        events.extend(match entry {
+            Entry::Start {
+                job,
+                allocation,
+                count,
+            } => start(cluster, now, &mut given, job, allocation, count),
+            Entry::Extend { job, slot, count } => extend(cluster, &mut given, job, slot, count),
+        });
+    }
+    events.push(Event::Blocked(plan.blocked));
+    events
+}
+
+/// The first `count` waiting positions, without those that a slot has had before.
+fn take_positions(
+    cluster: &Cluster,
+    given: &mut Given,
+    id: JobId,
+    count: u32,
+    had: &IndexSet,
+) -> Option<IndexSet> {
+    let job = cluster.job(id).filter(|job| Cluster::is_eligible(job))?;
+    let left = given
+        .positions
+        .entry(id)
+        .or_insert_with(|| job.pending.clone());
+    let mut new = left.clone();
+    new.subtract(had);
+    let positions = new.take_first(count);
+    left.subtract(&positions);
+    (!positions.is_empty()).then_some(positions)
+}
+
+fn start(
+    cluster: &Cluster,
+    now: Timestamp,
+    given: &mut Given,
+    id: JobId,
+    allocation: Allocation,
+    count: u32,
+) -> Option<Event> {
+    let job = cluster.job(id)?;
+    if !still_free(cluster, given, &allocation) {
+        return None;
+    }
+    let more = given.slots.entry(id).or_default();
+    let held = u32::try_from(job.slots.len()).unwrap_or(u32::MAX);
+    if held.saturating_add(*more) >= job.spec.throttle() {
+        return None;
+    }
+    let slot = SlotId(job.slot_next + *more);
+    *more += 1;
+    let positions = take_positions(cluster, given, id, count, &IndexSet::new())?;
+    for share in &allocation.nodes {
+        let (cpus, memory, gpus) = given.nodes.entry(share.node).or_default();
+        *cpus = cpus.union(&share.cpus);
+        *memory += share.memory_mib;
+        gpus.extend(&share.gpus);
+    }
+    Some(Event::SlotGranted {
+        job: id,
+        slot,
+        allocation: Arc::new(allocation),
+        positions,
+        at: now,
+    })
+}
+
+fn still_free(cluster: &Cluster, given: &Given, allocation: &Allocation) -> bool {
+    let nothing = (CpuSet::new(), 0, Vec::new());
+    !allocation.nodes.is_empty()
+        && allocation.nodes.iter().all(|share| {
+            let Some(node) = cluster.nodes.get(&share.node) else {
+                return false;
+            };
+            let (cpus, memory, gpus) = given.nodes.get(&share.node).unwrap_or(&nothing);
+            node.accepts_work()
+                && share.cpus.is_subset(&node.cpus_free)
+                && share.cpus.is_disjoint(cpus)
+                && node.memory_free_mib >= memory.saturating_add(share.memory_mib)
+                && share
+                    .gpus
+                    .iter()
+                    .all(|gpu| node.gpus_free.contains(gpu) && !gpus.contains(gpu))
+        })
+}
+
+fn extend(
+    cluster: &Cluster,
+    given: &mut Given,
+    id: JobId,
+    slot: SlotId,
+    count: u32,
+) -> Option<Event> {
+    let job = cluster.job(id)?;
+    let held = job.slot(slot)?;
+    if held.suspended || held.retracting || !held.kills.is_empty() {
+        return None;
+    }
+    let positions = take_positions(cluster, given, id, count, &held.given)?;
+    Some(Event::SlotExtended {
+        job: id,
+        slot,
+        positions,
+    })
+}

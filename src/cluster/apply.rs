@@ -1,0 +1,696 @@
+//! apply: the one `match event`; nothing else changes a [`Cluster`]. Every event applies: one that names a
+//! job or slot that is gone changes nothing.
+
+use super::effect::Effect;
+use super::event::Event;
+use super::{Cluster, launch};
+use crate::model::history::{ElementRow, Granted, NeverStarted};
+use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
+use crate::model::index_set::IndexSet;
+use crate::model::job::{ElementEnd, EndSummary, Job, JobState, Reason, Slot};
+use crate::model::node::Node;
+use crate::model::time::Timestamp;
+use crate::wire::worker::ToSlot;
+use std::sync::Arc;
+
+impl Cluster {
+    pub(super) fn apply(&mut self, event: Event, effects: &mut Vec<Effect>) {
+        match event {
+            Event::JobSubmitted(job) => {
+                self.counters.job_next = job.id.0.saturating_add(job.spec.count());
+                self.touched.counters = true;
+                self.touched.jobs.insert(job.id);
+                self.index_in(&job);
+                self.jobs.insert(job.id, Arc::new(*job));
+                effects.push(Effect::Plan);
+            }
+            Event::SpecChanged {
+                job,
+                spec,
+                not_before,
+                waits_for,
+            } => {
+                self.change(job, |job| {
+                    job.spec = spec;
+                    job.not_before = not_before;
+                    job.waits_for = waits_for;
+                    job.reason = Reason::None;
+                });
+                self.say_limit(job, effects);
+                effects.push(Effect::Plan);
+            }
+            Event::HoldChanged { job, hold } => {
+                self.change(job, |job| job.hold = hold);
+                effects.push(Effect::Plan);
+            }
+            Event::ReasonChanged { job, reason } => self.change(job, |job| job.reason = reason),
+            Event::DependencyDecided {
+                job,
+                waits_for,
+                not_before,
+            } => {
+                self.change(job, |job| {
+                    job.waits_for = waits_for;
+                    if not_before.is_some() {
+                        job.not_before = job.not_before.max(not_before);
+                    }
+                });
+                effects.push(Effect::Plan);
+            }
+            Event::CounterpartsEnded { job, positions } => {
+                self.change(job, |job| {
+                    job.waiting.subtract(&positions);
+                    job.pending.union_with(&positions);
+                });
+                effects.push(Effect::Plan);
+            }
+            Event::TimeReached { job } => {
+                self.change(job, |job| job.not_before = None);
+                effects.push(Effect::Plan);
+            }
+            Event::SlotGranted {
+                job,
+                slot,
+                allocation,
+                positions,
+                at,
+            } => {
+                self.grant(job, slot, allocation, positions, at, effects);
+            }
+            Event::SlotExtended {
+                job,
+                slot,
+                positions,
+            } => {
+                self.change_slot(job, slot, |job, at| {
+                    job.pending.subtract(&positions);
+                    job.slots[at].queue.union_with(&positions);
+                    job.slots[at].given.union_with(&positions);
+                });
+                self.tell(job, slot, effects, |job, _| ToSlot::Extend {
+                    positions: positions.clone(),
+                    restarts: restarts_among(job, &positions),
+                });
+            }
+            Event::RetractOrdered { job, slot } => {
+                self.change_quietly(job, slot, |slot| slot.retracting = true);
+                self.tell(job, slot, effects, |_, slot| ToSlot::Retract {
+                    positions: slot.queue.clone(),
+                });
+            }
+            Event::PutBack {
+                job,
+                slot,
+                positions,
+                restarted,
+                not_before,
+            } => {
+                self.change_slot(job, slot, |job, at| {
+                    let slot = &mut job.slots[at];
+                    slot.queue.subtract(&positions);
+                    forget_kills(slot);
+                    slot.retracting = false;
+                    slot.node_ends.clear();
+                    if slot
+                        .current
+                        .is_some_and(|current| positions.contains(current.position))
+                    {
+                        slot.current = None;
+                    }
+                    job.pending.union_with(&positions);
+                    if restarted {
+                        positions
+                            .iter()
+                            .for_each(|position| count_restart(job, position));
+                    }
+                    if not_before.is_some() {
+                        job.not_before = not_before;
+                    }
+                });
+                effects.push(Effect::Plan);
+            }
+            Event::SlotConfirmed { job, slot, current } => {
+                let first = self
+                    .slot(SlotKey { job, slot })
+                    .is_some_and(|slot| !slot.confirmed);
+                self.change_quietly(job, slot, |slot| {
+                    slot.confirmed = true;
+                    slot.current = current.filter(|current| slot.queue.contains(current.position));
+                });
+                if first {
+                    self.touched.jobs.insert(job);
+                }
+            }
+            Event::ElementStarted { job, slot, current } => {
+                let first = self
+                    .slot(SlotKey { job, slot })
+                    .is_some_and(|slot| !slot.confirmed);
+                self.change_quietly(job, slot, |slot| {
+                    slot.confirmed = true;
+                    slot.current = Some(current);
+                });
+                if first {
+                    self.touched.jobs.insert(job);
+                }
+            }
+            Event::ElementsEnded {
+                job,
+                slot,
+                ends,
+                at,
+            } => self.elements_ended(job, slot, ends, at, effects),
+            Event::NodePartEnded { job, slot, end } => {
+                self.change_slot(job, slot, |job, at| job.slots[at].node_ends.push(end));
+            }
+            Event::WaitingEnded { job, ended } => self.waiting_ended(job, ended, effects),
+            Event::KillOrdered {
+                job,
+                slot,
+                kill,
+                at_once,
+            } => {
+                let (positions, cause) = (kill.positions.clone(), kill.cause);
+                self.change_slot(job, slot, |job, at| job.slots[at].kills.push(kill));
+                self.tell(job, slot, effects, |_, _| ToSlot::Kill {
+                    positions: positions.clone(),
+                    cause,
+                    at_once,
+                });
+            }
+            Event::SignalOrdered {
+                job,
+                slot,
+                signal,
+                to,
+            } => {
+                self.tell(job, slot, effects, |_, _| ToSlot::Signal { signal, to });
+            }
+            Event::SlotSuspended { job, slot, stop } => {
+                self.change_slot(job, slot, |job, at| job.slots[at].suspended = stop);
+                self.tell(job, slot, effects, |_, _| ToSlot::Suspend { stop });
+            }
+            Event::SlotReleased { job, slot, code } => {
+                self.change_slot(job, slot, |job, at| job.slots[at].released = Some(code));
+                self.tell(job, slot, effects, |_, _| ToSlot::Release { code });
+            }
+            Event::SlotClosed { job, slot } => {
+                self.tell(job, slot, effects, |_, _| ToSlot::Close);
+                let Some(closed) = self.slot(SlotKey { job, slot }).cloned() else {
+                    return;
+                };
+                self.give_back(&closed.allocation);
+                self.change(job, |job| job.slots.retain(|slot| slot.id != closed.id));
+                effects.push(Effect::Plan);
+            }
+            Event::JobEnded(ended) => {
+                let Some(job) = self.jobs.remove(&ended.id) else {
+                    return;
+                };
+                self.index_out(&job);
+                self.touched.jobs.insert(job.id);
+                self.remember(job.id, (&*ended).into());
+                effects.push(Effect::JobEnded {
+                    job: job.id,
+                    state: ended.state,
+                    exit: ended.exit,
+                });
+                effects.push(Effect::Plan);
+                self.touched.changes.ended.push(*ended);
+            }
+            Event::StepStarted { job, slot, launch } => {
+                self.change(job, |job| {
+                    job.step_next = job.step_next.max(launch.step.0 + 1)
+                });
+                self.tell(job, slot, effects, |_, _| ToSlot::StartStep(launch.clone()));
+            }
+            Event::StepEnded(row) => {
+                let key = SlotKey {
+                    job: row.job,
+                    slot: row.slot,
+                };
+                effects.push(Effect::StepEnded {
+                    key,
+                    node: row.node,
+                    step: row.step,
+                    exit: row.exit,
+                });
+                self.touched.changes.steps.push(row);
+            }
+            Event::ReportTaken {
+                node,
+                job,
+                slot,
+                report,
+            } => {
+                let key = SlotKey { job, slot };
+                effects.push(Effect::Tell {
+                    node,
+                    key,
+                    order: ToSlot::Acknowledge { report },
+                });
+            }
+            Event::NodeRegistered(node) => self.register(*node, effects),
+            Event::SlotRepeated {
+                job,
+                slot,
+                node,
+                launch,
+            } => self.repeat(job, slot, node, launch, effects),
+            Event::SlotUnknown { node, job, slot } => {
+                effects.push(Effect::Tell {
+                    node,
+                    key: SlotKey { job, slot },
+                    order: ToSlot::Close,
+                });
+            }
+            Event::LinkChanged { node, link } => {
+                if let Some(known) = self.nodes.get_mut(&node) {
+                    Arc::make_mut(known).link = link;
+                    self.touched.nodes.insert(node);
+                }
+                effects.push(Effect::Plan);
+            }
+            Event::DrainChanged { node, drain } => {
+                if let Some(known) = self.nodes.get_mut(&node) {
+                    Arc::make_mut(known).drain = drain;
+                    self.touched.nodes.insert(node);
+                }
+                effects.push(Effect::Plan);
+            }
+            Event::NodeRemoved { node } => {
+                self.nodes.remove(&node);
+                self.touched.nodes.insert(node);
+            }
+            Event::Blocked(blocked) => {
+                if !(blocked.is_empty() && self.blocked.is_empty()) {
+                    self.blocked = Arc::new(blocked.into_iter().collect());
+                }
+            }
+        }
+    }
+
+    /// Changes a job and keeps the indexes true. A job that is gone stays gone.
+    fn change(&mut self, id: JobId, change: impl FnOnce(&mut Job)) {
+        let Some(before) = self.jobs.get(&id).cloned() else {
+            return;
+        };
+        self.index_out(&before);
+        let mut after = (*before).clone();
+        drop(before);
+        change(&mut after);
+        self.index_in(&after);
+        self.jobs.insert(id, Arc::new(after));
+        self.touched.jobs.insert(id);
+    }
+
+    fn change_slot(&mut self, id: JobId, slot: SlotId, change: impl FnOnce(&mut Job, usize)) {
+        self.change(id, |job| {
+            if let Some(at) = job.slots.iter().position(|known| known.id == slot) {
+                change(job, at);
+            }
+        });
+    }
+
+    /// Changes of a slot that no index and no row depends on.
+    fn change_quietly(&mut self, id: JobId, slot: SlotId, change: impl FnOnce(&mut Slot)) {
+        if let Some(job) = self.jobs.get_mut(&id)
+            && let Some(slot) = Arc::make_mut(job)
+                .slots
+                .iter_mut()
+                .find(|known| known.id == slot)
+        {
+            change(slot);
+        }
+    }
+
+    /// Tells what runs of a job the time limit in force.
+    fn say_limit(&self, id: JobId, effects: &mut Vec<Effect>) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        let seconds = self.time_limit_s(job);
+        for slot in &job.slots {
+            self.tell(id, slot.id, effects, |_, _| ToSlot::Limit { seconds });
+        }
+    }
+
+    /// Orders something of a slot on all its nodes.
+    fn tell(
+        &self,
+        job: JobId,
+        slot: SlotId,
+        effects: &mut Vec<Effect>,
+        order: impl Fn(&Job, &Slot) -> ToSlot,
+    ) {
+        let key = SlotKey { job, slot };
+        let Some(job) = self.jobs.get(&job) else {
+            return;
+        };
+        let Some(slot) = job.slot(slot) else { return };
+        for share in &slot.allocation.nodes {
+            effects.push(Effect::Tell {
+                node: share.node,
+                key,
+                order: order(job, slot),
+            });
+        }
+    }
+
+    fn grant(
+        &mut self,
+        id: JobId,
+        slot: SlotId,
+        allocation: Arc<crate::model::allocation::Allocation>,
+        positions: IndexSet,
+        at: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.jobs.contains_key(&id) {
+            return;
+        }
+        self.take_off(&allocation);
+        let granted = Granted {
+            nodes: allocation
+                .nodes
+                .iter()
+                .filter_map(|share| self.nodes.get(&share.node))
+                .map(|node| node.name().to_owned())
+                .collect(),
+            cpus: allocation.cpus(),
+            memory_mib: allocation.memory_mib(),
+            gpus: allocation.gpus(),
+            ntasks: allocation.tasks(),
+        };
+        self.change(id, |job| {
+            job.pending.subtract(&positions);
+            job.slot_next = job.slot_next.max(slot.0 + 1);
+            job.granted = Arc::new(granted);
+            job.slots.push(Slot {
+                id: slot,
+                allocation,
+                granted: at,
+                given: positions.clone(),
+                queue: positions,
+                confirmed: false,
+                current: None,
+                kills: Vec::new(),
+                suspended: false,
+                released: None,
+                node_ends: Vec::new(),
+                ended_count: 0,
+                heard: at,
+                retracting: false,
+            });
+        });
+        effects.push(Effect::SlotGranted {
+            key: SlotKey { job: id, slot },
+        });
+        self.repeat_launch(id, slot, None, effects);
+    }
+
+    /// Says the launch of a slot to one node or all.
+    fn repeat_launch(
+        &self,
+        job: JobId,
+        slot: SlotId,
+        only: Option<NodeId>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(job) = self.jobs.get(&job) else {
+            return;
+        };
+        let Some(slot) = job.slot(slot) else { return };
+        for (index, share) in slot.allocation.nodes.iter().enumerate() {
+            if only.is_none_or(|only| only == share.node) {
+                let launch = launch::of(self, job, slot, index);
+                effects.push(Effect::Launch {
+                    node: share.node,
+                    launch: Box::new(launch),
+                    blobs: job.spec.blobs(),
+                });
+            }
+        }
+    }
+
+    /// Says again what a worker may have missed.
+    fn repeat(
+        &mut self,
+        id: JobId,
+        slot_id: SlotId,
+        node: NodeId,
+        launch: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        let key = SlotKey {
+            job: id,
+            slot: slot_id,
+        };
+        if launch {
+            self.repeat_launch(id, slot_id, Some(node), effects);
+        }
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        let Some(slot) = job.slot(slot_id) else {
+            return;
+        };
+        let seconds = self.time_limit_s(job);
+        let mut tell = |order| effects.push(Effect::Tell { node, key, order });
+        if !launch {
+            tell(ToSlot::Limit { seconds });
+            tell(ToSlot::Extend {
+                positions: slot.queue.clone(),
+                restarts: restarts_among(job, &slot.queue),
+            });
+        }
+        for kill in &slot.kills {
+            tell(ToSlot::Kill {
+                positions: kill.positions.clone(),
+                cause: kill.cause,
+                at_once: false,
+            });
+        }
+        if slot.suspended {
+            tell(ToSlot::Suspend { stop: true });
+        }
+        if let Some(code) = slot.released {
+            tell(ToSlot::Release { code });
+        }
+        self.change_quietly(id, slot_id, |slot| slot.retracting = false);
+    }
+
+    fn elements_ended(
+        &mut self,
+        id: JobId,
+        slot_id: SlotId,
+        ends: Vec<ElementEnd>,
+        at: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        let (row, is_array, granted) = (
+            job.row_next,
+            job.spec.array.is_some(),
+            Arc::clone(&job.granted),
+        );
+        for end in &ends {
+            effects.push(Effect::ElementEnded {
+                job: id,
+                position: end.position,
+                state: end.state,
+                exit: end.exit,
+            });
+        }
+        self.change_slot(id, slot_id, |job, at_slot| {
+            for end in &ends {
+                tally(&mut job.ends, end);
+                if end.state != JobState::Completed {
+                    job.unsuccessful.insert(end.position);
+                }
+                note_pace(job, end);
+            }
+            let slot = &mut job.slots[at_slot];
+            for end in &ends {
+                slot.queue.remove(end.position);
+                if slot
+                    .current
+                    .is_some_and(|current| current.position == end.position)
+                {
+                    slot.current = None;
+                }
+            }
+            slot.node_ends.clear();
+            slot.ended_count = slot
+                .ended_count
+                .saturating_add(u32::try_from(ends.len()).unwrap_or(u32::MAX));
+            slot.heard = at;
+            slot.confirmed = true;
+            forget_kills(slot);
+            job.row_next += u32::from(is_array);
+        });
+        if is_array {
+            let row_of = ElementRow {
+                slot: Some(slot_id),
+                granted,
+                ends,
+                never_started: None,
+            };
+            self.touched.changes.rows.push((id, row, row_of));
+        }
+        effects.push(Effect::Plan);
+    }
+
+    fn waiting_ended(&mut self, id: JobId, ended: NeverStarted, effects: &mut Vec<Effect>) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        let (row, is_array) = (job.row_next, job.spec.array.is_some());
+        if job.spec.array.is_none() || ended.positions.len() < 1000 {
+            for position in ended.positions.iter() {
+                let exit = crate::model::job::ExitStatus::default();
+                effects.push(Effect::ElementEnded {
+                    job: id,
+                    position,
+                    state: ended.state,
+                    exit,
+                });
+            }
+        }
+        self.change(id, |job| {
+            job.pending.subtract(&ended.positions);
+            job.waiting.subtract(&ended.positions);
+            job.unsuccessful.union_with(&ended.positions);
+            let ends = &mut job.ends;
+            ends.unsuccessful = ends.unsuccessful.saturating_add(ended.positions.len());
+            worsen(
+                ends,
+                ended.state,
+                &ended.reason,
+                crate::model::job::ExitStatus::default(),
+                ended.cancelled_by,
+            );
+            ends.last_end = ends.last_end.max(Some(ended.at));
+            job.row_next += u32::from(is_array);
+        });
+        if is_array {
+            let row_of = ElementRow {
+                slot: None,
+                granted: Arc::default(),
+                ends: Vec::new(),
+                never_started: Some(ended),
+            };
+            self.touched.changes.rows.push((id, row, row_of));
+        }
+        effects.push(Effect::Plan);
+    }
+
+    fn register(&mut self, node: Node, effects: &mut Vec<Effect>) {
+        let id = node.id;
+        self.counters.node_next = self.counters.node_next.max(id.0 + 1);
+        self.touched.counters = true;
+        self.touched.nodes.insert(id);
+        self.nodes.insert(id, Arc::new(node));
+        let held: Vec<_> = self
+            .jobs
+            .values()
+            .flat_map(|job| &job.slots)
+            .filter(|slot| slot.allocation.share(id).is_some())
+            .map(|slot| Arc::clone(&slot.allocation))
+            .collect();
+        for allocation in held {
+            for share in allocation.nodes.iter().filter(|share| share.node == id) {
+                self.take_off(&crate::model::allocation::Allocation {
+                    nodes: vec![share.clone()],
+                });
+            }
+        }
+        effects.push(Effect::Plan);
+    }
+}
+
+/// Orders whose positions have all left the slot are carried out.
+fn forget_kills(slot: &mut Slot) {
+    slot.kills.retain(|kill| {
+        let mut left = kill.positions.clone();
+        left.intersect(&slot.queue);
+        !left.is_empty()
+    });
+}
+
+/// (position, restarts) of those among `positions` that were put back before.
+pub(super) fn restarts_among(job: &Job, positions: &IndexSet) -> Vec<(u32, u32)> {
+    job.restarts
+        .iter()
+        .copied()
+        .filter(|(position, _)| positions.contains(*position))
+        .collect()
+}
+
+fn count_restart(job: &mut Job, position: u32) {
+    match job
+        .restarts
+        .binary_search_by_key(&position, |(position, _)| *position)
+    {
+        Ok(found) => job.restarts[found].1 += 1,
+        Err(at) => job.restarts.insert(at, (position, 1)),
+    }
+}
+
+/// Which end says most about a job as a whole.
+fn severity(state: JobState) -> u8 {
+    match state {
+        JobState::Pending | JobState::Running | JobState::Suspended | JobState::Completing => 0,
+        JobState::Completed => 1,
+        JobState::Preempted => 2,
+        JobState::Cancelled => 3,
+        JobState::Failed => 4,
+        JobState::Timeout => 5,
+        JobState::OutOfMemory => 6,
+        JobState::NodeFail => 7,
+    }
+}
+
+fn worsen(
+    ends: &mut EndSummary,
+    state: JobState,
+    reason: &Reason,
+    exit: crate::model::job::ExitStatus,
+    by: Option<u32>,
+) {
+    let known = ends.worst.as_ref().map_or((0, 0), |(state, _, exit, _)| {
+        (severity(*state), exit.shell_code())
+    });
+    if (severity(state), exit.shell_code()) > known {
+        ends.worst = Some((state, reason.clone(), exit, by));
+    }
+}
+
+fn tally(ends: &mut EndSummary, end: &ElementEnd) {
+    if end.state == JobState::Completed {
+        ends.completed = ends.completed.saturating_add(1);
+    } else {
+        ends.unsuccessful = ends.unsuccessful.saturating_add(1);
+        worsen(ends, end.state, &end.reason, end.exit, end.cancelled_by);
+    }
+    if let Some(started) = end.started {
+        ends.first_start = Some(ends.first_start.map_or(started, |first| first.min(started)));
+    }
+    ends.last_end = ends.last_end.max(Some(end.ended));
+    ends.usage = ends.usage.plus(end.usage);
+}
+
+/// Keeps a decaying mean of run times: each end weighs one eighth.
+fn note_pace(job: &mut Job, end: &ElementEnd) {
+    let Some(started) = end.started else { return };
+    let took_us = u64::try_from(end.ended.minus(started))
+        .unwrap_or(0)
+        .saturating_mul(1000)
+        .max(300);
+    job.pace_us = if job.pace_us == 0 {
+        took_us
+    } else {
+        (job.pace_us * 7 + took_us) / 8
+    };
+}

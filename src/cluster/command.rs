@@ -1,0 +1,197 @@
+//! What the controller can be asked: one enum. A shell turns requests, reports and timers into these.
+
+use crate::model::history::EndedJob;
+use crate::model::ids::{JobId, NodeId, SlotKey};
+use crate::model::job::{ExitStatus, JobSpec, JobState, Owner};
+use crate::model::node::Inventory;
+use crate::scheduler::Plan;
+use crate::wire::client::{Filter, JobChange, NodeChange, StepRequest};
+use crate::wire::worker::{FromSlot, SignalTarget};
+
+/// Who asks: known from the kernel or a certificate, never from the message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// Who.
+    pub owner: Owner,
+    /// May act on everybody's jobs and on nodes.
+    pub operator: bool,
+}
+
+/// What an ended job was like, for those that depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// Its state.
+    pub state: JobState,
+    /// Its exit.
+    pub exit: ExitStatus,
+}
+
+impl From<&EndedJob> for Outcome {
+    fn from(ended: &EndedJob) -> Self {
+        Outcome {
+            state: ended.state,
+            exit: ended.exit,
+        }
+    }
+}
+
+/// A request, a report or the passing of time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Queue a job.
+    Submit {
+        /// Who.
+        who: Principal,
+        /// What.
+        spec: Box<JobSpec>,
+        /// Ended jobs its dependency names, as found in the history.
+        ended: Vec<(JobId, Outcome)>,
+        /// Check only.
+        dry_run: bool,
+    },
+    /// End jobs.
+    Cancel {
+        /// Who.
+        who: Principal,
+        /// Which.
+        filter: Filter,
+    },
+    /// Send a signal.
+    Signal {
+        /// Who.
+        who: Principal,
+        /// Which.
+        filter: Filter,
+        /// Number.
+        signal: i32,
+        /// To whom.
+        to: SignalTarget,
+    },
+    /// Hold.
+    Hold {
+        /// Who.
+        who: Principal,
+        /// Which.
+        filter: Filter,
+    },
+    /// Let go.
+    Release {
+        /// Who.
+        who: Principal,
+        /// Which.
+        filter: Filter,
+    },
+    /// Put back.
+    Requeue {
+        /// Who.
+        who: Principal,
+        /// Which.
+        filter: Filter,
+        /// And hold.
+        hold: bool,
+    },
+    /// Stop or go on.
+    Suspend {
+        /// Who.
+        who: Principal,
+        /// Which.
+        filter: Filter,
+        /// Stop?
+        stop: bool,
+    },
+    /// Change.
+    Update {
+        /// Who.
+        who: Principal,
+        /// Which.
+        filter: Filter,
+        /// How.
+        changes: Vec<JobChange>,
+        /// Ended jobs that a new dependency names.
+        ended: Vec<(JobId, Outcome)>,
+    },
+    /// A step inside a running job.
+    StartStep {
+        /// Who.
+        who: Principal,
+        /// What.
+        request: Box<StepRequest>,
+    },
+    /// The client of an allocation is done with it.
+    EndAllocation {
+        /// Who.
+        who: Principal,
+        /// Which.
+        job: JobId,
+        /// With this code.
+        code: u8,
+    },
+    /// The client of `hpc run` or `hpc alloc` has gone without a word.
+    ClientGone {
+        /// Its job.
+        job: JobId,
+    },
+    /// Drain, resume, remove.
+    ChangeNode {
+        /// Who.
+        who: Principal,
+        /// Which.
+        name: String,
+        /// How.
+        change: NodeChange,
+    },
+    /// A worker introduces its machine and the slots it found there.
+    Register {
+        /// The machine.
+        inventory: Box<Inventory>,
+        /// Slots found.
+        slots: Vec<SlotKey>,
+    },
+    /// A worker's link is gone.
+    LinkLost {
+        /// Its node.
+        node: NodeId,
+    },
+    /// A worker reports of a slot.
+    Report {
+        /// Its node.
+        node: NodeId,
+        /// The slot.
+        key: SlotKey,
+        /// What.
+        report: FromSlot,
+    },
+    /// What the planner proposes.
+    Adopt(Plan),
+    /// Slots that have nothing to do give their allocation back (said after each plan).
+    CloseIdle,
+    /// Time has passed.
+    Tick,
+}
+
+/// What a command answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// Nothing to say.
+    Done,
+    /// This many jobs or elements were touched; why others were not.
+    Touched {
+        /// How many.
+        count: u32,
+        /// Why not.
+        notes: Vec<String>,
+    },
+    /// Queued.
+    Submitted(JobId),
+    /// Would be queued.
+    WouldRun(String),
+    /// A step was started.
+    StepStarted {
+        /// Its slot.
+        key: SlotKey,
+        /// Its number.
+        step: crate::model::ids::StepId,
+    },
+    /// A node was registered under this number.
+    Registered(NodeId),
+}

@@ -1,0 +1,66 @@
+//! What the shell must do after the commit. Every effect may safely be repeated.
+
+use crate::model::ids::{BlobId, JobId, NodeId, SlotKey, StepId};
+use crate::model::job::{ExitStatus, JobState};
+use crate::wire::worker::{SlotLaunch, ToSlot};
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Launch a slot on a node; the shell adds the bytes behind the blobs.
+    Launch {
+        /// Where.
+        node: NodeId,
+        /// What, its `blobs` still empty.
+        launch: Box<SlotLaunch>,
+        /// Blobs to add.
+        blobs: Vec<BlobId>,
+    },
+    /// Tell a slot's shepherd.
+    Tell {
+        /// Where.
+        node: NodeId,
+        /// Which slot.
+        key: SlotKey,
+        /// What.
+        order: ToSlot,
+    },
+    /// A slot was granted (for attached clients).
+    SlotGranted {
+        /// Which.
+        key: SlotKey,
+    },
+    /// A step ended on a node (for attached clients).
+    StepEnded {
+        /// Where.
+        key: SlotKey,
+        /// On which node.
+        node: NodeId,
+        /// Which.
+        step: StepId,
+        /// The worst exit there.
+        exit: ExitStatus,
+    },
+    /// An element ended (for attached and waiting clients).
+    ElementEnded {
+        /// Its job.
+        job: JobId,
+        /// Its position.
+        position: u32,
+        /// State.
+        state: JobState,
+        /// Exit.
+        exit: ExitStatus,
+    },
+    /// A job ended (for waiting clients).
+    JobEnded {
+        /// Which.
+        job: JobId,
+        /// State.
+        state: JobState,
+        /// Exit.
+        exit: ExitStatus,
+    },
+    /// Something is free or waits: plan.
+    Plan,
+}

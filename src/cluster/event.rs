@@ -1,0 +1,265 @@
+//! What has happened, with every choice already made. Every event applies.
+
+use crate::model::allocation::Allocation;
+use crate::model::history::{EndedJob, NeverStarted, StepRow};
+use crate::model::ids::{JobId, NodeId, SlotId};
+use crate::model::index_set::IndexSet;
+use crate::model::job::{Current, ElementEnd, Hold, Job, JobSpec, Kill, NodeEnd, Reason};
+use crate::model::node::{Link, Node};
+use crate::model::time::Timestamp;
+use crate::wire::worker::{SignalTarget, StepLaunch};
+use std::sync::Arc;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A job was admitted.
+    JobSubmitted(Box<Job>),
+    /// A job is asked for differently.
+    SpecChanged {
+        /// Which.
+        job: JobId,
+        /// As it is now asked for.
+        spec: Arc<JobSpec>,
+        /// Not before.
+        not_before: Option<Timestamp>,
+        /// Dependency terms undecided.
+        waits_for: Vec<u32>,
+    },
+    /// Held or let go.
+    HoldChanged {
+        /// Which.
+        job: JobId,
+        /// By whom.
+        hold: Hold,
+    },
+    /// Why a job waits has changed.
+    ReasonChanged {
+        /// Which.
+        job: JobId,
+        /// Why.
+        reason: Reason,
+    },
+    /// A dependency came closer: what is still undecided.
+    DependencyDecided {
+        /// Which.
+        job: JobId,
+        /// Terms undecided.
+        waits_for: Vec<u32>,
+        /// Not before (`after` with a delay).
+        not_before: Option<Timestamp>,
+    },
+    /// Elements whose counterpart ended well may start.
+    CounterpartsEnded {
+        /// Which.
+        job: JobId,
+        /// Its positions.
+        positions: IndexSet,
+    },
+    /// The begin time has come.
+    TimeReached {
+        /// Which.
+        job: JobId,
+    },
+    /// An allocation was granted.
+    SlotGranted {
+        /// To whom.
+        job: JobId,
+        /// Its number.
+        slot: SlotId,
+        /// What.
+        allocation: Arc<Allocation>,
+        /// Positions to run.
+        positions: IndexSet,
+        /// When.
+        at: Timestamp,
+    },
+    /// A slot was given more.
+    SlotExtended {
+        /// Whose.
+        job: JobId,
+        /// Which.
+        slot: SlotId,
+        /// Positions to run.
+        positions: IndexSet,
+    },
+    /// A slot is asked to give back what has not started.
+    RetractOrdered {
+        /// Whose.
+        job: JobId,
+        /// Which.
+        slot: SlotId,
+    },
+    /// Positions went back from a slot to the queue.
+    PutBack {
+        /// Whose.
+        job: JobId,
+        /// Which slot.
+        slot: SlotId,
+        /// Positions.
+        positions: IndexSet,
+        /// They had started: count a restart.
+        restarted: bool,
+        /// Not before.
+        not_before: Option<Timestamp>,
+    },
+    /// The worker has the slot.
+    SlotConfirmed {
+        /// Whose.
+        job: JobId,
+        /// Which.
+        slot: SlotId,
+        /// What runs there.
+        current: Option<Current>,
+    },
+    /// An element started.
+    ElementStarted {
+        /// Whose.
+        job: JobId,
+        /// Where.
+        slot: SlotId,
+        /// Which, and when.
+        current: Current,
+    },
+    /// Elements of a slot ended.
+    ElementsEnded {
+        /// Whose.
+        job: JobId,
+        /// Where.
+        slot: SlotId,
+        /// How.
+        ends: Vec<ElementEnd>,
+        /// When this was heard.
+        at: Timestamp,
+    },
+    /// One node's part of a gang ended.
+    NodePartEnded {
+        /// Whose.
+        job: JobId,
+        /// Where.
+        slot: SlotId,
+        /// How.
+        end: NodeEnd,
+    },
+    /// Positions ended that never started.
+    WaitingEnded {
+        /// Whose.
+        job: JobId,
+        /// Which and how.
+        ended: NeverStarted,
+    },
+    /// Elements of a slot are to end.
+    KillOrdered {
+        /// Whose.
+        job: JobId,
+        /// Where.
+        slot: SlotId,
+        /// Which and why.
+        kill: Kill,
+        /// Without SIGTERM.
+        at_once: bool,
+    },
+    /// A signal is to be sent.
+    SignalOrdered {
+        /// Whose.
+        job: JobId,
+        /// Where.
+        slot: SlotId,
+        /// Number.
+        signal: i32,
+        /// To whom.
+        to: SignalTarget,
+    },
+    /// Stopped, or going on.
+    SlotSuspended {
+        /// Whose.
+        job: JobId,
+        /// Which.
+        slot: SlotId,
+        /// Stopped?
+        stop: bool,
+    },
+    /// An allocation's client is done.
+    SlotReleased {
+        /// Whose.
+        job: JobId,
+        /// Which.
+        slot: SlotId,
+        /// With this code.
+        code: u8,
+    },
+    /// A slot gave its allocation back.
+    SlotClosed {
+        /// Whose.
+        job: JobId,
+        /// Which.
+        slot: SlotId,
+    },
+    /// A job has ended and leaves the hot state.
+    JobEnded(Box<EndedJob>),
+    /// A step was started.
+    StepStarted {
+        /// Whose.
+        job: JobId,
+        /// Where.
+        slot: SlotId,
+        /// What.
+        launch: Box<StepLaunch>,
+    },
+    /// A step ended on a node.
+    StepEnded(StepRow),
+    /// A report is safe with us.
+    ReportTaken {
+        /// From which node.
+        node: NodeId,
+        /// Of whose slot.
+        job: JobId,
+        /// Which.
+        slot: SlotId,
+        /// Its number.
+        report: u64,
+    },
+    /// A machine introduced itself.
+    NodeRegistered(Box<Node>),
+    /// A slot must be said again to its worker, because the worker may not have heard.
+    SlotRepeated {
+        /// Whose.
+        job: JobId,
+        /// Which.
+        slot: SlotId,
+        /// To which node.
+        node: NodeId,
+        /// As a launch, or only what it should have.
+        launch: bool,
+    },
+    /// A worker holds a slot that is none of ours any more.
+    SlotUnknown {
+        /// On which node.
+        node: NodeId,
+        /// Whose.
+        job: JobId,
+        /// Which.
+        slot: SlotId,
+    },
+    /// A node's link changed.
+    LinkChanged {
+        /// Which.
+        node: NodeId,
+        /// How it is.
+        link: Link,
+    },
+    /// Drained, or not any more.
+    DrainChanged {
+        /// Which.
+        node: NodeId,
+        /// Why.
+        drain: Option<String>,
+    },
+    /// Forgotten.
+    NodeRemoved {
+        /// Which.
+        node: NodeId,
+    },
+    /// The planner said who could not go on.
+    Blocked(Vec<(JobId, Reason)>),
+}

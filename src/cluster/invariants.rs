@@ -1,0 +1,145 @@
+//! What is always true; run by tests and the simulator after every command.
+
+use super::Cluster;
+use crate::model::cpu_set::CpuSet;
+use crate::model::ids::{JobId, NodeId, SlotKey};
+use crate::scheduler::QueueKey;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The first sentence that does not hold, if any.
+///
+/// # Errors
+/// That sentence, with the numbers.
+pub fn check(cluster: &Cluster) -> Result<(), String> {
+    nothing_granted_twice(cluster)?;
+    positions_are_in_one_place(cluster)?;
+    indexes_are_true(cluster)
+}
+
+fn nothing_granted_twice(cluster: &Cluster) -> Result<(), String> {
+    let mut cpus: BTreeMap<NodeId, CpuSet> = BTreeMap::new();
+    let mut memory: BTreeMap<NodeId, u64> = BTreeMap::new();
+    let mut gpus: BTreeSet<(NodeId, u32)> = BTreeSet::new();
+    for job in cluster.jobs.values() {
+        for share in job.slots.iter().flat_map(|slot| &slot.allocation.nodes) {
+            let held = cpus.entry(share.node).or_default();
+            if !held.is_disjoint(&share.cpus) {
+                return Err(format!(
+                    "cpus {} of node {} are granted twice",
+                    share.cpus, share.node
+                ));
+            }
+            *held = held.union(&share.cpus);
+            *memory.entry(share.node).or_default() += share.memory_mib;
+            if let Some(gpu) = share
+                .gpus
+                .iter()
+                .find(|gpu| !gpus.insert((share.node, **gpu)))
+            {
+                return Err(format!("GPU {gpu} of node {} is granted twice", share.node));
+            }
+        }
+    }
+    for (id, node) in &cluster.nodes {
+        let held = cpus.get(id).cloned().unwrap_or_default();
+        let all: CpuSet = node
+            .inventory
+            .topology
+            .cpus
+            .iter()
+            .map(|cpu| cpu.id)
+            .collect();
+        if !node.cpus_free.is_disjoint(&held) || node.cpus_free.union(&held.intersect(&all)) != all
+        {
+            return Err(format!(
+                "node {id}: free {} and granted {held} are not {all}",
+                node.cpus_free
+            ));
+        }
+        let used = memory.get(id).copied().unwrap_or(0);
+        if node.memory_free_mib + used != node.memory_total_mib() {
+            let (free, total) = (node.memory_free_mib, node.memory_total_mib());
+            return Err(format!(
+                "node {id}: {free} MiB free and {used} granted are not {total}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn positions_are_in_one_place(cluster: &Cluster) -> Result<(), String> {
+    for job in cluster.jobs.values() {
+        let ended = job.ends.completed + job.ends.unsuccessful;
+        let held: u32 = job.slots.iter().map(|slot| slot.queue.len()).sum();
+        let sum = u64::from(ended)
+            + u64::from(held)
+            + u64::from(job.pending.len())
+            + u64::from(job.waiting.len());
+        if sum != u64::from(job.spec.count()) {
+            return Err(format!(
+                "job {}: {sum} positions are accounted for of {}",
+                job.id,
+                job.spec.count()
+            ));
+        }
+        let mut all = job.pending.clone();
+        for set in job
+            .slots
+            .iter()
+            .map(|slot| &slot.queue)
+            .chain([&job.waiting])
+        {
+            let before = all.len();
+            all.union_with(set);
+            if all.len() != before + set.len() {
+                return Err(format!("job {}: a position is in two places", job.id));
+            }
+        }
+        let running = u32::try_from(job.slots.len()).unwrap_or(u32::MAX);
+        if sum == u64::from(ended) && running == 0 {
+            return Err(format!("job {} has ended and is still hot", job.id));
+        }
+    }
+    Ok(())
+}
+
+fn indexes_are_true(cluster: &Cluster) -> Result<(), String> {
+    let queued: BTreeSet<JobId> = cluster
+        .queues
+        .values()
+        .flat_map(|queue| queue.values().copied())
+        .collect();
+    for job in cluster.jobs.values() {
+        if queued.contains(&job.id) != Cluster::is_eligible(job) {
+            return Err(format!(
+                "job {}: queued is {}, eligible is not",
+                job.id,
+                queued.contains(&job.id)
+            ));
+        }
+        let entered = cluster
+            .queues
+            .get(&job.spec.partition)
+            .and_then(|queue| queue.get(&QueueKey::of(job)));
+        if Cluster::is_eligible(job) && entered != Some(&job.id) {
+            return Err(format!("job {} is queued in the wrong place", job.id));
+        }
+        for slot in &job.slots {
+            let key = SlotKey {
+                job: job.id,
+                slot: slot.id,
+            };
+            if cluster.idle.contains(&key) != slot.queue.is_empty() {
+                return Err(format!("slot {key}: the idle index is wrong"));
+            }
+        }
+    }
+    let hot = |key: &&SlotKey| cluster.slot(**key).is_none();
+    if let Some(key) = cluster.idle.iter().chain(&cluster.stocked).find(hot) {
+        return Err(format!("slot {key} is indexed and gone"));
+    }
+    match queued.iter().find(|id| !cluster.jobs.contains_key(*id)) {
+        Some(id) => Err(format!("job {id} is queued and gone")),
+        None => Ok(()),
+    }
+}

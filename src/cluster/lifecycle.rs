@@ -1,0 +1,393 @@
+//! decide: what slots report, what time brings, and what follows from an event.
+
+use super::{Cluster, Event, dependency, nodes};
+use crate::model::history::{EndedJob, StepRow};
+use crate::model::ids::{JobId, NodeId, SlotKey};
+use crate::model::index_set::IndexSet;
+use crate::model::job::{
+    Current, ElementEnd, Job, JobState, KillCause, Launch, NodeEnd, Reason, Slot,
+};
+use crate::model::time::Timestamp;
+use crate::wire::worker::FromSlot;
+use std::collections::BTreeSet;
+
+/// What an event may lead to, remembered before the event is consumed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Trigger {
+    /// Something of this job started.
+    Started(JobId),
+    /// Something of this job ended or went back.
+    Moved(JobId),
+    /// This job is gone.
+    Gone(JobId),
+    /// Nothing follows.
+    Nothing,
+}
+
+impl Trigger {
+    pub(super) fn of(event: &Event) -> Self {
+        match event {
+            Event::SlotGranted { job, .. } => Trigger::Started(*job),
+            Event::ElementsEnded { job, .. }
+            | Event::WaitingEnded { job, .. }
+            | Event::PutBack { job, .. } => Trigger::Moved(*job),
+            Event::JobEnded(ended) => Trigger::Gone(ended.id),
+            _ => Trigger::Nothing,
+        }
+    }
+}
+
+/// What follows from an event that has just been applied.
+pub(super) fn consequences(cluster: &Cluster, now: Timestamp, trigger: Trigger) -> Vec<Event> {
+    match trigger {
+        Trigger::Nothing => Vec::new(),
+        Trigger::Started(id) => dependency::wake(cluster, now, id),
+        Trigger::Moved(id) => {
+            let mut events = finish(cluster, now, id);
+            // When the job ends with this, its dependants are woken by its end.
+            if !events
+                .iter()
+                .any(|event| matches!(event, Event::JobEnded(_)))
+            {
+                events.extend(dependency::wake(cluster, now, id));
+            }
+            events
+        }
+        Trigger::Gone(id) => {
+            let mut events = dependency::wake(cluster, now, id);
+            events.extend(dependency::wake_singletons(cluster, now));
+            events
+        }
+    }
+}
+
+/// The end of a job that has nothing left, and of its slots.
+fn finish(cluster: &Cluster, now: Timestamp, id: JobId) -> Vec<Event> {
+    let Some(job) = cluster.job(id) else {
+        return Vec::new();
+    };
+    if !job.pending.is_empty() || !job.waiting.is_empty() {
+        return Vec::new();
+    }
+    let mut events: Vec<Event> = job
+        .slots
+        .iter()
+        .filter(|slot| slot.queue.is_empty())
+        .map(|slot| Event::SlotClosed {
+            job: id,
+            slot: slot.id,
+        })
+        .collect();
+    if events.len() == job.slots.len() {
+        events.push(Event::JobEnded(Box::new(ended(now, job))));
+    }
+    events
+}
+
+fn ended(now: Timestamp, job: &Job) -> EndedJob {
+    let (state, reason, exit, cancelled_by) = job.ends.worst.clone().unwrap_or((
+        JobState::Completed,
+        Reason::None,
+        Default::default(),
+        None,
+    ));
+    EndedJob {
+        id: job.id,
+        spec: job.spec.clone(),
+        owner: job.owner.clone(),
+        submitted: job.submitted,
+        started: job.ends.first_start,
+        ended: job.ends.last_end.unwrap_or(now),
+        state,
+        reason,
+        exit,
+        cancelled_by,
+        usage: job.ends.usage,
+        granted: job.granted.clone(),
+        restarts: job
+            .restarts
+            .iter()
+            .map(|(_, count)| *count)
+            .max()
+            .unwrap_or(0),
+        completed: job.ends.completed,
+        unsuccessful: job.ends.unsuccessful,
+        rows: job.row_next,
+    }
+}
+
+/// Slots with nothing to do whose job was given nothing more.
+pub(super) fn close_idle(cluster: &Cluster) -> Vec<Event> {
+    cluster
+        .idle
+        .iter()
+        .map(|key| Event::SlotClosed {
+            job: key.job,
+            slot: key.slot,
+        })
+        .collect()
+}
+
+/// What the passing of time brings.
+pub(super) fn tick(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
+    let mut events: Vec<Event> = cluster
+        .timed
+        .iter()
+        .take_while(|(at, _)| *at <= now)
+        .map(|(_, job)| Event::TimeReached { job: *job })
+        .collect();
+    events.extend(nodes::time_out(cluster, now));
+    for key in &cluster.stocked {
+        let Some(slot) = cluster.slot(*key) else {
+            continue;
+        };
+        if !slot.retracting && now.minus(slot.heard) >= cluster.settings.retract_after_ms {
+            events.push(Event::RetractOrdered {
+                job: key.job,
+                slot: key.slot,
+            });
+        }
+    }
+    events
+}
+
+/// A worker speaks of a slot.
+pub(super) fn report(
+    cluster: &Cluster,
+    now: Timestamp,
+    node: NodeId,
+    key: SlotKey,
+    report: FromSlot,
+) -> Vec<Event> {
+    let (job_id, slot_id) = (key.job, key.slot);
+    let taken = |report: &FromSlot| match report {
+        FromSlot::Ended { report, .. }
+        | FromSlot::Retracted { report, .. }
+        | FromSlot::StepEnded { report, .. } => Some(Event::ReportTaken {
+            node,
+            job: job_id,
+            slot: slot_id,
+            report: *report,
+        }),
+        FromSlot::Status { .. }
+        | FromSlot::Started { .. }
+        | FromSlot::StdinTaken { .. }
+        | FromSlot::Lost { .. } => None,
+    };
+    let taken = taken(&report);
+    let known = cluster
+        .job(job_id)
+        .and_then(|job| job.slot(slot_id).map(|slot| (job, slot)));
+    let Some((job, slot)) = known.filter(|(_, slot)| slot.allocation.share(node).is_some()) else {
+        // A step's end may follow its job's; it is still accounted.
+        let mut events: Vec<Event> = step_row(node, key, &report)
+            .into_iter()
+            .map(Event::StepEnded)
+            .collect();
+        events.extend(taken);
+        events.push(Event::SlotUnknown {
+            node,
+            job: job_id,
+            slot: slot_id,
+        });
+        return events;
+    };
+    let mut events = match report {
+        FromSlot::Status { current, .. } => {
+            let current = current.map(|(position, started)| Current { position, started });
+            let repeat = Event::SlotRepeated {
+                job: job_id,
+                slot: slot_id,
+                node,
+                launch: false,
+            };
+            vec![
+                Event::SlotConfirmed {
+                    job: job_id,
+                    slot: slot_id,
+                    current,
+                },
+                repeat,
+            ]
+        }
+        FromSlot::Started { position, at } if slot.queue.contains(position) => {
+            let current = Current {
+                position,
+                started: at,
+            };
+            vec![Event::ElementStarted {
+                job: job_id,
+                slot: slot_id,
+                current,
+            }]
+        }
+        FromSlot::Started { .. } | FromSlot::StdinTaken { .. } => Vec::new(),
+        FromSlot::Ended { ends, .. } => elements_ended(job, slot, node, ends, now),
+        FromSlot::Retracted { positions, .. } => put_back(job.id, slot, positions, false),
+        FromSlot::StepEnded { .. } => step_row(node, key, &report)
+            .into_iter()
+            .map(Event::StepEnded)
+            .collect(),
+        FromSlot::Lost { positions, ends } => {
+            let mut events = put_back(job.id, slot, positions, false);
+            let (again, over): (Vec<ElementEnd>, Vec<ElementEnd>) = ends
+                .into_iter()
+                .partition(|end| job.spec.requeue && end.state == JobState::NodeFail);
+            events.extend(put_back(
+                job.id,
+                slot,
+                again.iter().map(|end| end.position).collect(),
+                true,
+            ));
+            events.extend(elements_ended(job, slot, node, over, now));
+            events.push(Event::SlotUnknown {
+                node,
+                job: job_id,
+                slot: slot_id,
+            });
+            events
+        }
+    };
+    events.extend(taken);
+    events
+}
+
+fn put_back(job: JobId, slot: &Slot, mut positions: IndexSet, restarted: bool) -> Vec<Event> {
+    positions.intersect(&slot.queue);
+    if positions.is_empty() && !slot.retracting {
+        return Vec::new();
+    }
+    vec![Event::PutBack {
+        job,
+        slot: slot.id,
+        positions,
+        restarted,
+        not_before: None,
+    }]
+}
+
+/// Ends as reported: those already known are dropped, those ordered to be put back go back, parts of a gang
+/// wait for the others.
+fn elements_ended(
+    job: &Job,
+    slot: &Slot,
+    node: NodeId,
+    ends: Vec<ElementEnd>,
+    now: Timestamp,
+) -> Vec<Event> {
+    let mut seen = BTreeSet::new();
+    let mut over = Vec::new();
+    let mut again = [IndexSet::new(), IndexSet::new()];
+    let mut events = Vec::new();
+    for end in ends {
+        if !slot.queue.contains(end.position) || !seen.insert(end.position) {
+            continue;
+        }
+        let requeued = slot
+            .kills
+            .iter()
+            .any(|kill| kill.cause == KillCause::Requeue && kill.positions.contains(end.position));
+        if requeued {
+            again[usize::from(end.started.is_some())].insert(end.position);
+        } else if let Some(whole) = whole_gang(job, slot, node, end, &mut events) {
+            over.push(whole);
+        }
+    }
+    if !over.is_empty() {
+        events.push(Event::ElementsEnded {
+            job: job.id,
+            slot: slot.id,
+            ends: over,
+            at: now,
+        });
+    }
+    for (restarted, positions) in [false, true].into_iter().zip(again) {
+        if !positions.is_empty() {
+            events.push(Event::PutBack {
+                job: job.id,
+                slot: slot.id,
+                positions,
+                restarted,
+                not_before: None,
+            });
+        }
+    }
+    events
+}
+
+/// The end of an element as a whole, or `None` while nodes of its gang have not ended their part.
+fn whole_gang(
+    job: &Job,
+    slot: &Slot,
+    node: NodeId,
+    end: ElementEnd,
+    events: &mut Vec<Event>,
+) -> Option<ElementEnd> {
+    let nodes = &slot.allocation.nodes;
+    if nodes.len() == 1 {
+        return Some(end);
+    }
+    let leads = nodes.first().is_some_and(|share| share.node == node);
+    // A script lives on the leader; the others hold room for its steps. A part that was ended by force ends
+    // the whole.
+    if !matches!(job.spec.launch, Launch::Tasks { .. }) {
+        return (leads || end.state == JobState::NodeFail).then_some(end);
+    }
+    let others: Vec<&NodeEnd> = slot
+        .node_ends
+        .iter()
+        .filter(|known| known.node != node && known.end.position == end.position)
+        .collect();
+    if others.len() + 1 < nodes.len() {
+        events.push(Event::NodePartEnded {
+            job: job.id,
+            slot: slot.id,
+            end: NodeEnd { node, end },
+        });
+        return None;
+    }
+    let mut whole = end;
+    for other in others {
+        let worse = (
+            other.end.state != JobState::Completed,
+            other.end.exit.shell_code(),
+        );
+        if worse > (whole.state != JobState::Completed, whole.exit.shell_code()) {
+            whole.state = other.end.state;
+            whole.reason = other.end.reason.clone();
+            whole.exit = other.end.exit;
+            whole.cancelled_by = other.end.cancelled_by;
+        }
+        whole.started = match (whole.started, other.end.started) {
+            (Some(one), Some(two)) => Some(one.min(two)),
+            (one, two) => one.or(two),
+        };
+        whole.ended = whole.ended.max(other.end.ended);
+        whole.usage = whole.usage.plus(other.end.usage);
+    }
+    Some(whole)
+}
+
+fn step_row(node: NodeId, key: SlotKey, report: &FromSlot) -> Option<StepRow> {
+    let FromSlot::StepEnded { end, .. } = report else {
+        return None;
+    };
+    let worst = end
+        .tasks
+        .iter()
+        .map(|(_, exit)| *exit)
+        .max_by_key(|exit| exit.shell_code())
+        .unwrap_or_default();
+    Some(StepRow {
+        job: key.job,
+        slot: key.slot,
+        node,
+        step: end.step,
+        name: end.name.clone(),
+        ntasks: u32::try_from(end.tasks.len()).unwrap_or(u32::MAX),
+        exit: worst,
+        started: end.started,
+        ended: end.ended,
+        usage: end.usage,
+    })
+}

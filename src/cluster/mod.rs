@@ -1,0 +1,472 @@
+//! THE CONTROLLER'S CORE. Pure: no clock, file, socket, environment or random number.
+//!
+//! ```text
+//!   Command ──decide──▶ Events ──apply──▶ Cluster', Effects
+//!               │                   │
+//!            Refusal          consequences ──▶ more Events (a slot is idle, a job is over, dependants wake)
+//! ```
+//! [`Cluster::handle`] is all a shell calls, then [`Cluster::take_changes`] for the rows to commit; effects
+//! are carried out only after the commit. [`apply`] is the one place that changes a `Cluster`.
+//!
+//! Read [`command`], [`event`], [`effect`] first, then [`apply`], then [`admission`], [`control`],
+//! [`lifecycle`], [`adopt`], [`nodes`] as you need them. What queries see is in [`snapshot`] and [`views`].
+
+pub mod admission;
+pub mod adopt;
+mod apply;
+pub mod changes;
+pub mod command;
+pub mod control;
+pub mod dependency;
+pub mod effect;
+pub mod event;
+pub mod invariants;
+pub mod launch;
+pub mod lifecycle;
+pub mod nodes;
+pub mod select;
+pub mod snapshot;
+pub mod steps;
+pub mod views;
+
+pub use command::{Command, Principal, Reply};
+pub use effect::Effect;
+pub use event::Event;
+pub use snapshot::Snapshot;
+
+use crate::model::ids::{JobId, NodeId, SlotKey};
+use crate::model::job::{ExitStatus, Hold, Job, JobState, Reason};
+use crate::model::node::{Link, Node};
+use crate::model::partition::Partition;
+use crate::model::refusal::Refusal;
+use crate::model::time::Timestamp;
+use crate::scheduler::view::{QueueKey, Queues};
+use crate::scheduler::{Plan, Policy, View};
+use crate::wire::worker::ToSlot;
+use changes::Counters;
+use command::Outcome;
+use imbl::OrdMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// What may be set from outside; all durations in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Name of the cluster.
+    pub name: String,
+    /// A silent node is declared DOWN after this long.
+    pub node_timeout_ms: i64,
+    /// Most hot jobs.
+    pub jobs_max: usize,
+    /// Largest array index plus one.
+    pub array_max: u32,
+    /// A slot that was silent this long with more than one position gives the rest back.
+    pub retract_after_ms: i64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            name: "hpc".to_owned(),
+            node_timeout_ms: 300_000,
+            jobs_max: 1_000_000,
+            array_max: 4_000_001,
+            retract_after_ms: 300,
+        }
+    }
+}
+
+/// How many ended jobs are remembered for those that may come to depend on them.
+const RECENT_MAX: usize = 10_000;
+
+/// Rows touched since the last commit.
+#[derive(Debug, Default)]
+struct Touched {
+    jobs: BTreeSet<JobId>,
+    nodes: BTreeSet<NodeId>,
+    counters: bool,
+    changes: changes::Changes,
+}
+
+/// The whole state of the controller.
+#[derive(Debug)]
+pub struct Cluster {
+    settings: Settings,
+    counters: Counters,
+    jobs: OrdMap<JobId, Arc<Job>>,
+    nodes: OrdMap<NodeId, Arc<Node>>,
+    partitions: Arc<Vec<Partition>>,
+    /// Eligible jobs in order, by partition.
+    queues: Queues,
+    /// Who waits for whom.
+    dependants: BTreeMap<JobId, BTreeSet<JobId>>,
+    /// Jobs that wait to be the only one of their name.
+    singletons: BTreeSet<JobId>,
+    /// Jobs that may not start before a time.
+    timed: BTreeSet<(Timestamp, JobId)>,
+    /// Slots whose queue is empty.
+    idle: BTreeSet<SlotKey>,
+    /// Slots that hold more than one position.
+    stocked: BTreeSet<SlotKey>,
+    /// Jobs that ended lately, oldest first in the queue beside it.
+    recent: OrdMap<JobId, Outcome>,
+    recent_order: VecDeque<JobId>,
+    /// Jobs the last plan could not start, and why.
+    blocked: Arc<BTreeMap<JobId, Reason>>,
+    touched: Touched,
+}
+
+/// What a command led to.
+#[derive(Debug)]
+pub struct Handled {
+    /// The answer.
+    pub reply: Reply,
+    /// What to do after the commit.
+    pub effects: Vec<Effect>,
+}
+
+impl Cluster {
+    /// From what the store holds.
+    #[must_use]
+    pub fn new(
+        settings: Settings,
+        counters: Counters,
+        jobs: Vec<Arc<Job>>,
+        nodes: Vec<Arc<Node>>,
+        recent: Vec<(JobId, JobState, ExitStatus)>,
+        now: Timestamp,
+    ) -> Self {
+        let mut cluster = Cluster {
+            settings,
+            counters,
+            jobs: OrdMap::new(),
+            nodes: OrdMap::new(),
+            partitions: Arc::new(Partition::initial()),
+            queues: Queues::new(),
+            dependants: BTreeMap::new(),
+            singletons: BTreeSet::new(),
+            timed: BTreeSet::new(),
+            idle: BTreeSet::new(),
+            stocked: BTreeSet::new(),
+            recent: OrdMap::new(),
+            recent_order: VecDeque::new(),
+            blocked: Arc::default(),
+            touched: Touched::default(),
+        };
+        for mut node in nodes {
+            let known = Arc::make_mut(&mut node);
+            known.reset_free();
+            // Until its worker speaks again nobody knows; the time runs from now.
+            if known.link == Link::Up {
+                known.link = Link::Silent(now);
+            }
+            cluster.nodes.insert(node.id, node);
+        }
+        for mut job in jobs {
+            if !job.slots.is_empty() {
+                for slot in &mut Arc::make_mut(&mut job).slots {
+                    slot.heard = now;
+                    cluster.take_off(&slot.allocation);
+                }
+            }
+            cluster.index_in(&job);
+            cluster.jobs.insert(job.id, job);
+        }
+        for (id, state, exit) in recent {
+            cluster.remember(id, Outcome { state, exit });
+        }
+        cluster
+    }
+
+    /// Decides, applies, and follows up until nothing more follows.
+    ///
+    /// # Errors
+    /// A [`Refusal`]; nothing has changed then.
+    pub fn handle(&mut self, now: Timestamp, command: Command) -> Result<Handled, Refusal> {
+        let (reply, events) = self.decide(now, command)?;
+        let mut effects = Vec::new();
+        let mut queue: VecDeque<Event> = events.into();
+        while let Some(event) = queue.pop_front() {
+            let follows_from = lifecycle::Trigger::of(&event);
+            self.apply(event, &mut effects);
+            queue.extend(lifecycle::consequences(self, now, follows_from));
+        }
+        Ok(Handled { reply, effects })
+    }
+
+    /// The one place where commands are judged.
+    fn decide(&self, now: Timestamp, command: Command) -> Result<(Reply, Vec<Event>), Refusal> {
+        let quiet = |events| Ok((Reply::Done, events));
+        match command {
+            Command::Submit {
+                who,
+                spec,
+                ended,
+                dry_run,
+            } => admission::submit(self, now, &who, *spec, &ended, dry_run),
+            Command::Cancel { who, filter } => control::cancel(self, now, &who, &filter),
+            Command::Signal {
+                who,
+                filter,
+                signal,
+                to,
+            } => control::signal(self, &who, &filter, signal, to),
+            Command::Hold { who, filter } => control::hold(self, &who, &filter),
+            Command::Release { who, filter } => control::release(self, &who, &filter),
+            Command::Requeue { who, filter, hold } => control::requeue(self, &who, &filter, hold),
+            Command::Suspend { who, filter, stop } => control::suspend(self, &who, &filter, stop),
+            Command::Update {
+                who,
+                filter,
+                changes,
+                ended,
+            } => control::update(self, now, &who, &filter, &changes, &ended),
+            Command::StartStep { who, request } => steps::start(self, &who, *request),
+            Command::EndAllocation { who, job, code } => {
+                control::end_allocation(self, &who, job, code)
+            }
+            Command::ClientGone { job } => quiet(control::client_gone(self, now, job)),
+            Command::ChangeNode { who, name, change } => nodes::change(self, &who, &name, change),
+            Command::Register { inventory, slots } => {
+                Ok(nodes::register(self, now, *inventory, &slots))
+            }
+            Command::LinkLost { node } => quiet(nodes::link_lost(self, now, node)),
+            Command::Report { node, key, report } => {
+                quiet(lifecycle::report(self, now, node, key, report))
+            }
+            Command::Adopt(plan) => quiet(adopt::adopt(self, now, plan)),
+            Command::CloseIdle => quiet(lifecycle::close_idle(self)),
+            Command::Tick => quiet(lifecycle::tick(self, now)),
+        }
+    }
+
+    /// What to start now.
+    #[must_use]
+    pub fn plan(&self, now: Timestamp, policy: Policy) -> Plan {
+        crate::scheduler::plan(&self.view(), now, policy)
+    }
+
+    /// Plans, adopts, and gives back what idle slots hold; again when that made room. The end of every turn.
+    pub fn schedule(&mut self, now: Timestamp, policy: Policy) -> Vec<Effect> {
+        let mut effects = self.round(now, policy);
+        // Closing idle slots made room that the plan did not see. A second round closes nothing that waits.
+        if effects.iter().any(|effect| {
+            matches!(
+                effect,
+                Effect::Tell {
+                    order: ToSlot::Close,
+                    ..
+                }
+            )
+        }) {
+            effects.extend(self.round(now, policy));
+        }
+        effects
+    }
+
+    fn round(&mut self, now: Timestamp, policy: Policy) -> Vec<Effect> {
+        let plan = self.plan(now, policy);
+        let mut effects = Vec::new();
+        for command in [Command::Adopt(plan), Command::CloseIdle] {
+            if let Ok(handled) = self.handle(now, command) {
+                effects.extend(handled.effects);
+            }
+        }
+        effects
+    }
+
+    /// What the planner sees.
+    #[must_use]
+    pub fn view(&self) -> View<'_> {
+        View {
+            nodes: &self.nodes,
+            jobs: &self.jobs,
+            queues: &self.queues,
+        }
+    }
+
+    /// When [`Command::Tick`] is next due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let begin = self.timed.first().map(|(at, _)| *at);
+        let silent = self.nodes.values().filter_map(|node| match node.link {
+            Link::Silent(since) => Some(since.plus_ms(self.settings.node_timeout_ms)),
+            Link::Up | Link::Down(_) => None,
+        });
+        let stocked = self
+            .stocked
+            .iter()
+            .filter_map(|key| self.slot(*key))
+            .filter(|slot| !slot.retracting)
+            .map(|slot| slot.heard.plus_ms(self.settings.retract_after_ms));
+        begin.into_iter().chain(silent).chain(stocked).min()
+    }
+
+    /// What queries see from now on; cheap: maps share their parts.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            name: self.settings.name.clone(),
+            jobs: self.jobs.clone(),
+            nodes: self.nodes.clone(),
+            partitions: Arc::clone(&self.partitions),
+            blocked: Arc::clone(&self.blocked),
+            recent: self.recent.clone(),
+            job_next: self.counters.job_next,
+        }
+    }
+
+    /// The rows that events since the last call changed.
+    #[must_use]
+    pub fn take_changes(&mut self) -> changes::Changes {
+        let touched = std::mem::take(&mut self.touched);
+        let mut changes = touched.changes;
+        changes.jobs = touched
+            .jobs
+            .into_iter()
+            .map(|id| (id, self.jobs.get(&id).cloned()))
+            .collect();
+        changes.nodes = touched
+            .nodes
+            .into_iter()
+            .map(|id| (id.0, self.nodes.get(&id).cloned()))
+            .collect();
+        changes.counters = touched.counters.then(|| self.counters.clone());
+        changes
+    }
+
+    /// A hot job.
+    #[must_use]
+    pub fn job(&self, id: JobId) -> Option<&Arc<Job>> {
+        self.jobs.get(&id)
+    }
+
+    /// All hot jobs.
+    pub fn jobs(&self) -> impl Iterator<Item = &Arc<Job>> {
+        self.jobs.values()
+    }
+
+    /// A slot of a hot job.
+    #[must_use]
+    pub fn slot(&self, key: SlotKey) -> Option<&crate::model::job::Slot> {
+        self.jobs.get(&key.job)?.slot(key.slot)
+    }
+
+    /// The hot job that has this number or the element with this raw id, and the position.
+    #[must_use]
+    pub fn by_raw_id(&self, raw: u32) -> Option<(&Arc<Job>, u32)> {
+        snapshot::by_raw_id(&self.jobs, raw)
+    }
+
+    /// Whether the planner may start something of this job now.
+    fn is_eligible(job: &Job) -> bool {
+        job.hold == Hold::None
+            && job.waits_for.is_empty()
+            && job.not_before.is_none()
+            && job.reason != Reason::DependencyNeverSatisfied
+            && !job.pending.is_empty()
+    }
+
+    /// Enters a job in every index.
+    fn index_in(&mut self, job: &Job) {
+        if Self::is_eligible(job) {
+            let queue = self.queues.entry(job.spec.partition.clone()).or_default();
+            queue.insert(QueueKey::of(job), job.id);
+        }
+        if let Some(at) = job.not_before {
+            self.timed.insert((at, job.id));
+        }
+        for target in dependency::targets(job) {
+            self.dependants.entry(target).or_default().insert(job.id);
+        }
+        if dependency::waits_alone(job) {
+            self.singletons.insert(job.id);
+        }
+        for slot in &job.slots {
+            let key = SlotKey {
+                job: job.id,
+                slot: slot.id,
+            };
+            match slot.queue.len() {
+                0 => _ = self.idle.insert(key),
+                1 => {}
+                _ => _ = self.stocked.insert(key),
+            }
+        }
+    }
+
+    /// Takes a job out of every index.
+    fn index_out(&mut self, job: &Job) {
+        if let Some(queue) = self.queues.get_mut(&job.spec.partition) {
+            queue.remove(&QueueKey::of(job));
+        }
+        if let Some(at) = job.not_before {
+            self.timed.remove(&(at, job.id));
+        }
+        for target in dependency::targets(job) {
+            if let Some(waiting) = self.dependants.get_mut(&target) {
+                waiting.remove(&job.id);
+                if waiting.is_empty() {
+                    self.dependants.remove(&target);
+                }
+            }
+        }
+        self.singletons.remove(&job.id);
+        for slot in &job.slots {
+            let key = SlotKey {
+                job: job.id,
+                slot: slot.id,
+            };
+            self.idle.remove(&key);
+            self.stocked.remove(&key);
+        }
+    }
+
+    fn remember(&mut self, id: JobId, outcome: Outcome) {
+        if self.recent.insert(id, outcome).is_none() {
+            self.recent_order.push_back(id);
+        }
+        while self.recent_order.len() > RECENT_MAX {
+            if let Some(oldest) = self.recent_order.pop_front() {
+                self.recent.remove(&oldest);
+            }
+        }
+    }
+
+    /// Takes a grant off what is free on its nodes.
+    fn take_off(&mut self, allocation: &crate::model::allocation::Allocation) {
+        for share in &allocation.nodes {
+            if let Some(node) = self.nodes.get_mut(&share.node) {
+                let node = Arc::make_mut(node);
+                node.cpus_free = node.cpus_free.subtract(&share.cpus);
+                node.memory_free_mib = node.memory_free_mib.saturating_sub(share.memory_mib);
+                node.gpus_free.retain(|gpu| !share.gpus.contains(gpu));
+            }
+        }
+    }
+
+    /// Gives it back. What the node no longer has (it registered with less) is not made up.
+    fn give_back(&mut self, allocation: &crate::model::allocation::Allocation) {
+        for share in &allocation.nodes {
+            if let Some(node) = self.nodes.get_mut(&share.node) {
+                let node = Arc::make_mut(node);
+                let topology = &node.inventory.topology;
+                let has: crate::model::cpu_set::CpuSet =
+                    topology.cpus.iter().map(|cpu| cpu.id).collect();
+                node.cpus_free = node.cpus_free.union(&share.cpus.intersect(&has));
+                node.memory_free_mib =
+                    (node.memory_free_mib + share.memory_mib).min(topology.memory_mib);
+                let there: Vec<u32> = topology.gpus.iter().map(|gpu| gpu.index).collect();
+                for gpu in share.gpus.iter().filter(|gpu| there.contains(gpu)) {
+                    if !node.gpus_free.contains(gpu) {
+                        node.gpus_free.push(*gpu);
+                    }
+                }
+                node.gpus_free.sort_unstable();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! decide: machines that come, go silent, return, are drained or removed.
+
+use super::command::Principal;
+use super::{Cluster, Event, Reply};
+use crate::model::ids::{NodeId, SlotKey};
+use crate::model::job::{ElementEnd, ExitStatus, Job, JobState, Reason, Slot, Usage};
+use crate::model::node::{Inventory, Link, Node};
+use crate::model::refusal::{Code, Refusal};
+use crate::model::time::Timestamp;
+use crate::wire::client::NodeChange;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// A machine introduces itself: new, or back.
+pub(super) fn register(
+    cluster: &Cluster,
+    now: Timestamp,
+    inventory: Inventory,
+    slots: &[SlotKey],
+) -> (Reply, Vec<Event>) {
+    let known = cluster
+        .nodes
+        .values()
+        .find(|node| node.name() == inventory.name);
+    let id = known.map_or(NodeId(cluster.counters.node_next), |node| node.id);
+    let rebooted = known.is_some_and(|node| node.inventory.boot_id != inventory.boot_id);
+    let mut node = Node {
+        id,
+        inventory: Arc::new(inventory),
+        link: Link::Up,
+        drain: known.and_then(|node| node.drain.clone()),
+        cpus_free: crate::model::cpu_set::CpuSet::new(),
+        memory_free_mib: 0,
+        gpus_free: Vec::new(),
+    };
+    node.reset_free();
+    let mut events = vec![Event::NodeRegistered(Box::new(node))];
+    let there: BTreeSet<SlotKey> = slots.iter().copied().collect();
+    let mut ours = BTreeSet::new();
+    for job in cluster.jobs.values() {
+        for slot in job
+            .slots
+            .iter()
+            .filter(|slot| slot.allocation.share(id).is_some())
+        {
+            let key = SlotKey {
+                job: job.id,
+                slot: slot.id,
+            };
+            ours.insert(key);
+            if there.contains(&key) {
+                continue;
+            }
+            if slot.confirmed || rebooted {
+                // It had it and has no trace of it left.
+                events.extend(lost(now, job, slot, "the node has no trace of it"));
+            } else {
+                events.push(Event::SlotRepeated {
+                    job: job.id,
+                    slot: slot.id,
+                    node: id,
+                    launch: true,
+                });
+            }
+        }
+    }
+    for key in there.difference(&ours) {
+        events.push(Event::SlotUnknown {
+            node: id,
+            job: key.job,
+            slot: key.slot,
+        });
+    }
+    (Reply::Registered(id), events)
+}
+
+/// Everything a slot held ends as NODE_FAIL, or goes back to the queue where the job allows it.
+pub(super) fn lost(now: Timestamp, job: &Job, slot: &Slot, why: &str) -> Vec<Event> {
+    if slot.queue.is_empty() {
+        return Vec::new();
+    }
+    if job.spec.requeue {
+        return vec![Event::PutBack {
+            job: job.id,
+            slot: slot.id,
+            positions: slot.queue.clone(),
+            restarted: true,
+            not_before: None,
+        }];
+    }
+    let end = |position| ElementEnd {
+        position,
+        state: JobState::NodeFail,
+        reason: if why.is_empty() {
+            Reason::NodeDown
+        } else {
+            Reason::SystemFailure(why.to_owned())
+        },
+        exit: ExitStatus::default(),
+        cancelled_by: None,
+        started: Some(
+            slot.current
+                .filter(|current| current.position == position)
+                .map_or(slot.granted, |c| c.started),
+        ),
+        ended: now,
+        usage: Usage::default(),
+        restarts: job.restarts_of(position),
+    };
+    let ends = slot.queue.iter().map(end).collect();
+    vec![Event::ElementsEnded {
+        job: job.id,
+        slot: slot.id,
+        ends,
+        at: now,
+    }]
+}
+
+pub(super) fn link_lost(cluster: &Cluster, now: Timestamp, id: NodeId) -> Vec<Event> {
+    match cluster.nodes.get(&id).map(|node| node.link) {
+        Some(Link::Up) => vec![Event::LinkChanged {
+            node: id,
+            link: Link::Silent(now),
+        }],
+        _ => Vec::new(),
+    }
+}
+
+/// Nodes silent for too long are lost, and with them what must not run twice.
+pub(super) fn time_out(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
+    let mut events = Vec::new();
+    for node in cluster.nodes.values() {
+        let Link::Silent(since) = node.link else {
+            continue;
+        };
+        if now.minus(since) < cluster.settings.node_timeout_ms {
+            continue;
+        }
+        events.push(Event::LinkChanged {
+            node: node.id,
+            link: Link::Down(now),
+        });
+        for job in cluster.jobs.values().filter(|job| !job.spec.requeue) {
+            // A job that may run again waits for its node's return: its first copy may still be running.
+            for slot in job
+                .slots
+                .iter()
+                .filter(|slot| slot.allocation.share(node.id).is_some())
+            {
+                events.extend(lost(now, job, slot, ""));
+            }
+        }
+    }
+    events
+}
+
+pub(super) fn change(
+    cluster: &Cluster,
+    who: &Principal,
+    name: &str,
+    change: NodeChange,
+) -> Result<(Reply, Vec<Event>), Refusal> {
+    if !who.operator {
+        let what = format!("{} may not change node {name}", who.owner.name);
+        return Err(Refusal::new(
+            Code::NotPermitted,
+            what,
+            "only an operator may",
+        ));
+    }
+    let Some(node) = cluster.nodes.values().find(|node| node.name() == name) else {
+        let known: Vec<&str> = cluster.nodes.values().map(|node| node.name()).collect();
+        let hint = format!("there are: {}", known.join(", "));
+        return Err(Refusal::new(
+            Code::UnknownNode,
+            format!("there is no node `{name}`"),
+            hint,
+        ));
+    };
+    let events = match change {
+        NodeChange::Drain { reason } => vec![Event::DrainChanged {
+            node: node.id,
+            drain: Some(reason),
+        }],
+        NodeChange::Resume => vec![Event::DrainChanged {
+            node: node.id,
+            drain: None,
+        }],
+        NodeChange::Remove => {
+            let holds = cluster
+                .jobs
+                .values()
+                .flat_map(|job| &job.slots)
+                .any(|slot| slot.allocation.share(node.id).is_some());
+            if holds || node.link == Link::Up {
+                let what = format!(
+                    "node {name} is {} and {}",
+                    node.state().word(),
+                    if holds { "has jobs" } else { "answers" }
+                );
+                return Err(Refusal::new(
+                    Code::WrongState,
+                    what,
+                    "drain it, wait for its jobs, stop its worker first",
+                ));
+            }
+            vec![Event::NodeRemoved { node: node.id }]
+        }
+    };
+    Ok((
+        Reply::Touched {
+            count: 1,
+            notes: Vec::new(),
+        },
+        events,
+    ))
+}

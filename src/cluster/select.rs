@@ -1,0 +1,190 @@
+//! Which hot jobs and elements a filter means, and who may touch them.
+
+use super::command::Principal;
+use super::snapshot::by_raw_id;
+use crate::model::ids::JobId;
+use crate::model::index_set::IndexSet;
+use crate::model::job::{Job, JobState};
+use crate::model::refusal::{Code, Refusal};
+use crate::wire::client::{Filter, Selector};
+use imbl::OrdMap;
+use std::sync::Arc;
+
+/// A job and the positions of it that are meant; `None` = all.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The job.
+    pub job: Arc<Job>,
+    /// Positions, when not all are meant.
+    pub positions: Option<IndexSet>,
+}
+
+impl Target {
+    /// Whether this position is meant.
+    #[must_use]
+    pub fn means(&self, position: u32) -> bool {
+        self.positions
+            .as_ref()
+            .is_none_or(|positions| positions.contains(position))
+    }
+
+    /// Those of `set` that are meant.
+    #[must_use]
+    pub fn among(&self, set: &IndexSet) -> IndexSet {
+        let mut meant = set.clone();
+        if let Some(positions) = &self.positions {
+            meant.intersect(positions);
+        }
+        meant
+    }
+}
+
+/// What a filter means, and remarks on operands that mean nothing any more.
+#[derive(Debug, Default)]
+pub struct Selected {
+    /// Hot targets.
+    pub targets: Vec<Target>,
+    /// Numbers given out once that are not hot: ended.
+    pub ended: Vec<u32>,
+}
+
+/// Resolves operands and conditions.
+///
+/// # Errors
+/// A number that was never given out; an index that the array does not have.
+pub fn select(
+    jobs: &OrdMap<JobId, Arc<Job>>,
+    job_next: u32,
+    filter: &Filter,
+) -> Result<Selected, Refusal> {
+    let mut selected = Selected::default();
+    if filter.jobs.is_empty() {
+        selected.targets = jobs
+            .values()
+            .map(|job| Target {
+                job: Arc::clone(job),
+                positions: None,
+            })
+            .collect();
+    }
+    for selector in &filter.jobs {
+        match target(jobs, job_next, selector)? {
+            Some(target) => selected.targets.push(target),
+            None => selected.ended.push(selector.job),
+        }
+    }
+    selected
+        .targets
+        .retain(|target| matches(filter, &target.job));
+    Ok(selected)
+}
+
+/// Whether a job meets the conditions beside the operands.
+#[must_use]
+pub fn matches(filter: &Filter, job: &Job) -> bool {
+    let user = filter.users.is_empty()
+        || filter
+            .users
+            .iter()
+            .any(|user| *user == *job.owner.name || user.parse() == Ok(job.owner.uid));
+    let state = filter.states.is_empty()
+        || filter.states.iter().any(|state| match state {
+            JobState::Pending => !job.pending.is_empty() || !job.waiting.is_empty(),
+            JobState::Running => job.slots.iter().any(|slot| !slot.suspended),
+            JobState::Suspended => job.slots.iter().any(|slot| slot.suspended),
+            JobState::Completing => job.slots.iter().any(|slot| !slot.kills.is_empty()),
+            _ => false,
+        });
+    let partition = filter.partitions.is_empty() || filter.partitions.contains(&job.spec.partition);
+    let name = filter.names.is_empty() || filter.names.contains(&job.spec.name);
+    user && state && partition && name
+}
+
+/// Never given out.
+#[must_use]
+pub fn unknown(job: u32) -> Refusal {
+    Refusal::new(
+        Code::UnknownJob,
+        format!("there is no job {job}"),
+        "`hpc queue` and `hpc history` list jobs",
+    )
+}
+
+fn target(
+    jobs: &OrdMap<JobId, Arc<Job>>,
+    job_next: u32,
+    selector: &Selector,
+) -> Result<Option<Target>, Refusal> {
+    if selector.job == 0 || selector.job >= job_next {
+        return Err(unknown(selector.job));
+    }
+    let Some((job, position)) = by_raw_id(jobs, selector.job) else {
+        return Ok(None);
+    };
+    let whole = job.id.0 == selector.job;
+    let positions = match (&selector.indices, &job.spec.array) {
+        (None, _) if whole => None,
+        (None, _) => Some(IndexSet::from_range(position, position + 1)),
+        (Some(_), None) => {
+            let what = format!("job {} is not an array", selector.job);
+            return Err(Refusal::new(Code::UnknownJob, what, "leave out the index"));
+        }
+        (Some(indices), Some(array)) => {
+            let mut positions = IndexSet::new();
+            for at in 0..indices.count() {
+                let index = indices.index_at(at);
+                let Some(position) = array.position_of(index) else {
+                    let what = format!("job {} has no element {index}", selector.job);
+                    return Err(Refusal::new(
+                        Code::UnknownJob,
+                        what,
+                        format!("its indices are {array}"),
+                    ));
+                };
+                positions.insert(position);
+            }
+            Some(positions)
+        }
+    };
+    Ok(Some(Target {
+        job: Arc::clone(job),
+        positions,
+    }))
+}
+
+/// Whether `who` may touch this job.
+#[must_use]
+pub fn may(who: &Principal, job: &Job) -> bool {
+    who.operator || who.owner.uid == job.owner.uid
+}
+
+/// Splits what a filter means into what `who` may touch; foreign jobs named by number are an error, those
+/// met by a condition are passed over.
+///
+/// # Errors
+/// A job named by number that belongs to another user.
+pub fn permitted(
+    who: &Principal,
+    filter: &Filter,
+    selected: Selected,
+) -> Result<Selected, Refusal> {
+    let named = !filter.jobs.is_empty();
+    let (own, foreign): (Vec<_>, Vec<_>) = selected
+        .targets
+        .into_iter()
+        .partition(|target| may(who, &target.job));
+    if named && let Some(target) = foreign.first() {
+        return Err(Refusal::new(
+            Code::NotPermitted,
+            format!(
+                "job {} belongs to {}, you are {}",
+                target.job.id, target.job.owner.name, who.owner.name
+            ),
+            "only its owner or an operator may do this",
+        ));
+    }
+    Ok(Selected {
+        targets: own,
+        ended: selected.ended,
+    })
+}

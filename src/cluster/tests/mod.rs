@@ -1,0 +1,793 @@
+//! The controller's core: given a state, expect effects when a command comes; and random lives.
+
+use super::*;
+use crate::model::array::ArraySpec;
+use crate::model::dependency::Dependency;
+use crate::model::ids::{BlobId, NodeId, SlotId};
+use crate::model::index_set::IndexSet;
+use crate::model::job::{ElementEnd, JobSpec, Launch, Owner, Usage};
+use crate::model::node::Inventory;
+use crate::model::resource::{MemoryRequest, Request};
+use crate::model::topology::{LogicalCpu, NumaNode, Topology};
+use crate::wire::client::{Filter, Selector};
+use crate::wire::worker::{FromSlot, SlotLaunch};
+
+pub(crate) fn inventory(name: &str, cpus: u32) -> Inventory {
+    let topology = Topology {
+        cpus: (0..cpus)
+            .map(|id| LogicalCpu {
+                id,
+                core: id,
+                package: 0,
+                numa: 0,
+                real: true,
+            })
+            .collect(),
+        numa_nodes: vec![NumaNode {
+            id: 0,
+            cpus: (0..cpus).collect(),
+            memory_mib: 1024,
+            distances: vec![10],
+        }],
+        memory_mib: 1024 * u64::from(cpus),
+        gpus: Vec::new(),
+    };
+    Inventory {
+        name: name.to_owned(),
+        topology,
+        boot_id: "boot".to_owned(),
+        version: "test".to_owned(),
+        uid: 0,
+        remarks: Vec::new(),
+    }
+}
+
+pub(crate) fn spec() -> JobSpec {
+    JobSpec {
+        name: "test".to_owned(),
+        partition: String::new(),
+        account: String::new(),
+        qos: String::new(),
+        launch: Launch::Command {
+            arguments: BlobId([1; 32]),
+        },
+        surroundings: BlobId([2; 32]),
+        command: "true".to_owned(),
+        request: Request::default(),
+        array: None,
+        dependency: None,
+        kill_on_invalid_dependency: false,
+        begin: None,
+        time_limit_s: None,
+        hold: false,
+        requeue: false,
+        nice: 0,
+        signal: None,
+        work_dir: "/tmp".to_owned(),
+        output: None,
+        error: None,
+        input: None,
+        append: false,
+        kill_wait_s: 30,
+        comment: None,
+        submit_host: "here".to_owned(),
+    }
+}
+
+fn array(text: &str) -> JobSpec {
+    JobSpec {
+        array: Some(ArraySpec::parse(text, 4_000_000).unwrap()),
+        ..spec()
+    }
+}
+
+fn user(uid: u32) -> Principal {
+    Principal {
+        owner: Owner {
+            uid,
+            gid: uid,
+            name: format!("user{uid}").into(),
+        },
+        operator: uid == 0,
+    }
+}
+
+/// A cluster with workers that live in the test: what is launched can be ended by hand.
+struct Fixture {
+    cluster: Cluster,
+    now: Timestamp,
+    reports: u64,
+    launched: Vec<(NodeId, SlotLaunch)>,
+    told: Vec<(SlotKey, ToSlot)>,
+    ended: Vec<(JobId, JobState)>,
+}
+
+impl Fixture {
+    fn new(nodes: &[(&str, u32)]) -> Self {
+        let now = Timestamp(1_000_000);
+        let cluster = Cluster::new(
+            Settings::default(),
+            Counters::default(),
+            vec![],
+            vec![],
+            vec![],
+            now,
+        );
+        let mut fixture = Fixture {
+            cluster,
+            now,
+            reports: 0,
+            launched: vec![],
+            told: vec![],
+            ended: vec![],
+        };
+        for (name, cpus) in nodes {
+            fixture
+                .run(Command::Register {
+                    inventory: Box::new(inventory(name, *cpus)),
+                    slots: vec![],
+                })
+                .unwrap();
+        }
+        fixture
+    }
+
+    /// A turn as the controller takes it: the command, a plan, idle slots closed.
+    fn run(&mut self, command: Command) -> Result<Reply, Refusal> {
+        let handled = self.cluster.handle(self.now, command)?;
+        let mut effects = handled.effects;
+        if effects.contains(&Effect::Plan) {
+            effects.extend(self.cluster.schedule(self.now, Policy::Fcfs));
+        }
+        for effect in effects {
+            match effect {
+                Effect::Launch { node, launch, .. } => self.launched.push((node, *launch)),
+                Effect::Tell { key, order, .. } => self.told.push((key, order)),
+                Effect::JobEnded { job, state, .. } => self.ended.push((job, state)),
+                _ => {}
+            }
+        }
+        if let Err(sentence) = invariants::check(&self.cluster) {
+            panic!("{sentence}");
+        }
+        Ok(handled.reply)
+    }
+
+    fn submit(&mut self, spec: JobSpec) -> JobId {
+        self.submit_as(user(1000), spec).unwrap()
+    }
+
+    fn submit_as(&mut self, who: Principal, spec: JobSpec) -> Result<JobId, Refusal> {
+        match self.run(Command::Submit {
+            who,
+            spec: Box::new(spec),
+            ended: vec![],
+            dry_run: false,
+        })? {
+            Reply::Submitted(id) => Ok(id),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn end(&mut self, position: u32, code: u8) -> ElementEnd {
+        let ok = code == 0;
+        ElementEnd {
+            position,
+            state: if ok {
+                JobState::Completed
+            } else {
+                JobState::Failed
+            },
+            reason: if ok {
+                Reason::None
+            } else {
+                Reason::NonZeroExitCode
+            },
+            exit: ExitStatus { code, signal: 0 },
+            cancelled_by: None,
+            started: Some(self.now),
+            ended: self.now.plus_ms(10),
+            usage: Usage::default(),
+            restarts: 0,
+        }
+    }
+
+    fn report_end(&mut self, job: JobId, slot: u32, position: u32, code: u8) {
+        self.reports += 1;
+        let end = self.end(position, code);
+        let key = SlotKey {
+            job,
+            slot: SlotId(slot),
+        };
+        let node = self
+            .cluster
+            .slot(key)
+            .map_or(NodeId(1), |slot| slot.allocation.nodes[0].node);
+        let report = FromSlot::Ended {
+            report: self.reports,
+            ends: vec![end],
+        };
+        self.run(Command::Report { node, key, report }).unwrap();
+    }
+
+    fn running(&self) -> Vec<(JobId, SlotId, Vec<u32>)> {
+        self.cluster
+            .jobs()
+            .flat_map(|job| {
+                job.slots
+                    .iter()
+                    .map(|slot| (job.id, slot.id, slot.queue.iter().collect()))
+            })
+            .collect()
+    }
+
+    fn only(id: JobId) -> Filter {
+        Filter {
+            jobs: vec![Selector {
+                job: id.0,
+                indices: None,
+            }],
+            ..Filter::default()
+        }
+    }
+
+    fn state(&self, id: JobId) -> Option<JobState> {
+        self.ended
+            .iter()
+            .rfind(|(job, _)| *job == id)
+            .map(|(_, state)| *state)
+    }
+}
+
+#[test]
+fn a_job_is_launched_at_once_and_its_end_frees_the_node() {
+    let mut f = Fixture::new(&[("ws1", 2)]);
+    let job = f.submit(spec());
+    assert_eq!(f.launched.len(), 1);
+    assert_eq!(f.launched[0].1.key.job, job);
+    assert_eq!(
+        f.launched[0].1.time_limit_s,
+        Some(86_400),
+        "the partition's limit is in force"
+    );
+    f.report_end(job, 0, 0, 7);
+    assert_eq!(f.state(job), Some(JobState::Failed));
+    assert!(
+        f.told
+            .iter()
+            .any(|(_, order)| matches!(order, ToSlot::Close))
+    );
+    assert_eq!(f.cluster.nodes[&NodeId(1)].cpus_free.len(), 2);
+    let changes = f.cluster.take_changes();
+    assert_eq!(changes.ended.len(), 1);
+    assert_eq!(changes.ended[0].exit.code, 7);
+}
+
+#[test]
+fn the_first_that_does_not_fit_holds_those_behind_it() {
+    let mut f = Fixture::new(&[("ws1", 2)]);
+    let wide = |cpus| JobSpec {
+        request: Request {
+            cpus_per_task: Some(cpus),
+            ..Request::default()
+        },
+        ..spec()
+    };
+    let first = f.submit(wide(1));
+    let second = f.submit(wide(2));
+    let third = f.submit(wide(1));
+    assert_eq!(f.running().len(), 1);
+    let snapshot = f.cluster.snapshot();
+    let reason = |id: JobId| views::pending_reason(&snapshot, &snapshot.jobs[&id]);
+    assert_eq!(
+        (reason(second), reason(third)),
+        (Reason::Resources, Reason::Priority)
+    );
+    f.report_end(first, 0, 0, 0);
+    assert_eq!(
+        f.running().iter().map(|(job, ..)| *job).collect::<Vec<_>>(),
+        [second]
+    );
+    f.report_end(second, 0, 0, 0);
+    assert_eq!(
+        f.running().iter().map(|(job, ..)| *job).collect::<Vec<_>>(),
+        [third]
+    );
+}
+
+#[test]
+fn an_array_runs_through_slots_and_short_tasks_get_blocks() {
+    let mut f = Fixture::new(&[("ws1", 2)]);
+    let job = f.submit(array("0-99"));
+    assert_eq!(f.running().len(), 2, "one slot for each cpu");
+    let mut done = 0;
+    let mut largest = 0;
+    while f.cluster.job(job).is_some() {
+        let (_, slot, queue) = f.running().into_iter().next().unwrap();
+        largest = largest.max(queue.len());
+        f.report_end(job, slot.0, queue[0], 0);
+        done += 1;
+        assert!(done <= 100, "no element ends twice");
+    }
+    assert_eq!(done, 100);
+    assert!(
+        largest > 4,
+        "ten-millisecond tasks are given several at a time, at most {largest}"
+    );
+    assert_eq!(f.state(job), Some(JobState::Completed));
+}
+
+#[test]
+fn a_throttle_bounds_the_slots() {
+    let mut f = Fixture::new(&[("ws1", 8)]);
+    f.submit(array("0-9%3"));
+    assert_eq!(f.running().len(), 3);
+}
+
+#[test]
+fn a_gang_starts_on_all_its_nodes_or_not_at_all() {
+    let mut f = Fixture::new(&[("a", 2), ("b", 2)]);
+    let busy = f.submit(JobSpec {
+        request: Request {
+            nodelist: vec!["b".into()],
+            cpus_per_task: Some(2),
+            ..Request::default()
+        },
+        ..spec()
+    });
+    let gang = f.submit(JobSpec {
+        request: Request {
+            nodes_min: 2,
+            nodes_max: Some(2),
+            ntasks: Some(3),
+            ..Request::default()
+        },
+        ..spec()
+    });
+    assert_eq!(f.running().len(), 1, "the gang waits for both nodes");
+    f.report_end(busy, 0, 0, 0);
+    let launches: Vec<_> = f
+        .launched
+        .iter()
+        .filter(|(_, launch)| launch.key.job == gang)
+        .collect();
+    assert_eq!(launches.len(), 2);
+    let shares: Vec<u32> = launches[0]
+        .1
+        .shares
+        .iter()
+        .map(|share| share.tasks)
+        .collect();
+    assert_eq!(shares, [2, 1], "the first node is filled");
+}
+
+#[test]
+fn cancel_ends_what_waits_and_orders_the_end_of_what_runs() {
+    let mut f = Fixture::new(&[("ws1", 2)]);
+    let job = f.submit(array("0-9"));
+    let reply = f
+        .run(Command::Cancel {
+            who: user(1000),
+            filter: Fixture::only(job),
+        })
+        .unwrap();
+    assert_eq!(
+        reply,
+        Reply::Touched {
+            count: 10,
+            notes: vec![]
+        }
+    );
+    assert_eq!(
+        f.told
+            .iter()
+            .filter(|(_, order)| matches!(order, ToSlot::Kill { .. }))
+            .count(),
+        2
+    );
+    assert!(f.cluster.job(job).unwrap().pending.is_empty());
+    for (_, slot, queue) in f.running() {
+        let mut end = f.end(queue[0], 0);
+        (end.state, end.cancelled_by) = (JobState::Cancelled, Some(1000));
+        f.reports += 1;
+        let report = FromSlot::Ended {
+            report: f.reports,
+            ends: vec![end],
+        };
+        f.run(Command::Report {
+            node: NodeId(1),
+            key: SlotKey { job, slot },
+            report,
+        })
+        .unwrap();
+    }
+    assert_eq!(f.state(job), Some(JobState::Cancelled));
+}
+
+#[test]
+fn strangers_are_refused_by_name_and_bulk_verbs_pass_them_over() {
+    let mut f = Fixture::new(&[("ws1", 2)]);
+    let job = f.submit(spec());
+    let verbs = |who: Principal, filter: Filter| {
+        [
+            Command::Cancel {
+                who: who.clone(),
+                filter: filter.clone(),
+            },
+            Command::Hold {
+                who: who.clone(),
+                filter: filter.clone(),
+            },
+            Command::Release {
+                who: who.clone(),
+                filter: filter.clone(),
+            },
+            Command::Requeue {
+                who: who.clone(),
+                filter: filter.clone(),
+                hold: false,
+            },
+            Command::Suspend {
+                who: who.clone(),
+                filter: filter.clone(),
+                stop: true,
+            },
+            Command::Signal {
+                who: who.clone(),
+                filter: filter.clone(),
+                signal: 10,
+                to: crate::wire::worker::SignalTarget::All,
+            },
+            Command::Update {
+                who,
+                filter,
+                changes: vec![],
+                ended: vec![],
+            },
+        ]
+    };
+    for command in verbs(user(2000), Fixture::only(job)) {
+        let refusal = f.run(command).unwrap_err();
+        assert_eq!(refusal.code, crate::model::refusal::Code::NotPermitted);
+    }
+    for command in verbs(user(2000), Filter::default()) {
+        f.run(command).unwrap();
+    }
+    let slot = &f.cluster.job(job).unwrap().slots[0];
+    assert!(
+        slot.kills.is_empty() && !slot.suspended,
+        "nothing was touched"
+    );
+    f.run(Command::Cancel {
+        who: user(0),
+        filter: Fixture::only(job),
+    })
+    .unwrap();
+}
+
+#[test]
+fn what_can_never_run_is_refused_with_the_limit() {
+    let mut f = Fixture::new(&[("ws1", 4)]);
+    let with = |request: Request| JobSpec { request, ..spec() };
+    let cases = [
+        (
+            with(Request {
+                cpus_per_task: Some(5),
+                ..Request::default()
+            }),
+            "the largest node has 4",
+        ),
+        (
+            with(Request {
+                nodes_min: 2,
+                nodes_max: Some(2),
+                ..Request::default()
+            }),
+            "there are 1",
+        ),
+        (
+            with(Request {
+                memory: MemoryRequest::PerNode(999_999),
+                ..Request::default()
+            }),
+            "4096 MiB",
+        ),
+        (
+            with(Request {
+                nodelist: vec!["nosuch".into()],
+                ..Request::default()
+            }),
+            "`nosuch` does not exist",
+        ),
+        (
+            with(Request {
+                constraint: Some("fast".into()),
+                ..Request::default()
+            }),
+            "`fast`",
+        ),
+        (
+            JobSpec {
+                partition: "nosuch".into(),
+                ..spec()
+            },
+            "no partition `nosuch`",
+        ),
+        (
+            JobSpec {
+                qos: "gold".into(),
+                ..spec()
+            },
+            "no QOS `gold`",
+        ),
+        (
+            JobSpec {
+                time_limit_s: Some(90_000),
+                ..spec()
+            },
+            "allows 1-00:00:00",
+        ),
+        (
+            JobSpec {
+                dependency: Some(Dependency::parse("afterok:99").unwrap()),
+                ..spec()
+            },
+            "there is no job 99",
+        ),
+    ];
+    for (spec, words) in cases {
+        let refusal = f.submit_as(user(1000), spec).unwrap_err();
+        assert!(refusal.what.contains(words), "{refusal} should say {words}");
+    }
+    assert_eq!(
+        f.submit(spec()),
+        JobId(1),
+        "refused submissions take no number"
+    );
+}
+
+fn depends(text: String) -> JobSpec {
+    JobSpec {
+        dependency: Some(Dependency::parse(&text).unwrap()),
+        ..spec()
+    }
+}
+
+#[test]
+fn dependencies_of_every_kind_are_met_or_can_never_be() {
+    for (kind, code, starts) in [
+        ("afterok", 0, true),
+        ("afterok", 1, false),
+        ("afternotok", 0, false),
+        ("afternotok", 1, true),
+        ("afterany", 1, true),
+    ] {
+        let mut f = Fixture::new(&[("ws1", 4)]);
+        let first = f.submit(spec());
+        let second = f.submit(depends(format!("{kind}:{first}")));
+        assert_eq!(f.running().len(), 1);
+        f.report_end(first, 0, 0, code);
+        assert_eq!(f.running().len() == 1, starts, "{kind} after exit {code}");
+        if !starts {
+            assert_eq!(
+                f.cluster.job(second).unwrap().reason,
+                Reason::DependencyNeverSatisfied
+            );
+        }
+    }
+}
+
+#[test]
+fn a_dependency_on_an_ended_job_is_judged_at_once() {
+    let mut f = Fixture::new(&[("ws1", 4)]);
+    let first = f.submit(spec());
+    f.report_end(first, 0, 0, 0);
+    f.submit(depends(format!("afterok:{first}")));
+    assert_eq!(f.running().len(), 1);
+    let never = JobSpec {
+        kill_on_invalid_dependency: true,
+        ..depends(format!("afternotok:{first}"))
+    };
+    let never = f.submit(never);
+    assert_eq!(f.state(never), Some(JobState::Cancelled));
+}
+
+#[test]
+fn any_needs_one_and_all_needs_each() {
+    let mut f = Fixture::new(&[("ws1", 8)]);
+    let (a, b) = (f.submit(spec()), f.submit(spec()));
+    let any = f.submit(depends(format!("afterok:{a}?afterok:{b}")));
+    let all = f.submit(depends(format!("afterok:{a},afterok:{b}")));
+    f.report_end(a, 0, 0, 1);
+    assert!(f.cluster.job(any).unwrap().slots.is_empty());
+    assert_eq!(
+        f.cluster.job(all).unwrap().reason,
+        Reason::DependencyNeverSatisfied
+    );
+    f.report_end(b, 0, 0, 0);
+    assert_eq!(f.cluster.job(any).unwrap().slots.len(), 1);
+}
+
+#[test]
+fn aftercorr_starts_each_element_with_its_counterpart() {
+    let mut f = Fixture::new(&[("ws1", 8)]);
+    let first = f.submit(array("1-3"));
+    let second = f.submit(JobSpec {
+        array: Some(ArraySpec::parse("1-3", 100).unwrap()),
+        ..depends(format!("aftercorr:{first}"))
+    });
+    assert_eq!(f.running().len(), 3);
+    f.report_end(first, 1, 1, 0);
+    let running: Vec<_> = f
+        .running()
+        .into_iter()
+        .filter(|(job, ..)| *job == second)
+        .collect();
+    assert_eq!(running.len(), 1);
+    assert_eq!(running[0].2, [1], "the element whose counterpart ended");
+}
+
+#[test]
+fn after_waits_for_the_start_and_singleton_for_the_namesakes() {
+    let mut f = Fixture::new(&[("ws1", 1)]);
+    let first = f.submit(JobSpec {
+        begin: Some(f.now.plus_ms(5000)),
+        ..spec()
+    });
+    let after = f.submit(depends(format!("after:{first}")));
+    let single = f.submit(depends("singleton".to_owned()));
+    assert!(f.running().is_empty());
+    f.now = f.now.plus_ms(5000);
+    assert_eq!(f.cluster.next_deadline(), Some(f.now));
+    f.run(Command::Tick).unwrap();
+    assert_eq!(f.running().len(), 1);
+    assert!(f.cluster.job(after).unwrap().waits_for.is_empty());
+    assert!(!f.cluster.job(single).unwrap().waits_for.is_empty());
+    f.report_end(first, 0, 0, 0);
+    f.report_end(after, 0, 0, 0);
+    assert_eq!(f.cluster.job(single).unwrap().slots.len(), 1);
+}
+
+#[test]
+fn requeue_puts_back_only_what_asked_for_it_and_counts() {
+    let mut f = Fixture::new(&[("ws1", 1)]);
+    let stubborn = f.submit(spec());
+    assert!(
+        f.run(Command::Requeue {
+            who: user(1000),
+            filter: Fixture::only(stubborn),
+            hold: false
+        })
+        .is_err()
+    );
+    f.report_end(stubborn, 0, 0, 0);
+    let job = f.submit(JobSpec {
+        requeue: true,
+        ..spec()
+    });
+    f.run(Command::Requeue {
+        who: user(1000),
+        filter: Fixture::only(job),
+        hold: false,
+    })
+    .unwrap();
+    f.report_end(job, 0, 0, 1);
+    let known = f.cluster.job(job).unwrap();
+    assert_eq!(
+        (known.restarts_of(0), known.slots.len(), known.slots[0].id),
+        (1, 1, SlotId(1))
+    );
+    assert_eq!(f.launched.last().unwrap().1.restarts, [(0, 1)]);
+    f.report_end(job, 0, 0, 0);
+    assert!(
+        f.cluster.job(job).is_some(),
+        "an end of the old attempt is not taken for the new one's"
+    );
+    f.report_end(job, 1, 0, 0);
+    assert_eq!(f.state(job), Some(JobState::Completed));
+}
+
+#[test]
+fn a_stocked_slot_that_falls_silent_gives_back_what_has_not_started() {
+    let mut f = Fixture::new(&[("ws1", 1)]);
+    let job = f.submit(array("0-99"));
+    for position in 0..3 {
+        let (_, slot, _) = f.running()[0];
+        f.report_end(job, slot.0, position, 0);
+    }
+    let held = f.running()[0].2.clone();
+    assert!(held.len() > 1);
+    f.now = f.cluster.next_deadline().unwrap();
+    f.run(Command::Tick).unwrap();
+    assert!(
+        f.told
+            .iter()
+            .any(|(_, order)| matches!(order, ToSlot::Retract { .. }))
+    );
+    let key = SlotKey {
+        job,
+        slot: f.running()[0].1,
+    };
+    let back: IndexSet = held[1..].iter().copied().collect();
+    f.run(Command::Report {
+        node: NodeId(1),
+        key,
+        report: FromSlot::Retracted {
+            report: 900,
+            positions: back,
+        },
+    })
+    .unwrap();
+    assert_eq!(f.running()[0].2, held[..1]);
+}
+
+#[test]
+fn a_hold_keeps_a_job_and_an_operators_hold_is_an_operators_to_lift() {
+    let mut f = Fixture::new(&[("ws1", 1)]);
+    let job = f.submit(JobSpec {
+        hold: true,
+        ..spec()
+    });
+    assert!(f.running().is_empty());
+    f.run(Command::Hold {
+        who: user(0),
+        filter: Fixture::only(job),
+    })
+    .unwrap();
+    assert!(
+        f.run(Command::Release {
+            who: user(1000),
+            filter: Fixture::only(job)
+        })
+        .is_err()
+    );
+    f.run(Command::Release {
+        who: user(0),
+        filter: Fixture::only(job),
+    })
+    .unwrap();
+    assert_eq!(f.running().len(), 1);
+}
+
+#[test]
+fn a_new_time_limit_reaches_what_runs_and_stays_within_the_partitions() {
+    use crate::wire::client::JobChange;
+    let mut f = Fixture::new(&[("ws1", 1)]);
+    let job = f.submit(spec());
+    let change = |limit| Command::Update {
+        who: user(1000),
+        filter: Fixture::only(job),
+        changes: vec![JobChange::TimeLimit(Some(limit))],
+        ended: vec![],
+    };
+    f.run(change(60)).unwrap();
+    let told = f.told.last().map(|(_, order)| order.clone());
+    assert_eq!(told, Some(ToSlot::Limit { seconds: Some(60) }));
+    assert!(f.run(change(90_000)).is_err());
+}
+
+#[test]
+fn a_million_elements_cost_a_run_and_are_cancelled_as_one_row() {
+    let mut f = Fixture::new(&[("ws1", 1)]);
+    f.submit(JobSpec {
+        request: Request {
+            cpus_per_task: Some(1),
+            ..Request::default()
+        },
+        ..spec()
+    });
+    let job = f.submit(array("0-999999"));
+    assert_eq!(f.cluster.job(job).unwrap().pending.runs().len(), 1);
+    _ = f.cluster.take_changes();
+    f.run(Command::Cancel {
+        who: user(1000),
+        filter: Fixture::only(job),
+    })
+    .unwrap();
+    let changes = f.cluster.take_changes();
+    assert_eq!((changes.rows.len(), changes.ended.len()), (1, 1));
+    assert_eq!(f.state(job), Some(JobState::Cancelled));
+}
+
+mod lives;
+mod nodes;
