@@ -11,4 +11,5 @@ pub mod cluster;
 pub mod config;
 pub mod model;
 pub mod scheduler;
+pub mod sys;
 pub mod wire;

@@ -1,0 +1,46 @@
+//! The kernel's word that a file was written, for asynchronous waiting.
+#![expect(
+    unsafe_code,
+    reason = "tokio asks its caller to vouch for the descriptor"
+)]
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::path::PathBuf;
+use tokio::io::unix::AsyncFd;
+
+/// A watch on one open file. File systems on the network report only what this machine writes.
+#[derive(Debug)]
+pub struct FileWatch {
+    fd: AsyncFd<Watched>,
+}
+
+#[derive(Debug)]
+struct Watched(Inotify);
+
+impl AsRawFd for Watched {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl FileWatch {
+    /// Watches an open file, whatever its name is now; `None` where the kernel has no more watches.
+    pub fn new(file: &File) -> Option<Self> {
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok()?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        inotify.add_watch(&path, AddWatchFlags::IN_MODIFY).ok()?;
+        // SAFETY: the descriptor is open, is `inotify`'s alone, stays the same and lives as long as `Watched`.
+        let fd = unsafe { AsyncFd::register(Watched(inotify)) }.ok()?;
+        Some(FileWatch { fd })
+    }
+
+    /// Until the file was written.
+    pub async fn changed(&self) {
+        if let Ok(mut ready) = self.fd.readable().await {
+            while self.fd.get_ref().0.read_events().is_ok() {}
+            ready.clear_ready();
+        }
+    }
+}
