@@ -11,5 +11,6 @@ pub mod cluster;
 pub mod config;
 pub mod model;
 pub mod scheduler;
+pub mod store;
 pub mod sys;
 pub mod wire;

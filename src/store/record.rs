@@ -1,0 +1,428 @@
+//! Stored rows as bytes: one byte of version, then the fields in postcard.
+//!
+//! The shapes here are the store's own, so that a field added to the model is a decision about the file: the
+//! compiler leads from `Job` or `EndedJob` to this page. A new shape gets the next version byte; the decoder
+//! keeps reading the old ones, and `migrate.rs` rewrites them when it suits. A version from the future is an
+//! error that says so. Every `decode_*` takes any bytes at all and answers with an error rather than a panic;
+//! what it allocates is bounded by the length of its input. Ends of elements are packed in `columns.rs`.
+
+use crate::cluster::changes::Counters;
+use crate::model::history::{EndedJob, Granted, StepRow};
+use crate::model::ids::{JobId, NodeId, SlotId, StepId};
+use crate::model::index_set::IndexSet;
+use crate::model::job::{
+    EndSummary, ExitStatus, Hold, Job, JobSpec, JobState, Owner, Reason, Slot, Usage,
+};
+use crate::model::node::{Inventory, Link, Node};
+use crate::model::time::Timestamp;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Why bytes are no record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Nothing there.
+    #[error("empty record")]
+    Empty,
+    /// Written by a later release.
+    #[error(
+        "record version {found}, but this hpc reads up to {known}: use the release that wrote it, or a later one"
+    )]
+    Newer {
+        /// The record's version.
+        found: u8,
+        /// The newest that is understood.
+        known: u8,
+    },
+    /// The fields do not add up.
+    #[error("malformed {what} record: {detail}")]
+    Malformed {
+        /// Which kind of record.
+        what: &'static str,
+        /// What does not.
+        detail: String,
+    },
+}
+
+impl RecordError {
+    pub(super) fn malformed(what: &'static str, detail: impl ToString) -> Self {
+        RecordError::Malformed {
+            what,
+            detail: detail.to_string(),
+        }
+    }
+}
+
+/// The only version so far of every record on this page.
+const V1: u8 = 1;
+
+/// The fields of a version-1 record.
+pub(super) fn body(bytes: &[u8]) -> Result<&[u8], RecordError> {
+    match bytes.split_first() {
+        None => Err(RecordError::Empty),
+        Some((&V1, body)) => Ok(body),
+        Some((&0, _)) => Err(RecordError::malformed("version-0", "versions count from 1")),
+        Some((&found, _)) => Err(RecordError::Newer { found, known: V1 }),
+    }
+}
+
+/// One record, appended to an empty buffer that callers keep between records.
+pub(super) fn encode_into<T: Serialize>(buffer: &mut Vec<u8>, value: &T) {
+    buffer.clear();
+    buffer.push(V1);
+    let taken = std::mem::take(buffer);
+    *buffer = postcard::to_extend(value, taken).expect("writing into memory cannot fail");
+}
+
+fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, RecordError> {
+    let (value, rest) = postcard::take_from_bytes(body(bytes)?)
+        .map_err(|error| RecordError::malformed(what, error))?;
+    if rest.is_empty() {
+        Ok(value)
+    } else {
+        Err(RecordError::malformed(what, "bytes behind its end"))
+    }
+}
+
+/// A hot job without its number (the key) and spec (a table of its own).
+#[derive(Serialize, Deserialize)]
+struct JobRow<'a> {
+    owner: Cow<'a, Owner>,
+    submitted: Timestamp,
+    hold: Hold,
+    reason: Cow<'a, Reason>,
+    pending: Cow<'a, IndexSet>,
+    waiting: Cow<'a, IndexSet>,
+    slots: Cow<'a, [Slot]>,
+    slot_next: u32,
+    restarts: Cow<'a, [(u32, u32)]>,
+    ends: Cow<'a, EndSummary>,
+    granted: Cow<'a, Granted>,
+    row_next: u32,
+    not_before: Option<Timestamp>,
+    waits_for: Cow<'a, [u32]>,
+    step_next: u32,
+}
+
+/// A job's hot record.
+pub fn encode_job(buffer: &mut Vec<u8>, job: &Job) {
+    // Every field is named, so that a new one is a decision here: stored, or known to be rebuilt.
+    let Job {
+        id: _,
+        spec: _,
+        owner,
+        submitted,
+        hold,
+        reason,
+        pending,
+        waiting,
+        slots,
+        slot_next,
+        restarts,
+        ends,
+        granted,
+        row_next,
+        not_before,
+        waits_for,
+        step_next,
+        unsuccessful: _,
+        pace_us: _,
+    } = job;
+    let row = JobRow {
+        owner: Cow::Borrowed(owner),
+        submitted: *submitted,
+        hold: *hold,
+        reason: Cow::Borrowed(reason),
+        pending: Cow::Borrowed(pending),
+        waiting: Cow::Borrowed(waiting),
+        slots: Cow::Borrowed(slots),
+        slot_next: *slot_next,
+        restarts: Cow::Borrowed(restarts),
+        ends: Cow::Borrowed(ends),
+        granted: Cow::Borrowed(granted),
+        row_next: *row_next,
+        not_before: *not_before,
+        waits_for: Cow::Borrowed(waits_for),
+        step_next: *step_next,
+    };
+    encode_into(buffer, &row);
+}
+
+/// A job from its number, its hot record and its spec; what is not stored is empty.
+pub fn decode_job(id: JobId, bytes: &[u8], spec: Arc<JobSpec>) -> Result<Job, RecordError> {
+    let row: JobRow<'static> = decode("job", bytes)?;
+    Ok(Job {
+        id,
+        spec,
+        owner: row.owner.into_owned(),
+        submitted: row.submitted,
+        hold: row.hold,
+        reason: row.reason.into_owned(),
+        pending: row.pending.into_owned(),
+        waiting: row.waiting.into_owned(),
+        slots: row.slots.into_owned(),
+        slot_next: row.slot_next,
+        restarts: row.restarts.into_owned(),
+        ends: row.ends.into_owned(),
+        granted: Arc::new(row.granted.into_owned()),
+        row_next: row.row_next,
+        not_before: row.not_before,
+        waits_for: row.waits_for.into_owned(),
+        step_next: row.step_next,
+        unsuccessful: IndexSet::default(),
+        pace_us: 0,
+    })
+}
+
+/// What was asked for.
+pub fn decode_spec(bytes: &[u8]) -> Result<JobSpec, RecordError> {
+    decode("spec", bytes)
+}
+
+/// An ended job without its number and spec.
+#[derive(Serialize, Deserialize)]
+struct EndedRow<'a> {
+    /// First, for [`decode_ended_at`].
+    ended: Timestamp,
+    owner: Cow<'a, Owner>,
+    submitted: Timestamp,
+    started: Option<Timestamp>,
+    state: JobState,
+    reason: Cow<'a, Reason>,
+    exit: ExitStatus,
+    cancelled_by: Option<u32>,
+    usage: Usage,
+    granted: Cow<'a, Granted>,
+    restarts: u32,
+    completed: u32,
+    unsuccessful: u32,
+    rows: u32,
+}
+
+/// An ended job's record.
+pub fn encode_ended(buffer: &mut Vec<u8>, ended: &EndedJob) {
+    let EndedJob {
+        id: _,
+        spec: _,
+        owner,
+        submitted,
+        started,
+        ended,
+        state,
+        reason,
+        exit,
+        cancelled_by,
+        usage,
+        granted,
+        restarts,
+        completed,
+        unsuccessful,
+        rows,
+    } = ended;
+    let row = EndedRow {
+        owner: Cow::Borrowed(owner),
+        submitted: *submitted,
+        started: *started,
+        ended: *ended,
+        state: *state,
+        reason: Cow::Borrowed(reason),
+        exit: *exit,
+        cancelled_by: *cancelled_by,
+        usage: *usage,
+        granted: Cow::Borrowed(granted),
+        restarts: *restarts,
+        completed: *completed,
+        unsuccessful: *unsuccessful,
+        rows: *rows,
+    };
+    encode_into(buffer, &row);
+}
+
+/// An ended job from its number, its record and its spec.
+pub fn decode_ended(id: JobId, bytes: &[u8], spec: Arc<JobSpec>) -> Result<EndedJob, RecordError> {
+    let row: EndedRow<'static> = decode("history", bytes)?;
+    Ok(EndedJob {
+        id,
+        spec,
+        owner: row.owner.into_owned(),
+        submitted: row.submitted,
+        started: row.started,
+        ended: row.ended,
+        state: row.state,
+        reason: row.reason.into_owned(),
+        exit: row.exit,
+        cancelled_by: row.cancelled_by,
+        usage: row.usage,
+        granted: Arc::new(row.granted.into_owned()),
+        restarts: row.restarts,
+        completed: row.completed,
+        unsuccessful: row.unsuccessful,
+        rows: row.rows,
+    })
+}
+
+/// When an ended job ended: its place in the index.
+pub fn decode_ended_at(bytes: &[u8]) -> Result<Timestamp, RecordError> {
+    let (ended, _) = postcard::take_from_bytes(body(bytes)?)
+        .map_err(|error| RecordError::malformed("history", error))?;
+    Ok(ended)
+}
+
+/// How a job ended, as the index by end carries it.
+pub fn decode_outcome(bytes: &[u8]) -> Result<(JobState, ExitStatus), RecordError> {
+    decode("outcome", bytes)
+}
+
+#[derive(Serialize, Deserialize)]
+struct StepBody<'a> {
+    name: Cow<'a, str>,
+    ntasks: u32,
+    exit: ExitStatus,
+    started: Timestamp,
+    ended: Timestamp,
+    usage: Usage,
+}
+
+/// The key of a step's row.
+pub(super) fn step_key(step: &StepRow) -> (u32, u32, u32, u32) {
+    (step.job.0, step.slot.0, step.node.0, step.step.0)
+}
+
+/// An ended step's record.
+pub fn encode_step(buffer: &mut Vec<u8>, step: &StepRow) {
+    let StepRow {
+        job: _,
+        slot: _,
+        node: _,
+        step: _,
+        name,
+        ntasks,
+        exit,
+        started,
+        ended,
+        usage,
+    } = step;
+    let row = StepBody {
+        name: Cow::Borrowed(name),
+        ntasks: *ntasks,
+        exit: *exit,
+        started: *started,
+        ended: *ended,
+        usage: *usage,
+    };
+    encode_into(buffer, &row);
+}
+
+/// A step from its key and record.
+pub fn decode_step(key: (u32, u32, u32, u32), bytes: &[u8]) -> Result<StepRow, RecordError> {
+    let row: StepBody<'static> = decode("step", bytes)?;
+    Ok(StepRow {
+        job: JobId(key.0),
+        slot: SlotId(key.1),
+        node: NodeId(key.2),
+        step: StepId(key.3),
+        name: row.name.into_owned(),
+        ntasks: row.ntasks,
+        exit: row.exit,
+        started: row.started,
+        ended: row.ended,
+        usage: row.usage,
+    })
+}
+
+#[derive(Serialize, Deserialize)]
+struct NodeRow<'a> {
+    inventory: Cow<'a, Inventory>,
+    link: Link,
+    drain: Cow<'a, Option<String>>,
+}
+
+/// A node's record.
+pub fn encode_node(buffer: &mut Vec<u8>, node: &Node) {
+    let Node {
+        id: _,
+        inventory,
+        link,
+        drain,
+        cpus_free: _,
+        memory_free_mib: _,
+        gpus_free: _,
+    } = node;
+    encode_into(
+        buffer,
+        &NodeRow {
+            inventory: Cow::Borrowed(inventory),
+            link: *link,
+            drain: Cow::Borrowed(drain),
+        },
+    );
+}
+
+/// A node from its number and record; what is free on it follows from the jobs.
+pub fn decode_node(id: NodeId, bytes: &[u8]) -> Result<Node, RecordError> {
+    let row: NodeRow<'static> = decode("node", bytes)?;
+    Ok(Node {
+        id,
+        inventory: Arc::new(row.inventory.into_owned()),
+        link: row.link,
+        drain: row.drain.into_owned(),
+        cpus_free: Default::default(),
+        memory_free_mib: 0,
+        gpus_free: Vec::new(),
+    })
+}
+
+/// The cluster's counters.
+pub fn decode_counters(bytes: &[u8]) -> Result<Counters, RecordError> {
+    decode("counters", bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{decode_blob, fixtures};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_record_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let spec = Arc::new(fixtures::spec("a", None));
+            for version in [None, Some(1), Some(2)] {
+                if let (Some(first), Some(version)) = (bytes.first_mut(), version) {
+                    *first = version;
+                }
+                let _ = decode_job(JobId(1), &bytes, spec.clone());
+                let _ = decode_spec(&bytes);
+                let _ = decode_ended(JobId(1), &bytes, spec.clone());
+                let _ = decode_ended_at(&bytes);
+                let _ = decode_outcome(&bytes);
+                let _ = decode_step((1, 2, 3, 4), &bytes);
+                let _ = decode_node(NodeId(1), &bytes);
+                let _ = decode_counters(&bytes);
+                let _ = decode_blob(&bytes);
+            }
+        }
+
+        #[test]
+        fn a_damaged_record_is_a_record_or_an_error(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let job = fixtures::started(&fixtures::pending(1, fixtures::spec("a", Some("0-9"))), 1);
+            let mut bytes = Vec::new();
+            encode_job(&mut bytes, &job);
+            let at = at.index(bytes.len());
+            prop_assert!(decode_job(job.id, &bytes[..at], job.spec.clone()).is_err());
+            bytes[at] = byte;
+            let _ = decode_job(job.id, &bytes, job.spec.clone());
+        }
+    }
+
+    #[test]
+    fn a_record_from_the_future_says_so() {
+        let mut bytes = Vec::new();
+        encode_job(&mut bytes, &fixtures::pending(1, fixtures::spec("a", None)));
+        bytes[0] = 9;
+        let error = decode_job(JobId(1), &bytes, Arc::new(fixtures::spec("a", None))).unwrap_err();
+        assert_eq!(error, RecordError::Newer { found: 9, known: 1 });
+        assert!(error.to_string().contains("use the release that wrote it"));
+    }
+}
