@@ -1,0 +1,66 @@
+//! The journal as a file: opened once, locked for life, appended to before what it announces happens.
+
+use super::ShepherdError;
+use crate::steps::journal::{Record, encode};
+use crate::wire::shepherd::JOURNAL;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// An open journal.
+#[derive(Debug)]
+pub(super) struct JournalFile {
+    file: Flock<File>,
+    /// Bytes not written yet; kept while the disk is full.
+    pending: Vec<u8>,
+    complained: bool,
+}
+
+impl JournalFile {
+    /// Makes and locks the journal of a slot; it must not exist.
+    pub(super) fn create(directory: &Path) -> Result<Self, ShepherdError> {
+        let path = directory.join(JOURNAL);
+        let fail = |doing: &'static str, source: std::io::Error| ShepherdError::File {
+            doing,
+            path: path.clone(),
+            source,
+        };
+        let file = OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path);
+        let file = file.map_err(|source| fail("create", source))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+        let file = lock.map_err(|(_, errno)| fail("lock", errno.into()))?;
+        Ok(JournalFile {
+            file,
+            pending: Vec::new(),
+            complained: false,
+        })
+    }
+
+    /// Queues a record.
+    pub(super) fn push(&mut self, record: &Record) {
+        encode(record, &mut self.pending);
+    }
+
+    /// Writes what is queued. A full disk loses nothing while the shepherd lives: it keeps the bytes and tries
+    /// again with the next record.
+    pub(super) fn flush(&mut self) {
+        while !self.pending.is_empty() {
+            match (&*self.file).write(&self.pending) {
+                Ok(count) => drop(self.pending.drain(..count)),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    if !std::mem::replace(&mut self.complained, true) {
+                        tracing::error!(%error, "the journal cannot be written; its records wait in memory");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,585 @@
+//! The loop: wait for something, turn it into inputs of the core, carry out its effects.
+
+use super::journal_file::JournalFile;
+use super::link::{Link, Received};
+use super::notes::{self, Target};
+use super::processes::{Ended, Processes, new_sweep};
+use super::stdin::Inputs;
+use super::streams::Streams;
+use super::{ShepherdError, ShepherdOptions};
+use crate::model::job::Launch;
+use crate::steps::journal::{Opened, Record};
+use crate::steps::{Effect, Input, LaunchPlan, Output, SlotCore, blob_bytes};
+use crate::sys::clock::boottime_ms;
+use crate::sys::files::bind_unix;
+use crate::sys::identity::peer_credentials;
+use crate::sys::reap::KillSweep;
+use crate::sys::signals::Signals;
+use crate::wire::shepherd::{Assignment, FromShepherd, SCRIPT, SOCKET, ToShepherd};
+use crate::wire::worker::{FromSlot, ToSlot};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signal::{SigSet, Signal};
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+/// The longest sleep while a deadline is set: `epoll` sleeps on a clock that a suspended machine stops, ours goes on.
+const SLEEP_MOST_MS: u64 = 60_000;
+/// How often a sweep looks again while processes are dying.
+const SWEEP_AGAIN_MS: u64 = 20;
+/// Events taken at once.
+const EVENTS: usize = 64;
+
+/// What an event of the poll is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token {
+    Signals,
+    Listener,
+    Agent,
+    Output(u64),
+    Input(u64),
+}
+
+impl Token {
+    const KIND: u64 = 1 << 62;
+
+    fn number(self) -> u64 {
+        match self {
+            Token::Signals => 0,
+            Token::Listener => 1,
+            Token::Agent => 2,
+            Token::Output(serial) => Self::KIND + serial,
+            Token::Input(serial) => 2 * Self::KIND + serial,
+        }
+    }
+
+    fn of(number: u64) -> Option<Token> {
+        match (number / Self::KIND, number) {
+            (0, 0) => Some(Token::Signals),
+            (0, 1) => Some(Token::Listener),
+            (0, 2) => Some(Token::Agent),
+            (1, _) => Some(Token::Output(number - Self::KIND)),
+            (2, _) => Some(Token::Input(number - 2 * Self::KIND)),
+            _ => None,
+        }
+    }
+}
+
+pub(super) fn run(options: &ShepherdOptions) -> Result<(), ShepherdError> {
+    // Nothing but SIGKILL ends a shepherd. Blocked rather than ignored: that is what its children can undo.
+    SigSet::all()
+        .thread_block()
+        .map_err(ShepherdError::system("block signals"))?;
+    crate::sys::reap::set_child_subreaper().map_err(ShepherdError::system("become a subreaper"))?;
+    let agent = crate::sys::inherited::take_socket(options.agent_fd)
+        .map_err(ShepherdError::system("find the agent's socket"))?;
+    let Some(assignment) = first_word(&agent)? else {
+        return Ok(());
+    };
+    match Shepherd::begin(*assignment, agent) {
+        Ok(mut shepherd) => shepherd.live(),
+        Err((error, mut agent)) => {
+            let said = FromShepherd::Failed(error_text(&error));
+            let _ = agent.write_all(&crate::wire::codec::encode(&said));
+            Err(error)
+        }
+    }
+}
+
+/// Waits for the assignment; `None` when the agent goes without one.
+fn first_word(agent: &UnixStream) -> Result<Option<Box<Assignment>>, ShepherdError> {
+    // Exactly one frame is taken, byte for byte: what follows belongs to the loop.
+    match crate::wire::codec::read(&mut &*agent, crate::wire::codec::FRAME_MAX) {
+        Ok(Some(ToShepherd::Assign(assignment))) => Ok(Some(assignment)),
+        Ok(None) => Ok(None),
+        Ok(Some(_)) => Err(ShepherdError::Protocol),
+        Err(crate::wire::codec::CodecError::Io(_)) => Ok(None),
+        Err(_) => Err(ShepherdError::Protocol),
+    }
+}
+
+/// A shepherd with a slot.
+struct Shepherd {
+    core: SlotCore,
+    directory: PathBuf,
+    node: String,
+    journal: JournalFile,
+    processes: Processes,
+    streams: Streams,
+    stdin: Inputs,
+    poll: Epoll,
+    signals: Signals,
+    listener: UnixListener,
+    link: Option<Link>,
+    /// The poll waits for room in the agent's socket.
+    link_full: bool,
+    inputs: VecDeque<Input>,
+    effects: Vec<Effect>,
+    ended: Vec<Ended>,
+    /// The sweep that goes on, and when it looks again.
+    sweep: Option<(KillSweep, u64)>,
+    /// Where notes for the running element go.
+    notes_to: Option<Target>,
+    /// The next pipe's number.
+    serial: u64,
+    over: bool,
+}
+
+impl Shepherd {
+    /// Takes a slot on: its journal exists, its socket listens, its script is spooled; nothing runs yet.
+    fn begin(
+        assignment: Assignment,
+        agent: UnixStream,
+    ) -> Result<Self, (ShepherdError, UnixStream)> {
+        match Self::prepare(assignment) {
+            Ok(mut shepherd) => match Link::new(agent) {
+                Ok(link) => {
+                    shepherd.adopt(link);
+                    Ok(shepherd)
+                }
+                // Without this agent the next one finds the socket.
+                Err(_) => Ok(shepherd),
+            },
+            Err(error) => Err((error, agent)),
+        }
+    }
+
+    fn prepare(assignment: Assignment) -> Result<Self, ShepherdError> {
+        let Assignment {
+            directory,
+            boot_id,
+            site,
+            become_owner,
+            launch,
+        } = assignment;
+        let directory = PathBuf::from(directory);
+        let now = boottime_ms();
+        let mut journal = JournalFile::create(&directory)?;
+        let age = i64::try_from(launch.granted_age_ms).unwrap_or(0);
+        journal.push(&Record::Opened(Box::new(Opened {
+            key: launch.key,
+            owner: launch.owner.clone(),
+            boot_id,
+            mark: format!("{}:{}", site.state_id, launch.key),
+            epoch: (launch.granted.plus_ms(age), now),
+            positions: launch.positions.clone(),
+            restarts: launch.restarts.clone(),
+        })));
+        journal.flush();
+        let account = site.account.as_ref().filter(|_| become_owner);
+        if let Launch::Script { script, .. } = &launch.spec.launch
+            && let Some(bytes) = blob_bytes(&launch, *script)
+        {
+            spool(
+                &directory.join(SCRIPT),
+                bytes,
+                account.map(|account| (account.uid, account.gid)),
+            )?;
+        }
+        let listener = listen(&directory)?;
+        let poll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+            .map_err(ShepherdError::system("make a poll"))?;
+        let signals = Signals::new(&[Signal::SIGCHLD])
+            .map_err(ShepherdError::system("make a signal descriptor"))?;
+        let add = |fd: std::os::fd::BorrowedFd<'_>, token: Token| {
+            poll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token.number()))
+                .map_err(ShepherdError::system("fill the poll"))
+        };
+        use std::os::fd::AsFd;
+        add(signals.as_fd(), Token::Signals)?;
+        add(listener.as_fd(), Token::Listener)?;
+        let processes = Processes::new(account);
+        let node = site.node.clone();
+        let mut core = SlotCore::new(now, launch, site);
+        core.drop_blobs();
+        Ok(Shepherd {
+            core,
+            node,
+            journal,
+            processes,
+            streams: Streams::new(&directory),
+            stdin: Inputs::default(),
+            poll,
+            signals,
+            listener,
+            link: None,
+            link_full: false,
+            inputs: VecDeque::from([Input::Begin]),
+            effects: Vec::new(),
+            ended: Vec::new(),
+            sweep: None,
+            notes_to: None,
+            serial: 0,
+            over: false,
+            directory,
+        })
+    }
+
+    /// The loop.
+    fn live(&mut self) -> Result<(), ShepherdError> {
+        let mut events = [EpollEvent::empty(); EVENTS];
+        loop {
+            self.think();
+            if self.over {
+                self.leave();
+                return Ok(());
+            }
+            let count = match self.poll.wait(&mut events, self.sleep()) {
+                Ok(count) => count,
+                Err(nix::errno::Errno::EINTR) => 0,
+                Err(errno) => {
+                    return Err(ShepherdError::System {
+                        doing: "wait for events",
+                        source: errno.into(),
+                    });
+                }
+            };
+            for event in &events[..count] {
+                self.on_event(*event);
+            }
+            let now = boottime_ms();
+            if self.core.next_deadline().is_some_and(|at| at <= now) {
+                self.inputs.push_back(Input::Timer);
+            }
+            if self.sweep.as_ref().is_some_and(|(_, at)| *at <= now) {
+                self.reap();
+            }
+        }
+    }
+
+    /// How long the poll may sleep.
+    fn sleep(&self) -> EpollTimeout {
+        let sweep = self.sweep.as_ref().map(|(_, at)| *at);
+        let deadline = [self.core.next_deadline(), sweep]
+            .into_iter()
+            .flatten()
+            .min();
+        let Some(deadline) = deadline else {
+            return EpollTimeout::NONE;
+        };
+        let ms = deadline.saturating_sub(boottime_ms()).min(SLEEP_MOST_MS);
+        EpollTimeout::try_from(ms).unwrap_or(EpollTimeout::ZERO)
+    }
+
+    fn on_event(&mut self, event: EpollEvent) {
+        let flags = event.events();
+        match Token::of(event.data()) {
+            Some(Token::Signals) => {
+                while matches!(self.signals.read(), Ok(Some(_))) {}
+                self.reap();
+            }
+            Some(Token::Listener) => self.accept(),
+            Some(Token::Agent) => self.on_agent(flags),
+            Some(Token::Output(_)) => self.streams.ready(event.data(), &self.poll),
+            Some(Token::Input(_)) => {
+                let gone = flags.contains(EpollFlags::EPOLLERR);
+                let report = self.stdin.ready(event.data(), gone, &self.poll);
+                self.report(report);
+            }
+            None => {}
+        }
+    }
+
+    // ---- the core
+
+    /// Feeds the core until it has nothing more to say, then writes what is to be written.
+    fn think(&mut self) {
+        while let Some(input) = self.inputs.pop_front() {
+            let mut effects = std::mem::take(&mut self.effects);
+            self.core.handle(boottime_ms(), input, &mut effects);
+            for effect in effects.drain(..) {
+                self.carry_out(effect);
+            }
+            self.effects = effects;
+        }
+        self.journal.flush();
+        self.flush_link();
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Journal(entry) => self.journal.push(&Record::Entry(entry)),
+            Effect::Spawn(plan) => self.start(&plan),
+            Effect::Signal { signal, to } => self.processes.signal(signal, &to),
+            Effect::Sweep => self.sweep(),
+            Effect::Note { raw_job, cause, at } => {
+                let line = notes::ended_line(raw_job, &self.node, cause, at);
+                self.note(&line);
+            }
+            Effect::Report(report) => self.report(Some(report)),
+            Effect::StepOver(step) => self.stdin.close(step),
+            Effect::Exit => self.over = true,
+        }
+    }
+
+    fn start(&mut self, plan: &LaunchPlan) {
+        // The start must be in the journal before it can have happened.
+        self.journal.flush();
+        let task = plan.task;
+        if self.notes_to.is_none() {
+            self.notes_to = notes_target(plan);
+        }
+        if (plan.stdout == Output::Log || plan.stderr == Output::Log)
+            && let Err(error) = self.streams.open_log(task.step)
+        {
+            let failure = crate::steps::LaunchFailure {
+                code: 1,
+                text: error_text(&error),
+            };
+            self.inputs.push_back(Input::SpawnFailed { task, failure });
+            return;
+        }
+        match self.processes.start(plan) {
+            Ok(started) => {
+                if let Some(pipe) = started.pipes.stdin {
+                    let token = Token::Input(self.next_serial()).number();
+                    self.stdin.add(task.step, token, pipe, &self.poll);
+                }
+                for (stream, pipe) in [(1, started.pipes.stdout), (2, started.pipes.stderr)] {
+                    if let Some(pipe) = pipe {
+                        let token = Token::Output(self.next_serial()).number();
+                        self.streams.add(token, task, stream, pipe, &self.poll);
+                    }
+                }
+                if started.used_fallback {
+                    self.note(&notes::directory_line(plan.directory.as_bytes()));
+                }
+            }
+            Err(failure) => {
+                self.note(&notes::launch_line(&failure.text));
+                self.inputs.push_back(Input::SpawnFailed { task, failure });
+            }
+        }
+    }
+
+    fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    fn note(&mut self, line: &str) {
+        match &self.notes_to {
+            Some(Target::File(path)) => {
+                let written = self.processes.as_owner(|| notes::append(path, line));
+                if let Err(error) = written.and_then(|written| written) {
+                    tracing::warn!(%error, path = %path.display(), "a note cannot be written");
+                }
+            }
+            Some(Target::Log(step)) => self.streams.note(*step, line),
+            None => {}
+        }
+    }
+
+    // ---- processes
+
+    /// Reaps what has ended, and goes on sweeping.
+    fn reap(&mut self) {
+        let mut ended = std::mem::take(&mut self.ended);
+        let left = match &mut self.sweep {
+            Some((sweep, at)) => {
+                let now = boottime_ms();
+                *at = now + SWEEP_AGAIN_MS;
+                self.processes.sweep(sweep, now, &mut ended)
+            }
+            None => self.processes.reap(&mut ended),
+        };
+        for Ended { task, exit, usage } in ended.drain(..) {
+            match task {
+                Some(task) => {
+                    // Its last words belong before its end.
+                    self.streams.drain(|other| other == task, &self.poll);
+                    self.inputs
+                        .push_back(Input::TaskExited { task, exit, usage });
+                }
+                None => self.inputs.push_back(Input::OrphanReaped { usage }),
+            }
+        }
+        self.ended = ended;
+        if !left && self.sweep.take().is_some() {
+            self.swept();
+        }
+    }
+
+    /// Ends every process that is left, now or in further rounds.
+    fn sweep(&mut self) {
+        self.sweep.get_or_insert_with(|| (new_sweep(), 0));
+        self.reap();
+    }
+
+    fn swept(&mut self) {
+        self.streams.finish(&self.poll);
+        self.notes_to = None;
+        self.inputs.push_back(Input::Swept);
+    }
+
+    // ---- the agent
+
+    fn adopt(&mut self, link: Link) {
+        if let Some(old) = self.link.take() {
+            let _ = self.poll.delete(old.fd());
+        }
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, Token::Agent.number());
+        if self.poll.add(link.fd(), event).is_err() {
+            return;
+        }
+        self.link = Some(link);
+        self.link_full = false;
+        let reports: Vec<FromSlot> = std::iter::once(self.core.status())
+            .chain(self.core.unacknowledged().cloned())
+            .collect();
+        for report in reports {
+            self.report(Some(report));
+        }
+    }
+
+    fn accept(&mut self) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            match peer_credentials(&stream) {
+                Ok(peer) if peer.uid == 0 || peer.uid == nix::unistd::geteuid().as_raw() => {
+                    if let Ok(link) = Link::new(stream) {
+                        self.adopt(link);
+                    }
+                }
+                _ => tracing::warn!(
+                    "a stranger connected to the shepherd's socket and was sent away"
+                ),
+            }
+        }
+    }
+
+    fn on_agent(&mut self, flags: EpollFlags) {
+        let Some(link) = &mut self.link else { return };
+        if flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
+            let mut messages = Vec::new();
+            let received = link.receive(&mut messages);
+            for message in messages {
+                self.on_message(message);
+            }
+            if received == Received::Gone {
+                self.drop_link();
+            }
+        }
+        self.flush_link();
+    }
+
+    fn on_message(&mut self, message: ToShepherd) {
+        match message {
+            ToShepherd::Slot(ToSlot::Stdin {
+                step,
+                offset,
+                bytes,
+                end,
+            }) => {
+                // What was ordered before comes first: the step may be about to start.
+                self.think();
+                let report = self.stdin.take(step, offset, &bytes, end, &self.poll);
+                self.report(report);
+            }
+            ToShepherd::Slot(order) => self.inputs.push_back(Input::Order(order)),
+            ToShepherd::Assign(_) => tracing::warn!("a second assignment was ignored"),
+        }
+    }
+
+    fn report(&mut self, report: Option<FromSlot>) {
+        if let (Some(link), Some(report)) = (&mut self.link, report) {
+            link.push(&FromShepherd::Slot(report));
+        }
+    }
+
+    fn flush_link(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        match link.flush() {
+            Ok(full) if full != self.link_full => {
+                self.link_full = full;
+                let mut flags = EpollFlags::EPOLLIN;
+                flags.set(EpollFlags::EPOLLOUT, full);
+                let _ = self.poll.modify(
+                    link.fd(),
+                    &mut EpollEvent::new(flags, Token::Agent.number()),
+                );
+            }
+            Ok(_) => {}
+            Err(_) => self.drop_link(),
+        }
+    }
+
+    fn drop_link(&mut self) {
+        if let Some(link) = self.link.take() {
+            let _ = self.poll.delete(link.fd());
+        }
+    }
+
+    /// Everything is said and done: no new agent finds this slot alive.
+    fn leave(&mut self) {
+        let _ = std::fs::remove_file(self.directory.join(SOCKET));
+        // A full disk or a slow agent: what is unsaid is in the journal.
+        self.journal.flush();
+        self.flush_link();
+    }
+}
+
+/// Where notes go for an element whose first task this is.
+fn notes_target(plan: &LaunchPlan) -> Option<Target> {
+    let file = |path: &std::ffi::CString| {
+        Some(Target::File(notes::file_in(
+            plan.directory.as_bytes(),
+            path.as_bytes(),
+        )))
+    };
+    match (&plan.stderr, &plan.stdout) {
+        (Output::File { path, .. }, _) | (Output::SameAsStdout, Output::File { path, .. }) => {
+            file(path)
+        }
+        (Output::Log, _) | (Output::SameAsStdout, Output::Log) => Some(Target::Log(plan.task.step)),
+        (Output::SameAsStdout, Output::SameAsStdout) => None,
+    }
+}
+
+/// Writes the script, for its owner alone to read and execute.
+fn spool(path: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> Result<(), ShepherdError> {
+    let write = || -> std::io::Result<()> {
+        let mut file: File = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o500)
+            .open(path)?;
+        file.write_all(bytes)?;
+        if let Some((uid, gid)) = owner {
+            std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;
+        }
+        Ok(())
+    };
+    write().map_err(|source| ShepherdError::File {
+        doing: "spool the script to",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// The socket at which a later agent finds this slot.
+fn listen(directory: &Path) -> Result<UnixListener, ShepherdError> {
+    let bind = || -> std::io::Result<UnixListener> {
+        let listener = bind_unix(directory, SOCKET)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    bind().map_err(|source| ShepherdError::File {
+        doing: "listen in",
+        path: directory.to_owned(),
+        source,
+    })
+}
+
+/// An error with its causes, in one line.
+fn error_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

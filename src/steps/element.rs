@@ -1,0 +1,269 @@
+//! The running element of a slot: its phase, its steps, its clock. [`super::SlotCore`] moves it.
+
+use super::environment::ElementFacts;
+use super::vocabulary::{LaunchFailure, TaskId};
+use crate::model::ids::StepId;
+use crate::model::job::{ElementEnd, ExitStatus, JobState, KillCause, Reason, Usage};
+use crate::model::time::Timestamp;
+use crate::wire::worker::StepEnd;
+
+/// Why an element ends, decided once and never changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Its main step ended by itself.
+    Own,
+    /// It was ended.
+    Killed(KillCause),
+    /// Its main step could not start.
+    LaunchFailed(LaunchFailure),
+    /// It ran nothing of its own and was let go with this code.
+    Released(u8),
+}
+
+/// How far it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Running, or stopped.
+    Running,
+    /// SIGTERM was sent; SIGKILL follows.
+    Ending {
+        /// Why.
+        verdict: Verdict,
+        /// When SIGKILL is due.
+        kill_at: u64,
+    },
+    /// What is left is being killed and reaped.
+    Sweeping {
+        /// Why.
+        verdict: Verdict,
+    },
+}
+
+/// A clock that can be stopped; the time limit runs on it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stopwatch {
+    before: u64,
+    since: Option<u64>,
+}
+
+impl Stopwatch {
+    pub(super) fn started(now: u64) -> Self {
+        Stopwatch {
+            before: 0,
+            since: Some(now),
+        }
+    }
+
+    pub(super) fn stop(&mut self, now: u64) {
+        if let Some(since) = self.since.take() {
+            self.before += now.saturating_sub(since);
+        }
+    }
+
+    pub(super) fn resume(&mut self, now: u64) {
+        self.since.get_or_insert(now);
+    }
+
+    /// When it will show `reading`; `None` while it is stopped.
+    pub(super) fn shows_at(self, reading: u64) -> Option<u64> {
+        self.since
+            .map(|since| since.saturating_add(reading.saturating_sub(self.before)))
+    }
+}
+
+/// One task.
+#[derive(Debug, Clone)]
+pub(super) struct Task {
+    pub(super) rank: u32,
+    /// How it ended, once it has.
+    pub(super) exit: Option<ExitStatus>,
+}
+
+/// A step of the element.
+#[derive(Debug, Clone)]
+pub(super) struct Step {
+    pub(super) id: StepId,
+    pub(super) name: String,
+    pub(super) started: Timestamp,
+    pub(super) tasks: Vec<Task>,
+    pub(super) usage: Usage,
+    pub(super) failure: Option<LaunchFailure>,
+    /// Its end was reported.
+    pub(super) reported: bool,
+}
+
+impl Step {
+    /// Whether all its tasks have ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.tasks.iter().all(|task| task.exit.is_some())
+    }
+
+    /// The highest status of its tasks; those that are missing count as killed.
+    pub(super) fn exit(&self) -> ExitStatus {
+        let killed = ExitStatus { code: 0, signal: 9 };
+        let exits = self.tasks.iter().map(|task| task.exit.unwrap_or(killed));
+        exits
+            .max_by_key(|exit| exit.shell_code())
+            .unwrap_or_default()
+    }
+
+    /// Ids of tasks that run.
+    pub(super) fn running(&self) -> impl Iterator<Item = TaskId> + '_ {
+        let running = self.tasks.iter().filter(|task| task.exit.is_none());
+        running.map(|task| TaskId {
+            step: self.id,
+            rank: task.rank,
+        })
+    }
+
+    /// Its end, for the report.
+    pub(super) fn end(&self, ended: Timestamp) -> StepEnd {
+        let killed = ExitStatus { code: 0, signal: 9 };
+        StepEnd {
+            step: self.id,
+            tasks: self
+                .tasks
+                .iter()
+                .map(|task| (task.rank, task.exit.unwrap_or(killed)))
+                .collect(),
+            name: self.name.clone(),
+            started: self.started,
+            ended,
+            usage: self.usage,
+            failure: self.failure.as_ref().map(|failure| failure.text.clone()),
+        }
+    }
+}
+
+/// The running element.
+#[derive(Debug)]
+pub(super) struct Element {
+    pub(super) facts: ElementFacts,
+    pub(super) started: Timestamp,
+    pub(super) phase: Phase,
+    pub(super) clock: Stopwatch,
+    /// The step whose end is the element's end; `None` = it runs nothing of its own.
+    pub(super) main: Option<StepId>,
+    pub(super) steps: Vec<Step>,
+    /// Of processes that belong to no step any more.
+    pub(super) usage: Usage,
+    pub(super) warned: bool,
+}
+
+impl Element {
+    pub(super) fn step_mut(&mut self, id: StepId) -> Option<&mut Step> {
+        self.steps.iter_mut().find(|step| step.id == id)
+    }
+
+    pub(super) fn main_step(&self) -> Option<&Step> {
+        let main = self.main?;
+        self.steps.iter().find(|step| step.id == main)
+    }
+
+    /// The batch shell, while it runs.
+    pub(super) fn batch_shell(&self) -> Option<TaskId> {
+        let batch = self.steps.iter().find(|step| step.id == StepId::BATCH)?;
+        batch.running().next()
+    }
+
+    /// Running tasks of steps, without the batch shell.
+    pub(super) fn step_tasks(&self) -> Vec<TaskId> {
+        let steps = self.steps.iter().filter(|step| step.id != StepId::BATCH);
+        steps.flat_map(Step::running).collect()
+    }
+
+    /// Its end, by the verdict.
+    pub(super) fn end(&self, verdict: Verdict, ended: Timestamp) -> ElementEnd {
+        let own = self
+            .main_step()
+            .map_or_else(ExitStatus::default, Step::exit);
+        let by_exit = |exit: ExitStatus| {
+            let state = if exit.is_success() {
+                JobState::Completed
+            } else {
+                JobState::Failed
+            };
+            let reason = if exit.is_success() {
+                Reason::None
+            } else {
+                Reason::NonZeroExitCode
+            };
+            (state, reason, exit)
+        };
+        let (state, reason, exit) = match &verdict {
+            Verdict::Own => by_exit(own),
+            Verdict::Released(code) => by_exit(ExitStatus {
+                code: *code,
+                signal: 0,
+            }),
+            Verdict::LaunchFailed(failure) => {
+                let exit = ExitStatus {
+                    code: failure.code,
+                    signal: 0,
+                };
+                (
+                    JobState::Failed,
+                    Reason::JobLaunchFailure(failure.text.clone()),
+                    exit,
+                )
+            }
+            Verdict::Killed(cause) => {
+                let (state, reason) = killed(*cause);
+                (state, reason, own)
+            }
+        };
+        let steps = self.steps.iter().map(|step| step.usage);
+        ElementEnd {
+            position: self.facts.position,
+            state,
+            reason,
+            exit,
+            cancelled_by: canceller(&verdict),
+            started: Some(self.started),
+            ended,
+            usage: steps.fold(self.usage, Usage::plus),
+            restarts: self.facts.restarts,
+        }
+    }
+}
+
+/// State and reason of what was ended for this cause. A requeue is CANCELLED here; the controller, which asked
+/// for it, puts the element back.
+pub(super) fn killed(cause: KillCause) -> (JobState, Reason) {
+    match cause {
+        KillCause::Cancel { .. } | KillCause::Requeue | KillCause::ClientGone => {
+            (JobState::Cancelled, Reason::None)
+        }
+        KillCause::TimeLimit => (JobState::Timeout, Reason::TimeLimit),
+        KillCause::Preempt => (JobState::Preempted, Reason::None),
+        KillCause::NodeLost => (JobState::NodeFail, Reason::NodeDown),
+    }
+}
+
+fn canceller(verdict: &Verdict) -> Option<u32> {
+    match verdict {
+        Verdict::Killed(KillCause::Cancel { by }) => Some(*by),
+        _ => None,
+    }
+}
+
+/// The end of an element that was ended before it started.
+pub(super) fn never_started(
+    position: u32,
+    restarts: u32,
+    cause: KillCause,
+    now: Timestamp,
+) -> ElementEnd {
+    let (state, reason) = killed(cause);
+    ElementEnd {
+        position,
+        state,
+        reason,
+        exit: ExitStatus::default(),
+        cancelled_by: canceller(&Verdict::Killed(cause)),
+        started: None,
+        ended: now,
+        usage: Usage::default(),
+        restarts,
+    }
+}

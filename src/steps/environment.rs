@@ -1,0 +1,378 @@
+//! The environment of a job's processes: the submitter's, less what belonged to another job, plus Slurm's
+//! variables, each also under `HPC_`.
+//!
+//! Most of it is the same for every element of a slot. So it is made once, as C strings behind an `Arc`, and
+//! each element replaces only the tail; while nobody else holds the `Arc`, that copies nothing.
+
+use crate::model::array::ArraySpec;
+use crate::model::hostlist;
+use crate::model::ids::StepId;
+use crate::model::job::Launch;
+use crate::model::resource::MemoryRequest;
+use crate::wire::shepherd::Site;
+use crate::wire::worker::{SlotLaunch, StepLaunch, element_raw_id};
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fmt::Display;
+use std::sync::Arc;
+
+/// Variables of Slurm's that say something about a client or a site and not about a job: these stay.
+const SLURM_KEPT: [&str; 4] = [
+    "SLURM_CONF",
+    "SLURM_TIME_FORMAT",
+    "SLURM_CLUSTERS",
+    "SLURM_EXPORT_ENV",
+];
+/// Beginnings of our own variables that say something about a job: these go.
+const HPC_REMOVED: [&str; 19] = [
+    "HPC_ARRAY_",
+    "HPC_CLUSTER_NAME",
+    "HPC_CPUS_",
+    "HPC_GPUS",
+    "HPC_GTIDS",
+    "HPC_JOB",
+    "HPC_LOCALID",
+    "HPC_MEM_PER_",
+    "HPC_NNODES",
+    "HPC_NODEID",
+    "HPC_NODELIST",
+    "HPC_NPROCS",
+    "HPC_NTASKS",
+    "HPC_PROCID",
+    "HPC_RESTART_COUNT",
+    "HPC_SLOT",
+    "HPC_STEP",
+    "HPC_SUBMIT_",
+    "HPC_TASKS_PER_NODE",
+];
+/// Where programs are found when the submitter had no PATH.
+const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
+
+/// Whether a variable of the submitter's described the job it was submitted from.
+fn belongs_to_a_job(name: &[u8]) -> bool {
+    let starts = |prefix: &str| name.starts_with(prefix.as_bytes());
+    if starts("SLURM_") || starts("SLURMD_") {
+        return !SLURM_KEPT.iter().any(|kept| name == kept.as_bytes());
+    }
+    starts("PMI_") || starts("PMIX_") || HPC_REMOVED.iter().any(|prefix| starts(prefix))
+}
+
+/// An environment under construction: later settings win.
+#[derive(Debug, Default)]
+struct Builder {
+    variables: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Builder {
+    /// Sets one variable.
+    fn set(&mut self, name: &str, value: impl Display) {
+        self.variables
+            .insert(name.as_bytes().to_vec(), value.to_string().into_bytes());
+    }
+
+    /// Sets one unless it is there.
+    fn set_default(&mut self, name: &str, value: &str) {
+        self.variables
+            .entry(name.as_bytes().to_vec())
+            .or_insert_with(|| value.as_bytes().to_vec());
+    }
+
+    /// Sets `SLURM_name` and `HPC_name`.
+    fn job(&mut self, name: &str, value: impl Display) {
+        let value = value.to_string();
+        self.set(&format!("SLURM_{name}"), &value);
+        self.set(&format!("HPC_{name}"), &value);
+    }
+
+    /// Variables as `NAME=value`; what holds a zero byte or has no name cannot exist and is left out.
+    fn strings(self) -> Vec<CString> {
+        let lines = self
+            .variables
+            .into_iter()
+            .filter(|(name, _)| !name.is_empty() && !name.contains(&b'='));
+        lines
+            .filter_map(|(name, value)| CString::new([name, value].join(&b'=')).ok())
+            .collect()
+    }
+}
+
+/// The environment of one slot's elements.
+#[derive(Debug)]
+pub(super) struct Environment {
+    strings: Arc<Vec<CString>>,
+    /// Strings up to here are the same for all.
+    constant: usize,
+}
+
+/// What differs between elements.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ElementFacts {
+    /// Its position.
+    pub(super) position: u32,
+    /// How often it was put back.
+    pub(super) restarts: u32,
+    /// Start; seconds since 1970.
+    pub(super) started_s: i64,
+}
+
+/// What differs between the tasks of a step.
+#[derive(Debug, Clone)]
+pub(super) struct TaskFacts {
+    /// Its rank in the step.
+    pub(super) rank: u32,
+    /// Its number among the step's tasks here.
+    pub(super) local: u32,
+    /// The node's number in the step.
+    pub(super) node: u32,
+    /// Ranks of the step that run here.
+    pub(super) ranks: Arc<str>,
+}
+
+impl Environment {
+    /// The part that is the same for every element of the slot.
+    pub(super) fn of_slot(
+        launch: &SlotLaunch,
+        submitted: &[(Vec<u8>, Vec<u8>)],
+        site: &Site,
+    ) -> Self {
+        let mut env = Builder::default();
+        for (name, value) in submitted.iter().filter(|(name, _)| !belongs_to_a_job(name)) {
+            env.variables.insert(name.clone(), value.clone());
+        }
+        of_account(&mut env, site);
+        of_job(&mut env, launch, site);
+        of_place(&mut env, launch);
+        if launch.spec.launch.is_attached() {
+            env.variables.remove(b"ENVIRONMENT".as_slice());
+        } else {
+            env.set("ENVIRONMENT", "BATCH");
+        }
+        let strings = env.strings();
+        Environment {
+            constant: strings.len(),
+            strings: Arc::new(strings),
+        }
+    }
+
+    /// The part that is the same for every task of an extra step: its caller's, with the step's own variables.
+    pub(super) fn of_step(launch: &SlotLaunch, step: &StepLaunch, site: &Site) -> Self {
+        let mut env = Builder::default();
+        env.variables.extend(step.environment.iter().cloned());
+        of_account(&mut env, site);
+        of_job(&mut env, launch, site);
+        of_place(&mut env, launch);
+        step_names(&mut env, step.step, &launch.nodes, &step.tasks);
+        env.job("CPUS_PER_TASK", step.cpus_per_task.max(1));
+        let strings = env.strings();
+        Environment {
+            constant: strings.len(),
+            strings: Arc::new(strings),
+        }
+    }
+
+    /// The whole environment of one task; a batch script's is that of rank 0.
+    pub(super) fn of_task(
+        &mut self,
+        launch: &SlotLaunch,
+        element: ElementFacts,
+        task: &TaskFacts,
+    ) -> Arc<Vec<CString>> {
+        let raw = element_raw_id(launch.key.job, element.position);
+        let strings = Arc::make_mut(&mut self.strings);
+        strings.truncate(self.constant);
+        let mut job = |name: &str, value: &dyn Display| {
+            // Values of ours never hold a zero byte.
+            strings.extend(CString::new(format!("SLURM_{name}={value}")));
+            strings.extend(CString::new(format!("HPC_{name}={value}")));
+        };
+        job("JOB_ID", &raw);
+        job("JOBID", &raw);
+        job("JOB_START_TIME", &element.started_s);
+        if let Some(limit) = launch.time_limit_s {
+            job(
+                "JOB_END_TIME",
+                &element.started_s.saturating_add(i64::from(limit)),
+            );
+        }
+        if let Some(array) = &launch.spec.array {
+            job("ARRAY_TASK_ID", &array.index_at(element.position));
+        }
+        if element.restarts > 0 {
+            job("RESTART_COUNT", &element.restarts);
+        }
+        job("PROCID", &task.rank);
+        job("LOCALID", &task.local);
+        job("NODEID", &task.node);
+        job("GTIDS", &task.ranks);
+        self.strings.clone()
+    }
+}
+
+/// What a login would give, where the submitter's environment does not say.
+fn of_account(env: &mut Builder, site: &Site) {
+    if let Some(account) = &site.account {
+        env.set_default("HOME", &account.home);
+        env.set_default("SHELL", &account.shell);
+        env.set_default("USER", &account.name);
+        env.set_default("LOGNAME", &account.name);
+    }
+    env.set_default("PATH", PATH_DEFAULT);
+    env.set_default("TMPDIR", "/tmp");
+}
+
+/// Who and what the job is.
+fn of_job(env: &mut Builder, launch: &SlotLaunch, site: &Site) {
+    let spec = &launch.spec;
+    env.job("JOB_NAME", &spec.name);
+    env.job("JOB_PARTITION", &spec.partition);
+    env.job("JOB_ACCOUNT", &spec.account);
+    env.job("JOB_QOS", &spec.qos);
+    env.job("JOB_USER", &launch.owner.name);
+    env.job("JOB_UID", launch.owner.uid);
+    env.job("JOB_GID", launch.owner.gid);
+    env.job("CLUSTER_NAME", &launch.cluster);
+    env.job("SUBMIT_DIR", &spec.work_dir);
+    env.job("SUBMIT_HOST", &spec.submit_host);
+    if let Some(array) = &spec.array {
+        of_array(env, launch, array);
+    }
+    env.set("HPC_SLOT", format_args!("{}:{}", site.state_id, launch.key));
+    env.set("SLURMD_NODENAME", &site.node);
+    env.set("HPC_NODENAME", &site.node);
+    env.set("HOSTNAME", &site.node);
+    for (name, value) in &site.variables {
+        env.set(name, value);
+    }
+}
+
+fn of_array(env: &mut Builder, launch: &SlotLaunch, array: &ArraySpec) {
+    env.job("ARRAY_JOB_ID", launch.key.job);
+    env.job("ARRAY_TASK_COUNT", array.count());
+    env.job("ARRAY_TASK_MIN", array.min());
+    env.job("ARRAY_TASK_MAX", array.max());
+    env.job("ARRAY_TASK_STEP", array.step());
+}
+
+/// Where it runs and with how much.
+fn of_place(env: &mut Builder, launch: &SlotLaunch) {
+    let request = &launch.spec.request;
+    let nodes = hostlist::fold(&launch.nodes);
+    let tasks: Vec<u32> = launch.shares.iter().map(|share| share.tasks).collect();
+    let cpus: Vec<u32> = launch.shares.iter().map(|share| share.cpus.len()).collect();
+    let total: u32 = tasks.iter().sum();
+    for name in ["JOB_NODELIST", "NODELIST"] {
+        env.job(name, &nodes);
+    }
+    for name in ["JOB_NUM_NODES", "NNODES"] {
+        env.job(name, launch.nodes.len());
+    }
+    env.job("TASKS_PER_NODE", repeated(&tasks));
+    env.job("JOB_CPUS_PER_NODE", repeated(&cpus));
+    let tasks_launch = matches!(launch.spec.launch, Launch::Tasks { .. });
+    if request.ntasks.is_some() || request.ntasks_per_node.is_some() || tasks_launch {
+        env.job("NTASKS", total);
+        env.job("NPROCS", total);
+    }
+    if let Some(per_node) = request.ntasks_per_node {
+        env.job("NTASKS_PER_NODE", per_node);
+    }
+    if let Some(cpus) = request.cpus_per_task {
+        env.job("CPUS_PER_TASK", cpus);
+    }
+    if tasks_launch {
+        step_names(env, StepId(0), &launch.nodes, &tasks);
+    }
+    let Some(share) = launch.shares.get(launch.node_index as usize) else {
+        return;
+    };
+    env.job("CPUS_ON_NODE", share.cpus.len());
+    match request.memory {
+        MemoryRequest::PerCpu(mib) => env.job("MEM_PER_CPU", mib),
+        MemoryRequest::PerNode(_) => env.job("MEM_PER_NODE", share.memory_mib),
+        MemoryRequest::Default => {}
+    }
+    if !share.gpus.is_empty() {
+        let list = share
+            .gpus
+            .iter()
+            .map(u32::to_string)
+            .collect::<Vec<_>>()
+            .join(",");
+        env.job("GPUS_ON_NODE", share.gpus.len());
+        env.job("JOB_GPUS", &list);
+        // The driver counts by bus, CUDA by speed unless told otherwise.
+        env.set("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
+        for name in [
+            "CUDA_VISIBLE_DEVICES",
+            "ROCR_VISIBLE_DEVICES",
+            "ZE_AFFINITY_MASK",
+        ] {
+            env.set(name, &list);
+        }
+    }
+}
+
+/// What `srun` adds for a step.
+fn step_names(env: &mut Builder, step: StepId, nodes: &[String], tasks: &[u32]) {
+    let total: u32 = tasks.iter().sum();
+    let here = nodes.iter().zip(tasks).filter(|(_, tasks)| **tasks > 0);
+    let (names, counts): (Vec<&String>, Vec<u32>) =
+        here.map(|(name, tasks)| (name, *tasks)).unzip();
+    let folded = hostlist::fold(&names);
+    for name in ["STEP_ID", "STEPID"] {
+        env.job(name, step);
+    }
+    env.job("STEP_NODELIST", folded);
+    env.job("STEP_NUM_NODES", names.len());
+    env.job("STEP_NUM_TASKS", total);
+    env.job("STEP_TASKS_PER_NODE", repeated(&counts));
+    env.job("NTASKS", total);
+    env.job("NPROCS", total);
+}
+
+/// Slurm's short form of a list of counts: `8(x2),4`.
+fn repeated(counts: &[u32]) -> String {
+    let runs = counts.chunk_by(|left, right| left == right);
+    let words = runs.map(|run| match run {
+        [one] => one.to_string(),
+        run => format!("{}(x{})", run[0], run.len()),
+    });
+    words.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_written_as_slurm_writes_them() {
+        assert_eq!(repeated(&[4]), "4");
+        assert_eq!(repeated(&[2, 2, 2, 1]), "2(x3),1");
+        assert_eq!(repeated(&[]), "");
+    }
+
+    #[test]
+    fn variables_of_the_submitting_job_are_known() {
+        for name in [
+            "SLURM_ARRAY_TASK_ID",
+            "SLURM_JOB_ID",
+            "PMI_RANK",
+            "HPC_JOB_ID",
+            "HPC_STEP_ID",
+            "SLURMD_NODENAME",
+        ] {
+            assert!(belongs_to_a_job(name.as_bytes()), "{name}");
+        }
+        for name in [
+            "SLURM_CONF",
+            "HPC_SOCKET",
+            "HPC_CONTROLLER",
+            "HPC_STATE_DIR",
+            "PATH",
+            "BASH_FUNC_module%%",
+            "HPC_X_ROOT",
+        ] {
+            assert!(!belongs_to_a_job(name.as_bytes()), "{name}");
+        }
+    }
+}

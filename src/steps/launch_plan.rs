@@ -1,0 +1,369 @@
+//! What exactly is started: argv, environment, cores, directory and streams of each task. Pure: whether a file
+//! exists is found out by whoever carries the plan out.
+//!
+//! [`SlotPlan`] is made once for a slot from its launch order and the stored bytes behind it; a task's
+//! [`LaunchPlan`] then costs a few small strings, because an array starts thousands of tasks a second.
+
+use super::environment::{ElementFacts, Environment, TaskFacts};
+use super::vocabulary::TaskId;
+use crate::model::cpu_set::CpuSet;
+use crate::model::filename::{self, ArrayElement, FilenameContext};
+use crate::model::ids::{BlobId, StepId};
+use crate::model::job::{JobSpec, Launch, Surroundings};
+use crate::wire::codec;
+use crate::wire::shepherd::Site;
+use crate::wire::worker::{SlotLaunch, StepLaunch, element_raw_id};
+use std::ffi::CString;
+use std::sync::Arc;
+
+/// Where a task's output goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// To a file, opened as the user below the working directory.
+    File {
+        /// Its path.
+        path: CString,
+        /// At its end instead of from its beginning.
+        append: bool,
+    },
+    /// Wherever standard output goes.
+    SameAsStdout,
+    /// To the step's log.
+    Log,
+}
+
+/// Where a task's input comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InputFrom {
+    /// Nowhere.
+    Null,
+    /// A file.
+    File(CString),
+    /// The step's client.
+    Client,
+}
+
+/// One task to start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LaunchPlan {
+    /// Which.
+    pub task: TaskId,
+    /// Argument vector; the first is the program, to be searched in PATH when it has no slash.
+    pub arguments: Arc<Vec<CString>>,
+    /// Environment.
+    pub environment: Arc<Vec<CString>>,
+    /// Working directory.
+    pub directory: Arc<CString>,
+    /// Standard input.
+    pub stdin: InputFrom,
+    /// Standard output.
+    pub stdout: Output,
+    /// Standard error.
+    pub stderr: Output,
+    /// File mode creation mask.
+    pub umask: u32,
+    /// Soft limits: (RLIMIT number, value).
+    pub limits: Arc<Vec<(u32, u64)>>,
+    /// Cores.
+    pub cpus: Arc<CpuSet>,
+}
+
+/// Everything a slot's launches have in common.
+#[derive(Debug)]
+pub struct SlotPlan {
+    environment: Environment,
+    arguments: Arc<Vec<CString>>,
+    directory: Arc<CString>,
+    umask: u32,
+    limits: Arc<Vec<(u32, u64)>>,
+    cpus: Arc<CpuSet>,
+}
+
+impl SlotPlan {
+    /// The plan of a slot, or why it cannot be made (bytes missing or malformed, a zero byte in an argument).
+    ///
+    /// # Errors
+    /// One sentence for people.
+    pub fn new(launch: &SlotLaunch, site: &Site) -> Result<Self, String> {
+        if let Some(refusal) = &site.refusal {
+            return Err(refusal.clone());
+        }
+        let around: Surroundings = blob(launch, launch.spec.surroundings, "environment")?;
+        let words: Vec<String> = match &launch.spec.launch {
+            Launch::Script { arguments, .. } => {
+                let rest: Vec<String> = blob(launch, *arguments, "arguments")?;
+                std::iter::once(site.script.clone()).chain(rest).collect()
+            }
+            Launch::Command { arguments } | Launch::Tasks { arguments } => {
+                blob(launch, *arguments, "arguments")?
+            }
+            Launch::Hold => Vec::new(),
+        };
+        let share = launch.shares.get(launch.node_index as usize);
+        let share = share.ok_or("the launch order does not say what this node's part is")?;
+        Ok(SlotPlan {
+            environment: Environment::of_slot(launch, &around.environment, site),
+            arguments: Arc::new(c_strings(&words)?),
+            directory: Arc::new(c_string(&launch.spec.work_dir)?),
+            umask: around.umask,
+            limits: Arc::new(around.limits),
+            cpus: Arc::new(share.cpus.clone()),
+        })
+    }
+
+    /// The task that runs the batch script or command.
+    pub(super) fn batch(
+        &mut self,
+        launch: &SlotLaunch,
+        element: ElementFacts,
+    ) -> Result<LaunchPlan, String> {
+        let task = TaskFacts {
+            rank: 0,
+            local: 0,
+            node: launch.node_index,
+            ranks: "0".into(),
+        };
+        let files = Files::of(launch, element, StepId::BATCH, &task);
+        let spec = &launch.spec;
+        let output = spec.output.as_deref().unwrap_or(default_output(spec));
+        let (stdout, stderr) = files.outputs(
+            output,
+            spec.error.as_deref(),
+            spec.append || element.restarts > 0,
+        )?;
+        Ok(LaunchPlan {
+            task: TaskId {
+                step: StepId::BATCH,
+                rank: 0,
+            },
+            environment: self.environment.of_task(launch, element, &task),
+            stdin: files.input(spec.input.as_deref(), InputFrom::Null)?,
+            stdout,
+            stderr,
+            arguments: self.arguments.clone(),
+            directory: self.directory.clone(),
+            umask: self.umask,
+            limits: self.limits.clone(),
+            cpus: self.cpus.clone(),
+        })
+    }
+
+    /// This node's tasks of step 0 of an attached job.
+    pub(super) fn tasks(
+        &mut self,
+        launch: &SlotLaunch,
+        element: ElementFacts,
+    ) -> Result<Vec<LaunchPlan>, String> {
+        let counts: Vec<u32> = launch.shares.iter().map(|share| share.tasks).collect();
+        let spec = &launch.spec;
+        let width = spec.request.cpus_per_task.unwrap_or(1).max(1);
+        let facts = task_facts(&counts, launch.node_index);
+        let plans = facts.into_iter().map(|task| {
+            let files = Files::of(launch, element, StepId(0), &task);
+            let (stdout, stderr) = match &spec.output {
+                Some(output) => files.outputs(
+                    output,
+                    spec.error.as_deref(),
+                    spec.append || element.restarts > 0,
+                )?,
+                None => (Output::Log, files.error_alone(spec, element)?),
+            };
+            Ok(LaunchPlan {
+                task: TaskId {
+                    step: StepId(0),
+                    rank: task.rank,
+                },
+                environment: self.environment.of_task(launch, element, &task),
+                stdin: files.input(spec.input.as_deref(), InputFrom::Client)?,
+                stdout,
+                stderr,
+                arguments: self.arguments.clone(),
+                directory: self.directory.clone(),
+                umask: self.umask,
+                limits: self.limits.clone(),
+                cpus: part(&self.cpus, task.local, width),
+            })
+        });
+        plans.collect()
+    }
+
+    /// This node's tasks of an extra step.
+    pub(super) fn step(
+        &self,
+        launch: &SlotLaunch,
+        step: &StepLaunch,
+        element: ElementFacts,
+        site: &Site,
+    ) -> Result<Vec<LaunchPlan>, String> {
+        let mut environment = Environment::of_step(launch, step, site);
+        let arguments = Arc::new(c_strings(&step.arguments)?);
+        let directory = Arc::new(c_string(&step.work_dir)?);
+        let facts = task_facts(&step.tasks, launch.node_index);
+        let plans = facts.into_iter().map(|task| LaunchPlan {
+            task: TaskId {
+                step: step.step,
+                rank: task.rank,
+            },
+            environment: environment.of_task(launch, element, &task),
+            stdin: InputFrom::Client,
+            stdout: Output::Log,
+            stderr: Output::Log,
+            arguments: arguments.clone(),
+            directory: directory.clone(),
+            umask: self.umask,
+            limits: self.limits.clone(),
+            cpus: part(&self.cpus, task.local, step.cpus_per_task.max(1)),
+        });
+        Ok(plans.collect())
+    }
+}
+
+/// Slurm's default name of a batch job's output.
+fn default_output(spec: &JobSpec) -> &'static str {
+    if spec.array.is_some() {
+        "slurm-%A_%a.out"
+    } else {
+        "slurm-%j.out"
+    }
+}
+
+/// The tasks of a step that run on one node.
+fn task_facts(counts: &[u32], node_index: u32) -> Vec<TaskFacts> {
+    let here = counts.get(node_index as usize).copied().unwrap_or(0);
+    let before: u32 = counts.iter().take(node_index as usize).sum();
+    // The node's number within the step counts only nodes that have tasks of it.
+    let nodes_before = counts
+        .iter()
+        .take(node_index as usize)
+        .filter(|count| **count > 0)
+        .count();
+    let node = u32::try_from(nodes_before).unwrap_or(u32::MAX);
+    let ranks: Vec<String> = (before..before + here)
+        .map(|rank| rank.to_string())
+        .collect();
+    let ranks: Arc<str> = ranks.join(",").into();
+    (0..here)
+        .map(|local| TaskFacts {
+            rank: before + local,
+            local,
+            node,
+            ranks: ranks.clone(),
+        })
+        .collect()
+}
+
+/// The cores of the task with this local number: its share in turn, or all when there are too few to share.
+fn part(cpus: &Arc<CpuSet>, local: u32, width: u32) -> Arc<CpuSet> {
+    let first = local.saturating_mul(width);
+    if first.saturating_add(width) > cpus.len() {
+        return cpus.clone();
+    }
+    Arc::new(
+        cpus.iter()
+            .skip(first as usize)
+            .take(width as usize)
+            .collect(),
+    )
+}
+
+/// File names of one task.
+struct Files {
+    context: FilenameContext,
+}
+
+impl Files {
+    fn of(launch: &SlotLaunch, element: ElementFacts, step: StepId, task: &TaskFacts) -> Self {
+        let spec = &launch.spec;
+        let array = spec.array.as_ref();
+        let context = FilenameContext {
+            job: element_raw_id(launch.key.job, element.position),
+            array: array.map(|array| ArrayElement {
+                array_job: launch.key.job.0,
+                index: array.index_at(element.position),
+            }),
+            step: (step != StepId::BATCH).then_some(step.0),
+            node_name: launch
+                .nodes
+                .get(launch.node_index as usize)
+                .cloned()
+                .unwrap_or_default(),
+            node_index: task.node,
+            task_rank: task.rank,
+            user: launch.owner.name.to_string(),
+            job_name: spec.name.clone(),
+            restart_count: element.restarts,
+        };
+        Files { context }
+    }
+
+    fn path(&self, pattern: &str) -> Result<CString, String> {
+        let path = filename::expand(pattern, &self.context).map_err(|error| error.to_string())?;
+        c_string(&path)
+    }
+
+    fn outputs(
+        &self,
+        output: &str,
+        error: Option<&str>,
+        append: bool,
+    ) -> Result<(Output, Output), String> {
+        let path = self.path(output)?;
+        let stderr = match error.map(|error| self.path(error)).transpose()? {
+            Some(other) if other != path => Output::File {
+                path: other,
+                append,
+            },
+            _ => Output::SameAsStdout,
+        };
+        Ok((Output::File { path, append }, stderr))
+    }
+
+    fn error_alone(&self, spec: &JobSpec, element: ElementFacts) -> Result<Output, String> {
+        let append = spec.append || element.restarts > 0;
+        let path = spec
+            .error
+            .as_deref()
+            .map(|error| self.path(error))
+            .transpose()?;
+        Ok(path.map_or(Output::Log, |path| Output::File { path, append }))
+    }
+
+    fn input(&self, pattern: Option<&str>, otherwise: InputFrom) -> Result<InputFrom, String> {
+        Ok(pattern
+            .map(|pattern| self.path(pattern))
+            .transpose()?
+            .map_or(otherwise, InputFrom::File))
+    }
+}
+
+fn blob<T: serde::de::DeserializeOwned>(
+    launch: &SlotLaunch,
+    id: BlobId,
+    what: &str,
+) -> Result<T, String> {
+    let bytes = blob_bytes(launch, id)
+        .ok_or_else(|| format!("the job's {what} did not come with its launch order"))?;
+    codec::decode(bytes).map_err(|_| format!("the job's stored {what} do not decode"))
+}
+
+/// The bytes behind an id, if they came with the launch order.
+pub fn blob_bytes(launch: &SlotLaunch, id: BlobId) -> Option<&[u8]> {
+    launch
+        .blobs
+        .iter()
+        .find(|(other, _)| *other == id)
+        .map(|(_, bytes)| bytes.as_slice())
+}
+
+fn c_string(text: &str) -> Result<CString, String> {
+    CString::new(text).map_err(|_| {
+        format!(
+            "{:?} contains a zero byte",
+            text.chars().take(80).collect::<String>()
+        )
+    })
+}
+
+fn c_strings(words: &[String]) -> Result<Vec<CString>, String> {
+    words.iter().map(|word| c_string(word)).collect()
+}

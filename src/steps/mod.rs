@@ -1,0 +1,708 @@
+//! THE WORKER'S CORE. Pure: the life of one slot on one node, without clock, file, socket or environment.
+//!
+//! One shepherd process serves one slot on one node, not one job: so every descendant of a shepherd belongs to
+//! the element that runs, and ending an element is ending all of them. The elements of an array run one after
+//! another in the slot's shepherd, which draws the next position itself and never waits for the controller
+//! while it has some. The shell ([`crate::shepherd`]) feeds [`Input`]s and carries out [`Effect`]s.
+//!
+//! An element is its *main step* (the batch script on the leading node, or this node's ranks of step 0 of an
+//! attached job) and any *extra steps* started meanwhile. The main step's end is the element's: what else is
+//! left then is killed, reaped, and only then is the end journaled and reported. An element without a main
+//! step (`hpc alloc`, or a batch job's further nodes) runs until it is released, killed or closed.
+//!
+//! Read next: `vocabulary.rs` (inputs, effects), `element.rs` (verdicts), `outbox.rs` (reports),
+//! `launch_plan.rs` and `environment.rs` (what is started).
+
+mod element;
+mod environment;
+pub mod journal;
+mod launch_plan;
+mod outbox;
+#[cfg(test)]
+mod tests;
+mod vocabulary;
+
+pub use launch_plan::{InputFrom, LaunchPlan, Output, SlotPlan, blob_bytes};
+pub use outbox::{GATHER_MOST, GATHER_MS};
+pub use vocabulary::{Effect, Entry, Input, LaunchFailure, Recipients, TaskId};
+
+use crate::model::ids::StepId;
+use crate::model::index_set::IndexSet;
+use crate::model::job::{ExitStatus, KillCause, Launch, Usage};
+use crate::model::time::Timestamp;
+use crate::wire::shepherd::Site;
+use crate::wire::worker::{
+    FromSlot, SignalTarget, SlotLaunch, StepEnd, StepLaunch, ToSlot, element_raw_id,
+};
+use element::{Element, Phase, Step, Stopwatch, Task, Verdict};
+use environment::ElementFacts;
+use outbox::Outbox;
+use std::collections::BTreeMap;
+
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
+const SIGCONT: i32 = 18;
+const SIGSTOP: i32 = 19;
+
+/// The life of one slot on one node.
+///
+/// ```text
+///             next position             main step over, launch failed, released, SIGKILL at once
+///   (waiting) ─────────────▶ Running ───────────────────────────────────────────▶ Sweeping ──▶ end journaled,
+///       ▲                     │   ▲                                                 ▲   Swept    reported
+///       │               limit │   │ Suspend stops and                               │                │
+///       │               Kill  ▼   │ resumes its clock       main step over, or      │                │
+///       │                    Ending ─────────────────────────────────────────────────                │
+///       │                    (SIGTERM sent)                 kill_wait later                          │
+///       └────────────────────────────────────────────────────────────────────────────────────────────┘
+///                        and, once closed with nothing running: Exit
+/// ```
+#[derive(Debug)]
+pub struct SlotCore {
+    launch: SlotLaunch,
+    site: Site,
+    plan: Result<SlotPlan, String>,
+    /// Controller time and our own at the same moment.
+    epoch: (Timestamp, u64),
+    /// Positions given and not started.
+    waiting: IndexSet,
+    /// Positions ever given.
+    seen: IndexSet,
+    restarts: BTreeMap<u32, u32>,
+    element: Option<Element>,
+    outbox: Outbox,
+    suspended: bool,
+    closing: bool,
+    exited: bool,
+}
+
+impl SlotCore {
+    /// A slot that has just been launched; nothing starts before [`Input::Begin`].
+    #[must_use]
+    pub fn new(now: u64, launch: SlotLaunch, site: Site) -> Self {
+        let age = i64::try_from(launch.granted_age_ms).unwrap_or(0);
+        let plan = SlotPlan::new(&launch, &site);
+        SlotCore {
+            epoch: (launch.granted.plus_ms(age), now),
+            plan,
+            waiting: launch.positions.clone(),
+            seen: launch.positions.clone(),
+            restarts: launch.restarts.iter().copied().collect(),
+            element: None,
+            outbox: Outbox::default(),
+            suspended: false,
+            closing: false,
+            exited: false,
+            launch,
+            site,
+        }
+    }
+
+    /// Takes one input in; what is to be done about it is appended to `out`.
+    pub fn handle(&mut self, now: u64, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::Begin => {}
+            Input::Order(order) => self.order(now, order, out),
+            Input::SpawnFailed { task, failure } => self.spawn_failed(now, task, failure, out),
+            Input::TaskExited { task, exit, usage } => {
+                self.task_exited(now, task, exit, usage, out)
+            }
+            Input::OrphanReaped { usage } => {
+                if let Some(element) = &mut self.element {
+                    element.usage = element.usage.plus(usage);
+                }
+            }
+            Input::Swept => self.swept(now, out),
+            Input::Timer => self.timer(now, out),
+        }
+        self.start_next(now, out);
+        if self.closing && self.element.is_none() && !self.exited {
+            self.exited = true;
+            self.with_outbox(out, |outbox, reports| outbox.flush(reports));
+            out.push(Effect::Journal(Entry::Closed));
+            out.push(Effect::Exit);
+        }
+    }
+
+    /// When [`Input::Timer`] is due next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        let element = self
+            .element
+            .as_ref()
+            .and_then(|element| match &element.phase {
+                Phase::Running => earliest(self.limit_at(element), self.warn_at(element)),
+                Phase::Ending { kill_at, .. } => Some(*kill_at),
+                Phase::Sweeping { .. } => None,
+            });
+        earliest(element, self.outbox.next_deadline())
+    }
+
+    /// Who and how far: the first word on a new connection.
+    #[must_use]
+    pub fn status(&self) -> FromSlot {
+        let mut queue = self.waiting.clone();
+        let current = self
+            .element
+            .as_ref()
+            .map(|element| (element.facts.position, element.started));
+        if let Some((position, _)) = current {
+            queue.insert(position);
+        }
+        FromSlot::Status {
+            key: self.launch.key,
+            queue,
+            current,
+        }
+    }
+
+    /// Reports that are not acknowledged, for a new connection.
+    pub fn unacknowledged(&self) -> impl Iterator<Item = &FromSlot> {
+        self.outbox.unacknowledged()
+    }
+
+    /// What was ordered.
+    #[must_use]
+    pub fn launch(&self) -> &SlotLaunch {
+        &self.launch
+    }
+
+    /// Frees the stored bytes that came with the launch; the plan has what it needs of them.
+    pub fn drop_blobs(&mut self) {
+        self.launch.blobs = Vec::new();
+    }
+
+    // ---- orders
+
+    fn order(&mut self, now: u64, order: ToSlot, out: &mut Vec<Effect>) {
+        match order {
+            // Known already, or bytes for a pipe, which the shell feeds itself.
+            ToSlot::Launch(_) | ToSlot::Stdin { .. } => {}
+            ToSlot::Extend {
+                positions,
+                restarts,
+            } => self.extend(positions, restarts, out),
+            ToSlot::Retract { positions } => self.retract(positions, out),
+            ToSlot::Kill {
+                positions,
+                cause,
+                at_once,
+            } => self.kill(now, &positions, cause, at_once, out),
+            ToSlot::Signal { signal, to } => self.signal(signal, to, out),
+            ToSlot::Suspend { stop } => self.suspend(now, stop, out),
+            ToSlot::Release { code } => self.release(code, out),
+            ToSlot::Limit { seconds } => self.launch.time_limit_s = seconds,
+            ToSlot::StartStep(step) => self.start_step(now, *step, out),
+            ToSlot::Acknowledge { report } => {
+                if let Some(ends) = self.outbox.acknowledge(report) {
+                    out.push(Effect::Journal(Entry::Acknowledged { report, ends }));
+                }
+            }
+            ToSlot::Close => self.close(out),
+        }
+    }
+
+    fn extend(
+        &mut self,
+        mut positions: IndexSet,
+        restarts: Vec<(u32, u32)>,
+        out: &mut Vec<Effect>,
+    ) {
+        positions.subtract(&self.seen);
+        if positions.is_empty() || self.closing {
+            return;
+        }
+        self.seen.union_with(&positions);
+        self.waiting.union_with(&positions);
+        self.restarts.extend(
+            restarts
+                .iter()
+                .copied()
+                .filter(|(position, _)| positions.contains(*position)),
+        );
+        out.push(Effect::Journal(Entry::Extended {
+            positions,
+            restarts,
+        }));
+    }
+
+    fn retract(&mut self, mut positions: IndexSet, out: &mut Vec<Effect>) {
+        positions.intersect(&self.waiting);
+        self.waiting.subtract(&positions);
+        out.push(Effect::Journal(Entry::Retracted {
+            positions: positions.clone(),
+        }));
+        self.with_outbox(out, |outbox, reports| outbox.retracted(positions, reports));
+    }
+
+    fn kill(
+        &mut self,
+        now: u64,
+        positions: &IndexSet,
+        cause: KillCause,
+        at_once: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let mut waiting = positions.clone();
+        waiting.intersect(&self.waiting);
+        if !waiting.is_empty() {
+            self.waiting.subtract(&waiting);
+            let at = self.controller_time(now);
+            let restarts = |position| self.restarts.get(&position).copied().unwrap_or(0);
+            let ends: Vec<_> = waiting
+                .iter()
+                .map(|position| element::never_started(position, restarts(position), cause, at))
+                .collect();
+            out.extend(
+                ends.iter()
+                    .cloned()
+                    .map(|end| Effect::Journal(Entry::Ended(end))),
+            );
+            self.with_outbox(out, |outbox, reports| outbox.ended_together(ends, reports));
+        }
+        if self
+            .element
+            .as_ref()
+            .is_some_and(|element| positions.contains(element.facts.position))
+        {
+            self.end_element(now, cause, at_once, out);
+        }
+    }
+
+    fn signal(&mut self, signal: i32, to: SignalTarget, out: &mut Vec<Effect>) {
+        let Some(element) = &self.element else { return };
+        let recipients = match to {
+            SignalTarget::All => Some(Recipients::Everything),
+            SignalTarget::Batch => element.batch_shell().map(Recipients::Process),
+            SignalTarget::Steps => groups(element.step_tasks()),
+        };
+        out.extend(recipients.map(|to| Effect::Signal { signal, to }));
+    }
+
+    fn suspend(&mut self, now: u64, stop: bool, out: &mut Vec<Effect>) {
+        if self.suspended == stop {
+            return;
+        }
+        self.suspended = stop;
+        let Some(element) = self
+            .element
+            .as_mut()
+            .filter(|element| element.phase == Phase::Running)
+        else {
+            return;
+        };
+        let signal = if stop {
+            element.clock.stop(now);
+            SIGSTOP
+        } else {
+            element.clock.resume(now);
+            SIGCONT
+        };
+        out.push(Effect::Signal {
+            signal,
+            to: Recipients::Everything,
+        });
+    }
+
+    fn release(&mut self, code: u8, out: &mut Vec<Effect>) {
+        if let Some(element) = self
+            .element
+            .as_mut()
+            .filter(|e| e.main.is_none() && e.phase == Phase::Running)
+        {
+            element.phase = Phase::Sweeping {
+                verdict: Verdict::Released(code),
+            };
+            out.push(Effect::Sweep);
+        }
+    }
+
+    fn close(&mut self, out: &mut Vec<Effect>) {
+        self.closing = true;
+        self.waiting = IndexSet::new();
+        let Some(element) = &mut self.element else {
+            return;
+        };
+        let verdict = match (&element.phase, element.main) {
+            (Phase::Sweeping { .. }, _) => return,
+            (Phase::Ending { verdict, .. }, _) => verdict.clone(),
+            // Nobody asks how it ends: the slot is over for the controller.
+            (Phase::Running, Some(_)) => Verdict::Killed(KillCause::ClientGone),
+            (Phase::Running, None) => Verdict::Released(0),
+        };
+        element.phase = Phase::Sweeping { verdict };
+        out.push(Effect::Sweep);
+    }
+
+    // ---- the running element
+
+    /// Starts the next position when nothing runs.
+    fn start_next(&mut self, now: u64, out: &mut Vec<Effect>) {
+        if self.element.is_some() || self.suspended || self.closing {
+            return;
+        }
+        let Some(position) = self.waiting.first() else {
+            return;
+        };
+        self.waiting.remove(position);
+        let started = self.controller_time(now);
+        let restarts = self.restarts.get(&position).copied().unwrap_or(0);
+        let facts = ElementFacts {
+            position,
+            restarts,
+            started_s: started.seconds(),
+        };
+        let (main, plans) = self.main_plans(facts);
+        let (phase, plans) = match plans {
+            Ok(plans) => (Phase::Running, plans),
+            Err(text) => {
+                let verdict = Verdict::LaunchFailed(LaunchFailure { code: 1, text });
+                (Phase::Sweeping { verdict }, Vec::new())
+            }
+        };
+        out.push(Effect::Journal(Entry::Started {
+            position,
+            at: started,
+        }));
+        self.with_outbox(out, |outbox, reports| {
+            outbox.started(now, position, started, reports)
+        });
+        if phase != Phase::Running {
+            out.push(Effect::Sweep);
+        }
+        let steps = main
+            .map(|id| step_of(id, &plans, started))
+            .into_iter()
+            .collect();
+        let clock = Stopwatch::started(now);
+        let element = Element {
+            facts,
+            started,
+            phase,
+            clock,
+            main,
+            steps,
+            usage: Usage::default(),
+            warned: false,
+        };
+        self.element = Some(element);
+        out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan))));
+    }
+
+    /// What the element runs of its own, and the step it is.
+    fn main_plans(
+        &mut self,
+        facts: ElementFacts,
+    ) -> (Option<StepId>, Result<Vec<LaunchPlan>, String>) {
+        let plan = match &mut self.plan {
+            Ok(plan) => plan,
+            Err(text) => return (None, Err(text.clone())),
+        };
+        let leads = self.launch.node_index == 0;
+        match &self.launch.spec.launch {
+            Launch::Script { .. } | Launch::Command { .. } if leads => (
+                Some(StepId::BATCH),
+                plan.batch(&self.launch, facts).map(|plan| vec![plan]),
+            ),
+            Launch::Tasks { .. } => (Some(StepId(0)), plan.tasks(&self.launch, facts)),
+            Launch::Script { .. } | Launch::Command { .. } | Launch::Hold => (None, Ok(Vec::new())),
+        }
+    }
+
+    fn start_step(&mut self, now: u64, step: StepLaunch, out: &mut Vec<Effect>) {
+        let at = self.controller_time(now);
+        let name = step.arguments.first().cloned().unwrap_or_default();
+        let Some(element) = self
+            .element
+            .as_mut()
+            .filter(|element| element.phase == Phase::Running)
+        else {
+            let failure = Some("the job runs nothing now that a step could be part of".to_owned());
+            let end = StepEnd {
+                step: step.step,
+                tasks: Vec::new(),
+                name,
+                started: at,
+                ended: at,
+                usage: Usage::default(),
+                failure,
+            };
+            self.with_outbox(out, |outbox, reports| outbox.step_ended(end, reports));
+            return;
+        };
+        if element.steps.iter().any(|other| other.id == step.step) {
+            return;
+        }
+        let plans = match &self.plan {
+            Ok(plan) => plan.step(&self.launch, &step, element.facts, &self.site),
+            Err(text) => Err(text.clone()),
+        };
+        match plans {
+            Ok(plans) if plans.is_empty() => {}
+            Ok(plans) => {
+                element.steps.push(step_of(step.step, &plans, at));
+                out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan))));
+            }
+            Err(text) => {
+                let end = StepEnd {
+                    step: step.step,
+                    tasks: Vec::new(),
+                    name,
+                    started: at,
+                    ended: at,
+                    usage: Usage::default(),
+                    failure: Some(text),
+                };
+                self.with_outbox(out, |outbox, reports| outbox.step_ended(end, reports));
+            }
+        }
+    }
+
+    fn spawn_failed(
+        &mut self,
+        now: u64,
+        task: TaskId,
+        failure: LaunchFailure,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(element) = &mut self.element else {
+            return;
+        };
+        let is_main = element.main == Some(task.step);
+        if is_main && element.phase == Phase::Running {
+            let verdict = Verdict::LaunchFailed(failure.clone());
+            element.phase = Phase::Sweeping { verdict };
+            out.push(Effect::Sweep);
+        }
+        let Some(step) = element.step_mut(task.step) else {
+            return;
+        };
+        let exit = ExitStatus {
+            code: failure.code,
+            signal: 0,
+        };
+        step.failure.get_or_insert(failure);
+        if !is_main {
+            // A step with a missing rank would wait for it for ever.
+            let others: Vec<TaskId> = step.running().filter(|other| *other != task).collect();
+            out.extend(groups(others).map(|to| Effect::Signal {
+                signal: SIGKILL,
+                to,
+            }));
+        }
+        self.task_exited(now, task, exit, Usage::default(), out);
+    }
+
+    fn task_exited(
+        &mut self,
+        now: u64,
+        id: TaskId,
+        exit: ExitStatus,
+        usage: Usage,
+        out: &mut Vec<Effect>,
+    ) {
+        let at = self.controller_time(now);
+        let Some(element) = &mut self.element else {
+            return;
+        };
+        let main = element.main;
+        let Some(step) = element.step_mut(id.step) else {
+            return;
+        };
+        step.usage = step.usage.plus(usage);
+        if let Some(task) = step.tasks.iter_mut().find(|task| task.rank == id.rank) {
+            task.exit = Some(exit);
+        }
+        if !step.is_over() {
+            return;
+        }
+        if main == Some(id.step) {
+            let verdict = match &element.phase {
+                Phase::Running => Verdict::Own,
+                Phase::Ending { verdict, .. } => verdict.clone(),
+                Phase::Sweeping { .. } => return,
+            };
+            element.phase = Phase::Sweeping { verdict };
+            out.push(Effect::Sweep);
+        } else if !step.reported {
+            step.reported = true;
+            let end = step.end(at);
+            out.push(Effect::StepOver(id.step));
+            self.with_outbox(out, |outbox, reports| outbox.step_ended(end, reports));
+        }
+    }
+
+    /// Ends the running element for this cause: SIGTERM and a time to follow it, or SIGKILL at once.
+    fn end_element(&mut self, now: u64, cause: KillCause, at_once: bool, out: &mut Vec<Effect>) {
+        let at = self.controller_time(now);
+        let kill_wait_ms = u64::from(self.launch.spec.kill_wait_s) * 1000;
+        let Some(element) = &mut self.element else {
+            return;
+        };
+        let verdict = match &element.phase {
+            Phase::Sweeping { .. } => return,
+            Phase::Ending { .. } if !at_once => return,
+            Phase::Ending { verdict, .. } => verdict.clone(),
+            Phase::Running => {
+                let raw_job = element_raw_id(self.launch.key.job, element.facts.position);
+                out.push(Effect::Note { raw_job, cause, at });
+                Verdict::Killed(cause)
+            }
+        };
+        let idle = element.steps.iter().all(Step::is_over);
+        if at_once || kill_wait_ms == 0 || idle {
+            element.phase = Phase::Sweeping { verdict };
+            out.push(Effect::Sweep);
+            return;
+        }
+        element.phase = Phase::Ending {
+            verdict,
+            kill_at: now.saturating_add(kill_wait_ms),
+        };
+        out.push(Effect::Signal {
+            signal: SIGTERM,
+            to: Recipients::Everything,
+        });
+        // Stopped processes act on SIGTERM only once they go on.
+        out.push(Effect::Signal {
+            signal: SIGCONT,
+            to: Recipients::Everything,
+        });
+        self.suspended = false;
+    }
+
+    fn swept(&mut self, now: u64, out: &mut Vec<Effect>) {
+        let at = self.controller_time(now);
+        let Some(mut element) = self.element.take() else {
+            return;
+        };
+        let Phase::Sweeping { verdict } = element.phase.clone() else {
+            self.element = Some(element);
+            return;
+        };
+        for step in element
+            .steps
+            .iter_mut()
+            .filter(|step| !step.reported && step.id != StepId::BATCH)
+        {
+            step.reported = true;
+            out.push(Effect::StepOver(step.id));
+            let end = step.end(at);
+            self.with_outbox(out, |outbox, reports| outbox.step_ended(end, reports));
+        }
+        let end = element.end(verdict, at);
+        out.push(Effect::Journal(Entry::Ended(end.clone())));
+        let more = !self.waiting.is_empty();
+        self.with_outbox(out, |outbox, reports| outbox.ended(now, end, more, reports));
+    }
+
+    fn timer(&mut self, now: u64, out: &mut Vec<Effect>) {
+        self.with_outbox(out, |outbox, reports| outbox.on_time(now, reports));
+        let Some(element) = &self.element else { return };
+        match &element.phase {
+            Phase::Running if self.limit_at(element).is_some_and(|at| at <= now) => {
+                self.end_element(now, KillCause::TimeLimit, false, out);
+            }
+            Phase::Running if self.warn_at(element).is_some_and(|at| at <= now) => self.warn(out),
+            Phase::Ending { verdict, kill_at } if *kill_at <= now => {
+                let verdict = verdict.clone();
+                if let Some(element) = &mut self.element {
+                    element.phase = Phase::Sweeping { verdict };
+                }
+                out.push(Effect::Sweep);
+            }
+            Phase::Running | Phase::Ending { .. } | Phase::Sweeping { .. } => {}
+        }
+    }
+
+    /// The signal before the limit: to the batch shell alone if so asked, else to the tasks of steps.
+    fn warn(&mut self, out: &mut Vec<Effect>) {
+        let (Some(element), Some(asked)) = (&mut self.element, &self.launch.spec.signal) else {
+            return;
+        };
+        element.warned = true;
+        let to = if asked.batch_only {
+            element.batch_shell().map(Recipients::Process)
+        } else {
+            groups(element.step_tasks())
+        };
+        out.extend(to.map(|to| Effect::Signal {
+            signal: asked.signal,
+            to,
+        }));
+    }
+
+    // ---- clocks
+
+    fn controller_time(&self, now: u64) -> Timestamp {
+        let (then, mark) = self.epoch;
+        then.plus_ms(i64::try_from(now.saturating_sub(mark)).unwrap_or(i64::MAX))
+    }
+
+    fn limit_ms(&self) -> Option<u64> {
+        self.launch
+            .time_limit_s
+            .map(|limit| u64::from(limit) * 1000)
+    }
+
+    fn limit_at(&self, element: &Element) -> Option<u64> {
+        element.clock.shows_at(self.limit_ms()?)
+    }
+
+    fn warn_at(&self, element: &Element) -> Option<u64> {
+        let asked = self
+            .launch
+            .spec
+            .signal
+            .as_ref()
+            .filter(|_| !element.warned)?;
+        let before_ms = u64::from(asked.before_limit_s) * 1000;
+        element
+            .clock
+            .shows_at(self.limit_ms()?.saturating_sub(before_ms))
+    }
+
+    /// Lets the outbox make reports and passes them on.
+    fn with_outbox(
+        &mut self,
+        out: &mut Vec<Effect>,
+        act: impl FnOnce(&mut Outbox, &mut Vec<FromSlot>),
+    ) {
+        let mut reports = Vec::new();
+        act(&mut self.outbox, &mut reports);
+        out.extend(reports.into_iter().map(Effect::Report));
+    }
+}
+
+/// A step with these tasks.
+fn step_of(id: StepId, plans: &[LaunchPlan], started: Timestamp) -> Step {
+    let program = plans.first().and_then(|plan| plan.arguments.first());
+    Step {
+        id,
+        name: program
+            .map(|program| program.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        started,
+        tasks: plans
+            .iter()
+            .map(|plan| Task {
+                rank: plan.task.rank,
+                exit: None,
+            })
+            .collect(),
+        usage: Usage::default(),
+        failure: None,
+        reported: false,
+    }
+}
+
+fn groups(tasks: Vec<TaskId>) -> Option<Recipients> {
+    (!tasks.is_empty()).then_some(Recipients::Groups(tasks))
+}
+
+fn earliest(left: Option<u64>, right: Option<u64>) -> Option<u64> {
+    match (left, right) {
+        (Some(left), Some(right)) => Some(left.min(right)),
+        (left, right) => left.or(right),
+    }
+}

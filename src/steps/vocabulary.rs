@@ -1,0 +1,143 @@
+//! What the core is told ([`Input`]) and what it wants done ([`Effect`]): one enum each.
+//!
+//! Effects are to be carried out in their order; a later one may rely on an earlier one (a journal entry before
+//! the spawn it announces).
+
+use super::launch_plan::LaunchPlan;
+use crate::model::ids::StepId;
+use crate::model::index_set::IndexSet;
+use crate::model::job::{ElementEnd, ExitStatus, KillCause, Usage};
+use crate::model::time::Timestamp;
+use crate::wire::worker::{FromSlot, ToSlot};
+use serde::{Deserialize, Serialize};
+
+/// One process that was started for a step of the running element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId {
+    /// Its step.
+    pub step: StepId,
+    /// Its rank within the step.
+    pub rank: u32,
+}
+
+/// Why a task could not be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchFailure {
+    /// The code a shell would give: 127 not found, 126 not executable, 1 otherwise.
+    pub code: u8,
+    /// What, with the path and the kernel's answer.
+    pub text: String,
+}
+
+/// What the core is told.
+#[derive(Debug)]
+pub enum Input {
+    /// Begin with the positions of the launch.
+    Begin,
+    /// An order from the controller.
+    Order(ToSlot),
+    /// A task could not be started.
+    SpawnFailed {
+        /// Which.
+        task: TaskId,
+        /// Why.
+        failure: LaunchFailure,
+    },
+    /// A task has ended and was reaped.
+    TaskExited {
+        /// Which.
+        task: TaskId,
+        /// How.
+        exit: ExitStatus,
+        /// What it and the children it waited for consumed.
+        usage: Usage,
+    },
+    /// A process that had lost its parent was reaped.
+    OrphanReaped {
+        /// What it consumed.
+        usage: Usage,
+    },
+    /// The sweep is done: no process of the element is left, all its tasks were reported.
+    Swept,
+    /// The time of [`super::SlotCore::next_deadline`] has come.
+    Timer,
+}
+
+/// Who receives a signal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recipients {
+    /// Every descendant of the shepherd.
+    Everything,
+    /// The process groups of these tasks.
+    Groups(Vec<TaskId>),
+    /// One process alone, not its group.
+    Process(TaskId),
+}
+
+/// What the core wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Append to the journal before anything that follows.
+    Journal(Entry),
+    /// Start a task; answered by `SpawnFailed`, or later by `TaskExited`.
+    Spawn(Box<LaunchPlan>),
+    /// Send a signal.
+    Signal {
+        /// Its number.
+        signal: i32,
+        /// To whom.
+        to: Recipients,
+    },
+    /// End every process that is left with SIGKILL, reap all; answered by `Swept`.
+    Sweep,
+    /// Write a line to the element's standard error: it is being ended, and why.
+    Note {
+        /// The raw id of the element.
+        raw_job: u32,
+        /// Why.
+        cause: KillCause,
+        /// When.
+        at: Timestamp,
+    },
+    /// Send to the agent, if there is one.
+    Report(FromSlot),
+    /// A step has ended: its standard input can be closed.
+    StepOver(StepId),
+    /// The slot is closed and nothing is left: clean up and go.
+    Exit,
+}
+
+/// A line of the journal, written by the core's order. What happened to a slot can be told from these alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Entry {
+    /// More positions were given.
+    Extended {
+        /// Which.
+        positions: IndexSet,
+        /// (position, restarts), only those above 0.
+        restarts: Vec<(u32, u32)>,
+    },
+    /// An element is about to start.
+    Started {
+        /// Its position.
+        position: u32,
+        /// When.
+        at: Timestamp,
+    },
+    /// An element has ended.
+    Ended(ElementEnd),
+    /// Positions were given back under this report number.
+    Retracted {
+        /// Which.
+        positions: IndexSet,
+    },
+    /// The controller has all reports up to this one.
+    Acknowledged {
+        /// The report.
+        report: u64,
+        /// Ends contained in all of them together: that many `Ended` entries, in order, are safe.
+        ends: u64,
+    },
+    /// The slot was closed.
+    Closed,
+}

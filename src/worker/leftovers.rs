@@ -1,0 +1,120 @@
+//! Slot directories found without a connection: is the shepherd alive, done, or dead, and what did it leave?
+//!
+//! A shepherd locks its journal for life, so a journal that can be locked has no shepherd. Its tasks die with it
+//! (they ask the kernel for that); what those had started is found by `HPC_SLOT` in its environment and killed.
+//! **Limit:** a process that wiped its environment, left its parents *and* lost its shepherd to SIGKILL is not
+//! found without cgroups.
+
+use crate::steps::journal::Replay;
+use crate::sys::reap::read_environ_marker;
+use crate::wire::shepherd::{JOURNAL, SCRIPT, SOCKET};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+
+/// Beginning of the name of a directory that is being put away.
+pub(super) const ASIDE: &str = "aside-";
+
+/// What a slot's directory says.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// A shepherd lives.
+    Alive,
+    /// It was closed and is gone.
+    Closed,
+    /// It is dead, and nothing of it runs any more. The lock keeps a late starter out.
+    Dead { replay: Box<Replay>, lock: File },
+    /// No journal: nothing ever started here.
+    Nothing,
+}
+
+/// Looks, and ends what a dead shepherd has left behind. Takes its time; not for the loop.
+pub(super) fn look(directory: &Path, boot_id: &str) -> Found {
+    let Ok(mut journal) = File::open(directory.join(JOURNAL)) else {
+        return Found::Nothing;
+    };
+    match journal.try_lock() {
+        Ok(()) => {}
+        Err(std::fs::TryLockError::WouldBlock) => return Found::Alive,
+        Err(std::fs::TryLockError::Error(error)) => {
+            tracing::error!(%error, path = %directory.display(), "a journal cannot be locked");
+            return Found::Alive;
+        }
+    }
+    let mut bytes = Vec::new();
+    if let Err(error) = journal.read_to_end(&mut bytes) {
+        tracing::error!(%error, path = %directory.display(), "a journal cannot be read to its end");
+    }
+    let Some(replay) = Replay::of(&bytes) else {
+        return Found::Nothing;
+    };
+    if replay.opened.boot_id == boot_id {
+        end_marked(&replay.opened.mark);
+    }
+    if replay.closed {
+        Found::Closed
+    } else {
+        Found::Dead {
+            replay: Box::new(replay),
+            lock: journal,
+        }
+    }
+}
+
+/// Ends every process with this mark in its environment; looks until a look finds none.
+fn end_marked(mark: &str) {
+    // What cannot be killed (an uninterruptible wait) must not hold the node back for ever.
+    for round in 0..200 {
+        let marked: Vec<i32> = processes()
+            .filter(|pid| read_environ_marker(*pid, "HPC_SLOT").as_deref() == Some(mark))
+            .collect();
+        if marked.is_empty() {
+            return;
+        }
+        for pid in marked {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        std::thread::sleep(Duration::from_millis(if round < 20 { 1 } else { 20 }));
+    }
+    tracing::error!(mark, "processes of a dead shepherd cannot be ended");
+}
+
+fn processes() -> impl Iterator<Item = i32> {
+    let own = std::process::id();
+    let names = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    names
+        .filter_map(|entry| {
+            entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+        })
+        .filter(move |pid: &i32| u32::try_from(*pid) != Ok(own))
+}
+
+/// Removes a finished slot's directory; one with logs keeps them (see `kept_logs.rs`). Whether logs were kept.
+pub(super) fn clean(directory: &Path) -> bool {
+    for name in [SOCKET, SCRIPT, JOURNAL] {
+        let _ = std::fs::remove_file(directory.join(name));
+    }
+    std::fs::remove_dir(directory).is_err() && directory.exists()
+}
+
+/// Puts away a directory in which nothing ever started, unless a spare shepherd is just about to begin there: the
+/// rename keeps it from finding its directory, and if it was faster its journal is there and it goes on.
+pub(super) fn put_away(directory: &Path) -> bool {
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    let aside = directory.with_file_name(format!("{ASIDE}{name}"));
+    if std::fs::rename(directory, &aside).is_err() {
+        return true;
+    }
+    if aside.join(JOURNAL).exists() {
+        let _ = std::fs::rename(&aside, directory);
+        return false;
+    }
+    let _ = std::fs::remove_dir_all(&aside);
+    true
+}

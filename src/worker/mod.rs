@@ -1,0 +1,107 @@
+//! THE AGENT (`hpc worker`), one per node: between the controller and the shepherds of that node.
+//!
+//! It holds nothing that would be lost with it. Orders for a slot go down to the slot's shepherd, reports come
+//! up, and what the controller has not acknowledged the shepherd says again on every new connection. So the
+//! agent makes its connections to shepherds anew whenever it reaches the controller anew, and that is the whole
+//! of its recovery.
+//!
+//! Its directory is `STATE/worker/`: `agent.pid` (locked), `slots/JOB.SLOT/` (see the shepherd), `shepherd.log`.
+//!
+//! Read next: `run.rs` (the loop), `session.rs` (the controller), `slots.rs` (the shepherds), `spare.rs` (how one
+//! is started), `leftovers.rs` (what a dead one leaves), `streams.rs` (output), and [`discover`]: what this
+//! machine has that jobs may use.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a shell: it touches clock, files and environment so that the cores need not"
+)]
+
+mod accounts;
+pub mod discover;
+mod frames;
+mod kept_logs;
+mod leftovers;
+mod run;
+mod session;
+mod slots;
+mod spare;
+mod streams;
+
+use crate::model::topology::DeclaredGpus;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+/// How an agent is started.
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// The state directory; ours is `worker/` in it.
+    pub state_dir: PathBuf,
+    /// The controller's socket.
+    pub controller: PathBuf,
+    /// The node's name; the host's when not said.
+    pub name: Option<String>,
+    /// Declared number of cpus.
+    pub cpus: Option<u32>,
+    /// Declared memory; MiB.
+    pub memory_mib: Option<u64>,
+    /// Declared GPUs.
+    pub gpus: Option<Vec<DeclaredGpus>>,
+    /// Keep a shepherd started ahead of need.
+    pub spare: bool,
+    /// Gets one byte when the node is registered for the first time.
+    pub ready_fd: Option<RawFd>,
+    /// The program that shepherds run: this one.
+    pub executable: PathBuf,
+}
+
+impl Default for WorkerOptions {
+    fn default() -> Self {
+        WorkerOptions {
+            state_dir: PathBuf::new(),
+            controller: PathBuf::new(),
+            name: None,
+            cpus: None,
+            memory_mib: None,
+            gpus: None,
+            spare: true,
+            ready_fd: None,
+            executable: PathBuf::from("/proc/self/exe"),
+        }
+    }
+}
+
+/// Why an agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The state directory.
+    #[error("cannot use the worker's directory")]
+    Directory(#[source] crate::sys::files::FilesError),
+    /// A file or a system call.
+    #[error("cannot {doing}")]
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The machine could not be measured.
+    #[error("cannot measure this machine")]
+    Discover(#[source] discover::DiscoverError),
+}
+
+impl WorkerError {
+    fn system<E: Into<std::io::Error>>(doing: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| WorkerError::System {
+            doing,
+            source: source.into(),
+        }
+    }
+}
+
+/// Runs an agent until it is told to stop: by the controller, by SIGTERM or by SIGINT.
+///
+/// # Errors
+/// When it cannot begin; a lost controller is not an error, it is looked for again.
+pub fn run(options: WorkerOptions) -> Result<(), WorkerError> {
+    run::run(options)
+}

@@ -1,0 +1,712 @@
+//! The loop: events from the controller, from shepherds and from the kernel, one after another.
+
+use super::leftovers::{self, ASIDE, Found};
+use super::session::{self, Session, Stream};
+use super::slots::{Begin, Life, Slot, link, parse_key};
+use super::spare::{self, Spare};
+use super::streams::Serving;
+use super::{WorkerError, WorkerOptions, discover, kept_logs};
+use crate::model::ids::SlotKey;
+use crate::model::job::{ElementEnd, ExitStatus, JobState, Reason, Usage};
+use crate::model::node::Inventory;
+use crate::model::time::Timestamp;
+use crate::model::topology::Declared;
+use crate::steps::journal::{Record, encode};
+use crate::sys::clock::boottime_ms;
+use crate::sys::files::{boot_id, flock_exclusive, private_dir};
+use crate::sys::identity::is_root;
+use crate::wire::shepherd::{Assignment, JOURNAL, SCRIPT, Site};
+use crate::wire::worker::{FromSlot, FromWorker, OpenStream, SlotLaunch, ToSlot, ToWorker};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+
+/// Events that may wait for the loop; more make their senders wait.
+const EVENTS: usize = 1024;
+/// Before a shepherd that lives but does not answer is tried again.
+const RELINK: Duration = Duration::from_millis(20);
+/// How long a shutdown waits for slots to end.
+const SHUTDOWN_MOST: Duration = Duration::from_secs(20);
+
+/// What the loop is told.
+pub(super) enum Event {
+    /// The controller welcomed us.
+    Found(Box<dyn Stream>),
+    /// An order came over the session with this number.
+    Controller(u64, ToWorker),
+    /// The session with this number is over, and why.
+    ControllerGone(u64, String),
+    /// A report came over the link with this number.
+    Report(SlotKey, u64, FromSlot),
+    /// The link with this number is over; the shepherd's last words, if it could not take its slot.
+    LinkGone(SlotKey, u64, Option<String>),
+    /// Somebody looked at a slot without a link.
+    Looked(SlotKey, Found),
+}
+
+/// Whether and how the agent is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    No,
+    /// Once no slot is left.
+    WhenEmpty,
+    Now,
+}
+
+pub(super) fn run(options: WorkerOptions) -> Result<(), WorkerError> {
+    let worker_dir = options.state_dir.join("worker");
+    // Under root, owners must reach their scripts through these directories.
+    let mode = if is_root() { 0o711 } else { 0o700 };
+    private_dir(&worker_dir, mode).map_err(WorkerError::Directory)?;
+    let slots_dir = worker_dir.join("slots");
+    private_dir(&slots_dir, mode).map_err(WorkerError::Directory)?;
+    let mut lock =
+        flock_exclusive(&worker_dir.join("agent.pid")).map_err(WorkerError::Directory)?;
+    lock.write_pid().map_err(WorkerError::Directory)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(WorkerError::system("start the runtime"))?;
+    let outcome = runtime.block_on(async {
+        let mut agent = Agent::new(options, worker_dir, slots_dir)?;
+        agent.live().await
+    });
+    // A read from a file system that hangs must not keep us.
+    runtime.shutdown_background();
+    outcome
+}
+
+struct Agent {
+    options: WorkerOptions,
+    worker_dir: PathBuf,
+    slots_dir: PathBuf,
+    state_id: String,
+    boot_id: String,
+    inventory: Inventory,
+    slots: BTreeMap<SlotKey, Slot>,
+    /// Shepherds that are our children, to be reaped.
+    children: BTreeSet<i32>,
+    spare: Option<Spare>,
+    session: Option<Session>,
+    streams: BTreeMap<u64, (watch::Sender<u64>, AbortHandle)>,
+    events: mpsc::Sender<Event>,
+    queue: Option<mpsc::Receiver<Event>>,
+    /// Links and sessions are numbered.
+    serial: u64,
+    ready_fd: Option<i32>,
+    stop: Stop,
+}
+
+impl Agent {
+    fn new(
+        options: WorkerOptions,
+        worker_dir: PathBuf,
+        slots_dir: PathBuf,
+    ) -> Result<Self, WorkerError> {
+        let data = std::fs::metadata(&worker_dir)
+            .map_err(WorkerError::system("look at the worker's directory"))?;
+        let boot_id = boot_id().map_err(WorkerError::system("read the boot id"))?;
+        let inventory = inventory(&options, &boot_id)?;
+        let (events, queue) = mpsc::channel(EVENTS);
+        let mut agent = Agent {
+            ready_fd: options.ready_fd,
+            state_id: format!("{:x}-{:x}", data.dev(), data.ino()),
+            options,
+            worker_dir,
+            slots_dir,
+            boot_id,
+            inventory,
+            slots: BTreeMap::new(),
+            children: BTreeSet::new(),
+            spare: None,
+            session: None,
+            streams: BTreeMap::new(),
+            events,
+            queue: Some(queue),
+            serial: 0,
+            stop: Stop::No,
+        };
+        agent.find_slots();
+        agent.restock();
+        Ok(agent)
+    }
+
+    async fn live(&mut self) -> Result<(), WorkerError> {
+        let Some(mut queue) = self.queue.take() else {
+            return Ok(());
+        };
+        let catch = |kind| signal(kind).map_err(WorkerError::system("catch signals"));
+        let mut child = catch(SignalKind::child())?;
+        let mut terminate = catch(SignalKind::terminate())?;
+        let mut interrupt = catch(SignalKind::interrupt())?;
+        self.search();
+        let mut prune_in = self.prune();
+        let mut deadline: Option<tokio::time::Instant> = None;
+        loop {
+            match self.stop {
+                Stop::Now => return Ok(()),
+                Stop::WhenEmpty if self.slots.is_empty() => {
+                    // The last reports are still on their way.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    return Ok(());
+                }
+                Stop::WhenEmpty => {
+                    deadline.get_or_insert_with(|| tokio::time::Instant::now() + SHUTDOWN_MOST);
+                }
+                Stop::No => {}
+            }
+            let pause = async |until: Option<tokio::time::Instant>| match until {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => std::future::pending().await,
+            };
+            let slots_before = self.slots.len();
+            tokio::select! {
+                Some(event) = queue.recv() => self.on_event(event),
+                _ = child.recv() => self.reap(),
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                () = pause(prune_in) => prune_in = self.prune(),
+                () = pause(deadline) => return Ok(()),
+            }
+            if self.slots.len() < slots_before && prune_in.is_none() {
+                prune_in = self.prune();
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Found(stream) => self.on_found(stream),
+            Event::Controller(number, order) if self.is_session(number) => self.on_order(order),
+            Event::ControllerGone(number, why) if self.is_session(number) => {
+                tracing::warn!(why, "the controller has gone; looking for it again");
+                self.close_session();
+                self.search();
+            }
+            Event::Controller(..) | Event::ControllerGone(..) => {}
+            Event::Report(key, number, report) => self.on_report(key, number, report),
+            Event::LinkGone(key, number, failure) => self.on_link_gone(key, number, failure),
+            Event::Looked(key, found) => self.on_looked(key, found),
+        }
+    }
+
+    // ---- the controller
+
+    fn search(&self) {
+        let (events, socket) = (self.events.clone(), self.options.controller.clone());
+        tokio::spawn(async move {
+            let stream = session::find(socket).await;
+            let _ = events.send(Event::Found(stream)).await;
+        });
+    }
+
+    fn is_session(&self, number: u64) -> bool {
+        self.session
+            .as_ref()
+            .is_some_and(|session| session.number == number)
+    }
+
+    fn on_found(&mut self, stream: Box<dyn Stream>) {
+        let session = Session::start(stream, self.next_serial(), self.events.clone());
+        let slots = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| !slot.closing)
+            .map(|(key, _)| *key)
+            .collect();
+        session.say(FromWorker::Register {
+            inventory: self.inventory.clone(),
+            slots,
+        });
+        self.session = Some(session);
+    }
+
+    fn close_session(&mut self) {
+        self.session = None;
+        for (_, (_, task)) in std::mem::take(&mut self.streams) {
+            task.abort();
+        }
+    }
+
+    /// Passes on, if there is somebody to hear it now; what must not be lost is said again later.
+    fn say(&self, message: FromWorker) {
+        if let Some(session) = self.session.as_ref().filter(|session| session.registered) {
+            session.say(message);
+        }
+    }
+
+    fn on_order(&mut self, order: ToWorker) {
+        match order {
+            ToWorker::Registered { slots } => self.on_registered(&slots),
+            ToWorker::Slot { key, order } => self.on_slot_order(key, order),
+            ToWorker::Ping { nonce } => self.say(FromWorker::Pong { nonce }),
+            ToWorker::OpenStream(open) => self.open_stream(open),
+            ToWorker::StreamTaken { stream, offset } => {
+                if let Some((taken, _)) = self.streams.get(&stream) {
+                    taken.send_replace(offset);
+                }
+            }
+            ToWorker::CloseStream { stream } => {
+                if let Some((_, task)) = self.streams.remove(&stream) {
+                    task.abort();
+                }
+            }
+            ToWorker::Shutdown { keep_jobs: true } => self.stop = Stop::Now,
+            ToWorker::Shutdown { keep_jobs: false } => {
+                self.stop = Stop::WhenEmpty;
+                for key in self.slots.keys().copied().collect::<Vec<_>>() {
+                    self.close_slot(key);
+                }
+            }
+        }
+    }
+
+    fn on_registered(&mut self, known: &[SlotKey]) {
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        session.registered = true;
+        for key in self.slots.keys().copied().collect::<Vec<_>>() {
+            self.relink(key, Duration::ZERO);
+            if !known.contains(&key) {
+                tracing::warn!(slot = %key, "the controller does not know this slot; ending it");
+                if let Some(slot) = self.slots.get_mut(&key) {
+                    slot.closing = true;
+                }
+                self.close_slot(key);
+            }
+        }
+        if let Some(fd) = self.ready_fd.take()
+            && let Ok(fd) = crate::sys::inherited::take(fd)
+        {
+            let _ = std::fs::File::from(fd).write_all(b"\n");
+        }
+    }
+
+    fn on_slot_order(&mut self, key: SlotKey, order: ToSlot) {
+        match (self.slots.get(&key), order) {
+            (None, ToSlot::Launch(launch)) => self.launch(*launch),
+            (None, order) => {
+                tracing::debug!(slot = %key, ?order, "an order for a slot that is not here")
+            }
+            (Some(_), ToSlot::Launch(_)) => {}
+            (Some(_), ToSlot::Close) => self.close_slot(key),
+            (Some(_), ToSlot::Acknowledge { report }) => self.acknowledge(key, report),
+            (Some(slot), order) => slot.order(order),
+        }
+    }
+
+    fn acknowledge(&mut self, key: SlotKey, report: u64) {
+        let Some(slot) = self.slots.get_mut(&key) else {
+            return;
+        };
+        let Life::Dead { reports, .. } = &mut slot.life else {
+            return slot.order(ToSlot::Acknowledge { report });
+        };
+        let said = |other: &FromSlot| matches!(other, FromSlot::Ended { report: number, .. } if *number <= report);
+        if reports.iter().any(said) {
+            reports.retain(|other| !said(other));
+            note_acknowledged(&slot.directory, report);
+        }
+    }
+
+    // ---- slots
+
+    fn launch(&mut self, launch: SlotLaunch) {
+        let key = launch.key;
+        let directory = self.slots_dir.join(key.to_string());
+        let slot = Slot::new(directory.clone(), launch.positions.clone());
+        self.slots.insert(key, slot);
+        let mode = if is_root() { 0o711 } else { 0o700 };
+        let made = std::fs::DirBuilder::new().mode(mode).create(&directory);
+        if let Err(error) = made {
+            return self.fail(key, format!("cannot make {}: {error}", directory.display()));
+        }
+        let spare = match self.spare.take().map_or_else(|| self.start_shepherd(), Ok) {
+            Ok(spare) => spare,
+            Err(error) => {
+                let _ = std::fs::remove_dir(&directory);
+                let cause = std::error::Error::source(&error)
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
+                return self.fail(key, format!("{error}: {cause}"));
+            }
+        };
+        let assignment = Assignment {
+            site: Site {
+                node: self.inventory.name.clone(),
+                state_id: self.state_id.clone(),
+                script: directory.join(SCRIPT).to_string_lossy().into_owned(),
+                account: None,
+                variables: vec![(
+                    "HPC_CONTROLLER".to_owned(),
+                    format!("unix:{}", self.options.controller.to_string_lossy()),
+                )],
+                refusal: None,
+            },
+            directory: directory.to_string_lossy().into_owned(),
+            boot_id: self.boot_id.clone(),
+            become_owner: is_root(),
+            launch,
+        };
+        let number = self.next_serial();
+        let begin = Begin::Assign(spare, Box::new(assignment));
+        let link = link(key, number, directory, begin, self.events.clone());
+        if let Some(slot) = self.slots.get_mut(&key) {
+            slot.life = Life::Live(link);
+        }
+        // After the job is on its way.
+        self.restock();
+    }
+
+    /// All that was given to a slot fails: it could not even begin.
+    fn fail(&mut self, key: SlotKey, text: String) {
+        tracing::error!(slot = %key, text, "a slot cannot begin");
+        let Some(slot) = self.slots.get_mut(&key) else {
+            return;
+        };
+        let ended = Timestamp(i64::try_from(crate::sys::clock::wall_ms()).unwrap_or(0));
+        let queue = slot.progress.borrow().queue.clone();
+        let ends = queue.iter().map(|position| ElementEnd {
+            position,
+            state: JobState::Failed,
+            reason: Reason::JobLaunchFailure(text.clone()),
+            exit: ExitStatus { code: 1, signal: 0 },
+            cancelled_by: None,
+            started: None,
+            ended,
+            usage: Usage::default(),
+            restarts: 0,
+        });
+        let reports = vec![FromSlot::Ended {
+            report: 1,
+            ends: ends.collect(),
+        }];
+        self.bury(key, reports, None);
+    }
+
+    /// The slot has no shepherd any more; these reports remain.
+    fn bury(&mut self, key: SlotKey, reports: Vec<FromSlot>, lock: Option<std::fs::File>) {
+        let Some(slot) = self.slots.get_mut(&key) else {
+            return;
+        };
+        for report in &reports {
+            slot.follow(report);
+        }
+        let messages: Vec<FromSlot> = if slot.closing {
+            Vec::new()
+        } else {
+            reports.clone()
+        };
+        slot.life = Life::Dead {
+            reports,
+            _lock: lock,
+        };
+        for report in messages {
+            self.say(FromWorker::Slot { key, report });
+        }
+        if self.slots.get(&key).is_some_and(|slot| slot.closing) {
+            self.forget(key);
+        }
+    }
+
+    /// Ends a slot: its shepherd is told, or, where it is dead, what it left is cleaned up.
+    fn close_slot(&mut self, key: SlotKey) {
+        let Some(slot) = self.slots.get_mut(&key) else {
+            return;
+        };
+        match &slot.life {
+            Life::Live(_) => slot.order(ToSlot::Close),
+            // Whoever looks will see it.
+            Life::Unknown => slot.closing = true,
+            Life::Dead { .. } => self.forget(key),
+        }
+    }
+
+    fn forget(&mut self, key: SlotKey) {
+        if let Some(slot) = self.slots.remove(&key) {
+            leftovers::clean(&slot.directory);
+        }
+    }
+
+    /// Makes the link to a slot's shepherd anew; a dead one's reports are said again.
+    fn relink(&mut self, key: SlotKey, pause: Duration) {
+        let number = self.next_serial();
+        let Some(slot) = self.slots.get_mut(&key) else {
+            return;
+        };
+        if let Life::Dead { reports, .. } = &slot.life {
+            let reports = reports.clone();
+            for report in reports {
+                self.say(FromWorker::Slot { key, report });
+            }
+            return;
+        }
+        let begin = Begin::Connect(pause);
+        slot.life = Life::Live(link(
+            key,
+            number,
+            slot.directory.clone(),
+            begin,
+            self.events.clone(),
+        ));
+        if slot.closing {
+            slot.order(ToSlot::Close);
+        }
+    }
+
+    fn on_report(&mut self, key: SlotKey, number: u64, report: FromSlot) {
+        let Some(slot) = self.slots.get(&key) else {
+            return;
+        };
+        let current = matches!(&slot.life, Life::Live(link) if link.number == number);
+        if !current {
+            return;
+        }
+        slot.follow(&report);
+        if !slot.closing {
+            self.say(FromWorker::Slot { key, report });
+        }
+    }
+
+    fn on_link_gone(&mut self, key: SlotKey, number: u64, failure: Option<String>) {
+        let Some(slot) = self.slots.get_mut(&key) else {
+            return;
+        };
+        if !matches!(&slot.life, Life::Live(link) if link.number == number) {
+            return;
+        }
+        slot.life = Life::Unknown;
+        if let Some(text) = failure {
+            let text = format!("the slot's shepherd could not begin: {text}");
+            return self.fail(key, text);
+        }
+        let (directory, boot_id, events) = (
+            slot.directory.clone(),
+            self.boot_id.clone(),
+            self.events.clone(),
+        );
+        tokio::spawn(async move {
+            let looked =
+                tokio::task::spawn_blocking(move || leftovers::look(&directory, &boot_id)).await;
+            let _ = events
+                .send(Event::Looked(key, looked.unwrap_or(Found::Alive)))
+                .await;
+        });
+    }
+
+    fn on_looked(&mut self, key: SlotKey, found: Found) {
+        let Some(slot) = self.slots.get(&key) else {
+            return;
+        };
+        if !matches!(slot.life, Life::Unknown) {
+            return;
+        }
+        match found {
+            Found::Alive => self.relink(key, RELINK),
+            Found::Closed => self.forget(key),
+            Found::Dead { replay, lock } => {
+                tracing::error!(slot = %key, "a shepherd was killed");
+                let reports = dead_reports(&replay);
+                self.bury(key, reports, Some(lock));
+            }
+            Found::Nothing => {
+                let positions = slot.progress.borrow().queue.clone();
+                self.bury(
+                    key,
+                    vec![FromSlot::Lost {
+                        positions,
+                        ends: Vec::new(),
+                    }],
+                    None,
+                );
+            }
+        }
+    }
+
+    /// What an earlier agent has left.
+    fn find_slots(&mut self) {
+        for entry in std::fs::read_dir(&self.slots_dir)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let directory = entry.path();
+            let Some(key) = parse_key(&directory) else {
+                if entry.file_name().to_string_lossy().starts_with(ASIDE) {
+                    let _ = std::fs::remove_dir_all(&directory);
+                }
+                continue;
+            };
+            let mut slot = Slot::found(directory.clone());
+            match leftovers::look(&directory, &self.boot_id) {
+                Found::Alive => {}
+                Found::Closed => {
+                    leftovers::clean(&directory);
+                    continue;
+                }
+                Found::Dead { replay, lock } => {
+                    // Nobody will say more.
+                    slot.progress.send_modify(|progress| progress.known = true);
+                    slot.life = Life::Dead {
+                        reports: dead_reports(&replay),
+                        _lock: Some(lock),
+                    };
+                }
+                Found::Nothing if has_logs(&directory) => continue,
+                Found::Nothing => {
+                    if leftovers::put_away(&directory) {
+                        continue;
+                    }
+                }
+            }
+            self.slots.insert(key, slot);
+        }
+    }
+
+    // ---- shepherds
+
+    fn start_shepherd(&mut self) -> Result<Spare, WorkerError> {
+        let spare = spare::start(&self.options, &self.worker_dir)?;
+        self.children.insert(spare.pid);
+        Ok(spare)
+    }
+
+    fn restock(&mut self) {
+        if self.options.spare && self.spare.is_none() {
+            match self.start_shepherd() {
+                Ok(spare) => self.spare = Some(spare),
+                Err(error) => tracing::warn!(%error, "no spare shepherd could be started"),
+            }
+        }
+    }
+
+    /// Collects shepherds that have ended. Only ours: a program that runs an agent may have other children.
+    fn reap(&mut self) {
+        self.children.retain(|pid| {
+            let status = waitpid(Pid::from_raw(*pid), Some(WaitPidFlag::WNOHANG));
+            matches!(
+                status,
+                Ok(WaitStatus::StillAlive) | Err(nix::errno::Errno::EINTR)
+            )
+        });
+        if self
+            .spare
+            .as_ref()
+            .is_some_and(|spare| !self.children.contains(&spare.pid))
+        {
+            // Not replaced at once: one that cannot begin would be started for ever.
+            self.spare = None;
+        }
+    }
+
+    fn prune(&self) -> Option<tokio::time::Instant> {
+        let next = kept_logs::prune(
+            &self.slots_dir,
+            |key| self.slots.contains_key(key),
+            SystemTime::now(),
+        )?;
+        Some(tokio::time::Instant::now() + next.max(Duration::from_secs(1)))
+    }
+
+    // ---- output
+
+    fn open_stream(&mut self, open: OpenStream) {
+        let Some(session) = &self.session else { return };
+        let stream = open.stream;
+        let (taken, taken_by_reader) = watch::channel(open.offset);
+        let serving = Serving {
+            directory: self.slots_dir.join(open.key.to_string()),
+            progress: self
+                .slots
+                .get(&open.key)
+                .map(|slot| slot.progress.subscribe()),
+            taken: taken_by_reader,
+            data: session.data.clone(),
+            open,
+        };
+        let task = tokio::spawn(serving.run());
+        self.streams.retain(|_, (_, task)| !task.is_finished());
+        if let Some((_, old)) = self.streams.insert(stream, (taken, task.abort_handle())) {
+            old.abort();
+        }
+    }
+
+    fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+}
+
+/// What this machine is.
+fn inventory(options: &WorkerOptions, boot_id: &str) -> Result<Inventory, WorkerError> {
+    let measured = discover::discover().map_err(WorkerError::Discover)?;
+    let topology = measured.declared(&Declared {
+        cpus: options.cpus,
+        memory_mib: options.memory_mib,
+        gpus: options.gpus.clone(),
+    });
+    let mut remarks =
+        vec!["memory is granted but not limited: a job can use more than it asked for".to_owned()];
+    if !topology.is_real() {
+        remarks.push(
+            "amounts are declared, not measured: jobs are not bound to cores that do not exist"
+                .to_owned(),
+        );
+    }
+    let host = || nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
+    let name = match &options.name {
+        Some(name) => name.clone(),
+        None => host().map_err(WorkerError::system("read the host's name"))?,
+    };
+    Ok(Inventory {
+        // The short name, as Slurm's.
+        name: name.split('.').next().unwrap_or(&name).to_owned(),
+        topology,
+        boot_id: boot_id.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uid: nix::unistd::geteuid().as_raw(),
+        remarks,
+    })
+}
+
+/// Reports about a dead shepherd, dated by the clock that it measured by, as far as that still runs.
+fn dead_reports(replay: &crate::steps::journal::Replay) -> Vec<FromSlot> {
+    let (then, mark) = replay.opened.epoch;
+    let elapsed = boottime_ms().saturating_sub(mark);
+    replay.reports(then.plus_ms(i64::try_from(elapsed).unwrap_or(0)))
+}
+
+/// Notes in a dead shepherd's journal that its ends are safe, so that the next agent does not say them again.
+fn note_acknowledged(directory: &Path, report: u64) {
+    let path = directory.join(JOURNAL);
+    let Some(replay) = std::fs::read(&path)
+        .ok()
+        .and_then(|bytes| crate::steps::journal::Replay::of(&bytes))
+    else {
+        return;
+    };
+    let mut bytes = Vec::new();
+    encode(&Record::Entry(replay.acknowledge_all(report)), &mut bytes);
+    let appended = std::fs::OpenOptions::new()
+        .append(true)
+        .open(&path)
+        .and_then(|mut file| file.write_all(&bytes));
+    if let Err(error) = appended {
+        tracing::warn!(%error, path = %path.display(), "an acknowledgement cannot be noted; the ends will be said again");
+    }
+}
+
+fn has_logs(directory: &Path) -> bool {
+    let names = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    names
+        .into_iter()
+        .any(|entry| entry.file_name().to_string_lossy().ends_with(".log"))
+}

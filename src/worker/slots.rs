@@ -1,0 +1,215 @@
+//! The slots of this node, and the link to each one's shepherd.
+
+use super::accounts;
+use super::frames::{self, FrameReader};
+use super::run::Event;
+use super::spare::Spare;
+use crate::model::ids::{JobId, SlotId, SlotKey, StepId};
+use crate::model::index_set::IndexSet;
+use crate::sys::files::connect_unix;
+use crate::wire::codec::FRAME_MAX;
+use crate::wire::shepherd::{Assignment, FromShepherd, SOCKET, ToShepherd};
+use crate::wire::worker::{FromSlot, ToSlot};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+
+/// How far a slot is, for those who follow its output.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Progress {
+    /// Of a slot found again only its shepherd knows, and has not said so yet.
+    pub(super) known: bool,
+    /// Positions held and not ended.
+    pub(super) queue: IndexSet,
+    /// Steps that have ended here.
+    pub(super) steps_over: BTreeSet<StepId>,
+}
+
+/// A slot of this node.
+pub(super) struct Slot {
+    pub(super) directory: PathBuf,
+    pub(super) progress: watch::Sender<Progress>,
+    pub(super) life: Life,
+    /// The controller does not know it, or has closed it: its reports interest nobody.
+    pub(super) closing: bool,
+}
+
+/// Whether a slot has a shepherd.
+pub(super) enum Life {
+    /// Yes, and this is the way to it.
+    Live(Link),
+    /// Nobody looked yet, or somebody is looking now.
+    Unknown,
+    /// No: these reports remain, to be said on every registration until the slot is closed.
+    Dead {
+        reports: Vec<FromSlot>,
+        /// Keeps a late starter out.
+        _lock: Option<File>,
+    },
+}
+
+/// A link to a shepherd; orders may be given before it stands.
+pub(super) struct Link {
+    /// Distinguishes it from earlier ones.
+    pub(super) number: u64,
+    orders: mpsc::UnboundedSender<ToShepherd>,
+    task: AbortHandle,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// How a link begins.
+pub(super) enum Begin {
+    /// With a shepherd that has no slot yet: it gets this one.
+    Assign(Spare, Box<Assignment>),
+    /// At the socket of a slot that has one, after this pause.
+    Connect(Duration),
+}
+
+impl Slot {
+    pub(super) fn new(directory: PathBuf, queue: IndexSet) -> Self {
+        let (progress, _) = watch::channel(Progress {
+            known: true,
+            queue,
+            steps_over: BTreeSet::new(),
+        });
+        Slot {
+            directory,
+            progress,
+            life: Life::Unknown,
+            closing: false,
+        }
+    }
+
+    /// One that an earlier agent has left.
+    pub(super) fn found(directory: PathBuf) -> Self {
+        let slot = Slot::new(directory, IndexSet::new());
+        slot.progress.send_modify(|progress| progress.known = false);
+        slot
+    }
+
+    /// Gives an order, if there is somebody to take it.
+    pub(super) fn order(&self, order: ToSlot) {
+        if let ToSlot::Extend { positions, .. } = &order {
+            self.progress
+                .send_modify(|progress| progress.queue.union_with(positions));
+        }
+        if let Life::Live(link) = &self.life {
+            let _ = link.orders.send(ToShepherd::Slot(order));
+        }
+    }
+
+    /// Follows a report.
+    pub(super) fn follow(&self, report: &FromSlot) {
+        self.progress.send_if_modified(|progress| match report {
+            FromSlot::Status { queue, .. } => {
+                progress.known = true;
+                progress.queue = queue.clone();
+                true
+            }
+            FromSlot::Ended { ends, .. } => {
+                for end in ends {
+                    progress.queue.remove(end.position);
+                }
+                true
+            }
+            FromSlot::Retracted { positions, .. } => {
+                progress.queue.subtract(positions);
+                true
+            }
+            FromSlot::StepEnded { end, .. } => progress.steps_over.insert(end.step),
+            FromSlot::Lost { .. } => {
+                progress.known = true;
+                progress.queue = IndexSet::new();
+                true
+            }
+            FromSlot::Started { .. } | FromSlot::StdinTaken { .. } => false,
+        });
+    }
+}
+
+/// Starts a link.
+pub(super) fn link(
+    key: SlotKey,
+    number: u64,
+    directory: PathBuf,
+    begin: Begin,
+    events: mpsc::Sender<Event>,
+) -> Link {
+    let (orders, queue) = mpsc::unbounded_channel();
+    let task = tokio::spawn(async move {
+        let failure = match serve(key, number, &directory, begin, queue, &events).await {
+            Ok(failure) => failure,
+            Err(error) => {
+                tracing::debug!(%error, slot = %key, "a link to a shepherd ended");
+                None
+            }
+        };
+        let _ = events.send(Event::LinkGone(key, number, failure)).await;
+    });
+    Link {
+        number,
+        orders,
+        task: task.abort_handle(),
+    }
+}
+
+/// Passes orders and reports until the shepherd is gone; the reason, where it gave one.
+async fn serve(
+    key: SlotKey,
+    number: u64,
+    directory: &Path,
+    begin: Begin,
+    mut orders: mpsc::UnboundedReceiver<ToShepherd>,
+    events: &mpsc::Sender<Event>,
+) -> std::io::Result<Option<String>> {
+    let stream = match begin {
+        Begin::Connect(pause) => {
+            tokio::time::sleep(pause).await;
+            connect_unix(directory, SOCKET)?
+        }
+        Begin::Assign(ref spare, _) => spare.stream.try_clone()?,
+    };
+    stream.set_nonblocking(true)?;
+    let (reader, mut writer) = UnixStream::from_std(stream)?.into_split();
+    if let Begin::Assign(spare, mut assignment) = begin {
+        drop(spare);
+        let owner = assignment.launch.owner.clone();
+        match tokio::task::spawn_blocking(move || accounts::look_up(&owner)).await {
+            Ok(Ok(account)) => assignment.site.account = account,
+            Ok(Err(refusal)) => assignment.site.refusal = Some(refusal),
+            Err(error) => assignment.site.refusal = Some(error.to_string()),
+        }
+        frames::write(&mut writer, &ToShepherd::Assign(assignment)).await?;
+    }
+    let mut frames = FrameReader::new(reader, FRAME_MAX);
+    loop {
+        tokio::select! {
+            message = frames.next::<FromShepherd>() => match message.map_err(std::io::Error::other)? {
+                Some(FromShepherd::Slot(report)) => {
+                    let _ = events.send(Event::Report(key, number, report)).await;
+                }
+                Some(FromShepherd::Failed(text)) => return Ok(Some(text)),
+                None => return Ok(None),
+            },
+            Some(order) = orders.recv() => frames::write(&mut writer, &order).await?,
+        }
+    }
+}
+
+/// The slot a directory is named after.
+pub(super) fn parse_key(directory: &Path) -> Option<SlotKey> {
+    let (job, slot) = directory.file_name()?.to_str()?.split_once('.')?;
+    Some(SlotKey {
+        job: JobId(job.parse().ok()?),
+        slot: SlotId(slot.parse().ok()?),
+    })
+}
