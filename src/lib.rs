@@ -9,6 +9,7 @@
 
 pub mod cluster;
 pub mod config;
+pub mod controller;
 pub mod model;
 pub mod scheduler;
 pub mod shepherd;

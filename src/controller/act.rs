@@ -1,0 +1,118 @@
+//! act: effects become messages, after the commit.
+
+use super::run::Shared;
+use crate::cluster::Effect;
+use crate::model::ids::{BlobId, JobId, StepId};
+use crate::model::job::{ExitStatus, JobState};
+use crate::wire::worker::{SlotLaunch, ToSlot, ToWorker};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use tokio::sync::mpsc;
+
+/// What listeners of a job hear.
+#[derive(Debug, Clone)]
+pub(super) enum Notice {
+    /// From now on everything is heard; what happened before has to be looked up.
+    Watching,
+    /// A slot was granted.
+    Granted,
+    /// An element ended.
+    Element {
+        position: u32,
+        state: JobState,
+        exit: ExitStatus,
+    },
+    /// A step ended on a node.
+    Step { step: StepId, exit: ExitStatus },
+    /// The job ended.
+    Job { state: JobState, exit: ExitStatus },
+}
+
+pub(super) type Watchers = BTreeMap<JobId, Vec<mpsc::UnboundedSender<Notice>>>;
+
+/// Carries out the effects of one turn.
+pub(super) fn act(shared: &Shared, watchers: &mut Watchers, effects: Vec<Effect>) {
+    let mut fetched = BTreeMap::new();
+    for effect in effects {
+        match effect {
+            Effect::Launch {
+                node,
+                mut launch,
+                blobs,
+            } => match fill(shared, &mut fetched, &mut launch, blobs) {
+                Ok(()) => {
+                    let key = launch.key;
+                    shared.links.send(
+                        node,
+                        ToWorker::Slot {
+                            key,
+                            order: ToSlot::Launch(launch),
+                        },
+                    );
+                }
+                Err(error) => {
+                    tracing::error!(slot = %launch.key, %error, "cannot read what the job starts with")
+                }
+            },
+            Effect::Tell { node, key, order } => {
+                shared.links.send(node, ToWorker::Slot { key, order });
+            }
+            Effect::SlotGranted { key } => notify(watchers, key.job, &Notice::Granted),
+            Effect::StepEnded {
+                key, step, exit, ..
+            } => notify(watchers, key.job, &Notice::Step { step, exit }),
+            Effect::ElementEnded {
+                job,
+                position,
+                state,
+                exit,
+            } => {
+                notify(
+                    watchers,
+                    job,
+                    &Notice::Element {
+                        position,
+                        state,
+                        exit,
+                    },
+                );
+            }
+            Effect::JobEnded { job, state, exit } => {
+                notify(watchers, job, &Notice::Job { state, exit });
+                watchers.remove(&job);
+            }
+            Effect::Plan => {}
+        }
+    }
+}
+
+fn notify(watchers: &mut Watchers, job: JobId, notice: &Notice) {
+    if let Some(listeners) = watchers.get_mut(&job) {
+        listeners.retain(|listener| listener.send(notice.clone()).is_ok());
+        if listeners.is_empty() {
+            watchers.remove(&job);
+        }
+    }
+}
+
+/// Adds the bytes behind the blobs, each read once a turn, and the age of the grant.
+fn fill(
+    shared: &Shared,
+    fetched: &mut BTreeMap<BlobId, Vec<u8>>,
+    launch: &mut SlotLaunch,
+    blobs: Vec<BlobId>,
+) -> Result<(), String> {
+    let reader = shared.store().map_err(|refusal| refusal.to_string())?;
+    for id in blobs {
+        let bytes = match fetched.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let bytes = reader.blob(id).map_err(|error| error.to_string())?;
+                new.insert(bytes.ok_or_else(|| format!("blob {id:?} is not in the store"))?)
+            }
+        };
+        launch.blobs.push((id, bytes.clone()));
+    }
+    launch.granted_age_ms = u64::try_from(super::run::now().minus(launch.granted)).unwrap_or(0);
+    Ok(())
+}

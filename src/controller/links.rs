@@ -1,0 +1,197 @@
+//! The live connections to workers, and the streams that run over them beside the owner loop.
+
+use crate::model::ids::{NodeId, SlotKey, StepId};
+use crate::wire::worker::{OpenStream, ToWorker};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use tokio::sync::{mpsc, watch};
+
+/// Orders on their way to one worker; when full the link is dropped and everything is said again.
+const OUTBOX_MAX: usize = 100_000;
+/// Pieces of one stream on their way to its reader; the window keeps it far below.
+const STREAM_MAX: usize = 1024;
+
+/// What a stream's reader hears.
+#[derive(Debug)]
+pub(super) enum StreamEvent {
+    /// Bytes at an offset.
+    Data { offset: u64, bytes: Vec<u8> },
+    /// It is over.
+    End { error: Option<String> },
+    /// The worker's link is gone; ask again when it is back.
+    LinkLost,
+}
+
+/// What the provider of a standard input hears.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StdinTaken {
+    pub(super) offset: u64,
+    pub(super) closed: bool,
+}
+
+#[derive(Debug)]
+struct Link {
+    id: u64,
+    outbox: mpsc::Sender<ToWorker>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    node: NodeId,
+    reader: mpsc::Sender<StreamEvent>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    links: BTreeMap<NodeId, Link>,
+    streams: BTreeMap<u64, Stream>,
+    stdin: BTreeMap<(SlotKey, StepId), mpsc::Sender<StdinTaken>>,
+}
+
+/// All links and streams; shared by the loop and the sessions.
+#[derive(Debug)]
+pub(super) struct Links {
+    inner: Mutex<Inner>,
+    next: AtomicU64,
+    changed: watch::Sender<u64>,
+}
+
+impl Links {
+    pub(super) fn new() -> Self {
+        Links {
+            inner: Mutex::default(),
+            next: AtomicU64::new(1),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number that was not given out before.
+    pub(super) fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// An outbox for a new link.
+    pub(super) fn outbox() -> (mpsc::Sender<ToWorker>, mpsc::Receiver<ToWorker>) {
+        mpsc::channel(OUTBOX_MAX)
+    }
+
+    /// This link speaks for the node from now on.
+    pub(super) fn connect(&self, node: NodeId, id: u64, outbox: mpsc::Sender<ToWorker>) {
+        self.inner().links.insert(node, Link { id, outbox });
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// This link is gone; false when another speaks for the node by now.
+    pub(super) fn disconnect(&self, node: NodeId, id: u64) -> bool {
+        let mut inner = self.inner();
+        let ours = inner.links.get(&node).is_some_and(|link| link.id == id);
+        if ours {
+            inner.links.remove(&node);
+        }
+        let gone: Vec<u64> = inner
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.node == node)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in gone {
+            if let Some(stream) = inner.streams.remove(&number) {
+                _ = stream.reader.try_send(StreamEvent::LinkLost);
+            }
+        }
+        ours
+    }
+
+    /// Drops every link: their workers connect again and all is said anew.
+    pub(super) fn drop_all(&self) {
+        let nodes: Vec<(NodeId, u64)> = self
+            .inner()
+            .links
+            .iter()
+            .map(|(node, link)| (*node, link.id))
+            .collect();
+        for (node, id) in nodes {
+            self.disconnect(node, id);
+        }
+    }
+
+    /// Hears of every connect.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Sends to a node; a node without a link hears it when it registers.
+    pub(super) fn send(&self, node: NodeId, message: ToWorker) -> bool {
+        let mut inner = self.inner();
+        let Some(link) = inner.links.get(&node) else {
+            return false;
+        };
+        if link.outbox.try_send(message).is_err() {
+            // Full or closed: the worker must register again to hear everything.
+            inner.links.remove(&node);
+            return false;
+        }
+        true
+    }
+
+    /// Opens a stream on a node; `None` while it has no link.
+    pub(super) fn open(
+        &self,
+        node: NodeId,
+        mut open: OpenStream,
+    ) -> Option<(u64, mpsc::Receiver<StreamEvent>)> {
+        let number = self.number();
+        let (reader, events) = mpsc::channel(STREAM_MAX);
+        open.stream = number;
+        self.inner().streams.insert(number, Stream { node, reader });
+        if self.send(node, ToWorker::OpenStream(open)) {
+            Some((number, events))
+        } else {
+            self.inner().streams.remove(&number);
+            None
+        }
+    }
+
+    /// The reader has gone.
+    pub(super) fn close(&self, node: NodeId, number: u64) {
+        if self.inner().streams.remove(&number).is_some() {
+            self.send(node, ToWorker::CloseStream { stream: number });
+        }
+    }
+
+    /// Passes an event to a stream's reader. A reader that does not keep to its window is dropped.
+    pub(super) fn stream_event(&self, number: u64, event: StreamEvent) {
+        let mut inner = self.inner();
+        let over = matches!(event, StreamEvent::End { .. });
+        let Some(stream) = inner.streams.get(&number) else {
+            return;
+        };
+        if stream.reader.try_send(event).is_err() || over {
+            inner.streams.remove(&number);
+        }
+    }
+
+    /// Registers who provides a step's standard input.
+    pub(super) fn provide_stdin(&self, key: SlotKey, step: StepId) -> mpsc::Receiver<StdinTaken> {
+        let (sender, receiver) = mpsc::channel(STREAM_MAX);
+        self.inner().stdin.insert((key, step), sender);
+        receiver
+    }
+
+    /// Nobody provides it any more.
+    pub(super) fn forget_stdin(&self, key: SlotKey, step: StepId) {
+        self.inner().stdin.remove(&(key, step));
+    }
+
+    /// A shepherd took some of a standard input.
+    pub(super) fn stdin_taken(&self, key: SlotKey, step: StepId, taken: StdinTaken) {
+        if let Some(provider) = self.inner().stdin.get(&(key, step)) {
+            _ = provider.try_send(taken);
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! THE CONTROLLER: a thin shell around [`crate::cluster`]. It reads the clock, the socket and the store, and
+//! decides nothing.
+//!
+//! One task ([`run`]) owns the cluster. Each turn it takes all commands that have arrived, decides and
+//! applies them, plans once, commits once, publishes a snapshot, and only then acts: replies leave, workers
+//! are told. Sessions ([`session`]) turn bytes into commands; queries ([`queries`]) read the published
+//! snapshot and the store and never wait for the loop; streams ([`streams`]) pass by it altogether.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this shell touches files and the clock for the core"
+)]
+
+mod act;
+mod attach;
+mod links;
+mod output;
+mod queries;
+mod run;
+mod session;
+mod worker_session;
+
+pub use run::{ControllerError, ControllerOptions, run};

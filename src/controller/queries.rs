@@ -1,0 +1,597 @@
+//! Answers that need no decision: from the published snapshot and the store, never through the loop.
+
+use super::act::Notice;
+use super::run::{Message, Shared, now};
+use super::session::{Outgoing, code_of};
+use crate::cluster::select::{matches, select, unknown};
+use crate::cluster::views::{self, ElementOf};
+use crate::cluster::{Principal, Snapshot};
+use crate::model::history::EndedJob;
+use crate::model::ids::JobId;
+use crate::model::index_set::IndexSet;
+use crate::model::job::{ExitStatus, Job, JobState, Launch};
+use crate::model::node::Link;
+use crate::model::refusal::{Code, Refusal};
+use crate::model::time::Timestamp;
+use crate::store::{Reader, StoreError};
+use crate::wire::client::{Filter, Selector, ToClient};
+use crate::wire::codec::CodecError;
+use crate::wire::view::{JobView, StatusView};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Rows in one frame.
+const ROWS_MAX: usize = 512;
+/// Rows of a history that names no limit.
+const HISTORY_MAX: usize = 1_000_000;
+
+impl Shared {
+    /// The store, unless it is being opened again.
+    pub(super) fn store(&self) -> Result<Arc<Reader>, Refusal> {
+        self.reader.load_full().ok_or_else(|| {
+            Refusal::new(
+                Code::Failed,
+                "the store is being opened again",
+                "try again in a moment",
+            )
+        })
+    }
+}
+
+/// Runs a read of the store where it may block.
+pub(super) async fn blocking<T: Send + 'static>(
+    shared: &Shared,
+    read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Refusal> {
+    let reader = shared.store()?;
+    let failed = |what: String| {
+        Refusal::new(
+            Code::Failed,
+            format!("the store could not be read: {what}"),
+            "",
+        )
+    };
+    match tokio::task::spawn_blocking(move || read(&reader)).await {
+        Ok(result) => result.map_err(|error| failed(error.to_string())),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+/// Sends rows in parts.
+async fn send_rows(outgoing: &mut Outgoing, mut rows: Vec<JobView>) -> std::io::Result<()> {
+    while rows.len() > ROWS_MAX {
+        let rest = rows.split_off(ROWS_MAX);
+        outgoing
+            .send(&ToClient::Jobs {
+                jobs: rows,
+                last: false,
+            })
+            .await?;
+        rows = rest;
+    }
+    outgoing
+        .send(&ToClient::Jobs {
+            jobs: rows,
+            last: true,
+        })
+        .await
+}
+
+/// Jobs that have not ended.
+pub(super) async fn queue(
+    shared: &Shared,
+    filter: &Filter,
+    outgoing: &mut Outgoing,
+) -> Result<(), CodecError> {
+    let snapshot = shared.snapshot.load_full();
+    let selected = match select(&snapshot.jobs, snapshot.job_next, filter) {
+        Ok(selected) => selected,
+        Err(refusal) => return Ok(outgoing.send(&ToClient::Refused(refusal)).await?),
+    };
+    let mut rows = Vec::new();
+    for target in &selected.targets {
+        rows.extend(views::hot_rows(
+            &snapshot,
+            &target.job,
+            filter.expand_arrays,
+            target.positions.as_ref(),
+        ));
+    }
+    if !filter.states.is_empty() {
+        rows.retain(|row| filter.states.iter().any(|state| state.word() == row.state));
+    }
+    if filter.limit > 0 {
+        rows.truncate(filter.limit as usize);
+    }
+    Ok(send_rows(outgoing, rows).await?)
+}
+
+/// What a history query matches beside the operands.
+fn row_matches(filter: &Filter, row: &JobView) -> bool {
+    let uid = row.uid.to_string();
+    (filter.users.is_empty()
+        || filter
+            .users
+            .iter()
+            .any(|user| *user == row.user || *user == uid))
+        && (filter.states.is_empty() || filter.states.iter().any(|state| state.word() == row.state))
+        && (filter.partitions.is_empty() || filter.partitions.contains(&row.partition))
+        && (filter.names.is_empty() || filter.names.contains(&row.name))
+}
+
+/// Rows of one ended job: itself, or the elements of an array.
+fn ended_rows(
+    reader: &Reader,
+    ended: &EndedJob,
+    meant: Option<&IndexSet>,
+    rows: &mut Vec<JobView>,
+) -> Result<(), StoreError> {
+    if ended.spec.array.is_none() {
+        rows.push(views::ended_view(ended));
+        return Ok(());
+    }
+    let of = ElementOf {
+        id: ended.id.0,
+        spec: &ended.spec,
+        owner: &ended.owner,
+        submitted: ended.submitted,
+    };
+    element_rows(reader, of, meant, rows)
+}
+
+fn element_rows(
+    reader: &Reader,
+    of: ElementOf<'_>,
+    meant: Option<&IndexSet>,
+    rows: &mut Vec<JobView>,
+) -> Result<(), StoreError> {
+    let first = rows.len();
+    reader.element_rows(JobId(of.id), &mut |_, row| {
+        rows.extend(views::element_views(of, &row, meant));
+        if rows.len() > HISTORY_MAX {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    rows[first..].sort_by_key(|row| (row.raw_id, row.restarts));
+    Ok(())
+}
+
+fn positions_of(
+    spec: &crate::model::job::JobSpec,
+    id: JobId,
+    selector: &Selector,
+) -> Option<IndexSet> {
+    match (&selector.indices, &spec.array) {
+        (Some(indices), Some(array)) => Some(
+            indices
+                .iter()
+                .filter_map(|index| array.position_of(index))
+                .collect(),
+        ),
+        _ if selector.job != id.0 => Some(IndexSet::from_range(
+            selector.job - id.0,
+            selector.job - id.0 + 1,
+        )),
+        _ => None,
+    }
+}
+
+/// Ended jobs and elements, newest first; of named jobs in the order named.
+pub(super) async fn history(
+    shared: &Arc<Shared>,
+    filter: Filter,
+    outgoing: &mut Outgoing,
+) -> Result<(), CodecError> {
+    let snapshot = shared.snapshot.load_full();
+    let rows = blocking(shared, move |reader| {
+        collect_history(&snapshot, reader, &filter)
+    })
+    .await;
+    match rows {
+        Ok(Ok(rows)) => Ok(send_rows(outgoing, rows).await?),
+        Ok(Err(refusal)) | Err(refusal) => Ok(outgoing.send(&ToClient::Refused(refusal)).await?),
+    }
+}
+
+fn collect_history(
+    snapshot: &Snapshot,
+    reader: &Reader,
+    filter: &Filter,
+) -> Result<Result<Vec<JobView>, Refusal>, StoreError> {
+    let most = if filter.limit == 0 {
+        HISTORY_MAX
+    } else {
+        filter.limit as usize
+    };
+    let mut rows = Vec::new();
+    if !filter.jobs.is_empty() {
+        for selector in &filter.jobs {
+            if selector.job == 0 || selector.job >= snapshot.job_next {
+                return Ok(Err(unknown(selector.job)));
+            }
+            if let Some((job, _)) = snapshot.by_raw_id(selector.job) {
+                let meant = positions_of(&job.spec, job.id, selector);
+                if job.spec.array.is_some() {
+                    element_rows(reader, element_of(job), meant.as_ref(), &mut rows)?;
+                }
+                // A job that is running is part of its own history.
+                rows.extend(views::hot_rows(snapshot, job, false, meant.as_ref()));
+            } else if let Some(ended) = find_ended(reader, selector.job)? {
+                let meant = positions_of(&ended.spec, ended.id, selector);
+                ended_rows(reader, &ended, meant.as_ref(), &mut rows)?;
+            }
+        }
+        rows.retain(|row| row_matches(filter, row));
+        rows.truncate(most);
+        return Ok(Ok(rows));
+    }
+    for job in snapshot
+        .jobs
+        .values()
+        .filter(|job| job.spec.array.is_some() && job.row_next > 0)
+    {
+        if matches(
+            &Filter {
+                states: Vec::new(),
+                ..filter.clone()
+            },
+            job,
+        ) {
+            element_rows(reader, element_of(job), None, &mut rows)?;
+        }
+    }
+    let since = filter.since.unwrap_or(Timestamp(i64::MIN));
+    rows.retain(|row| row_matches(filter, row) && row.end_time.is_some_and(|end| end >= since));
+    let until = filter.until.unwrap_or(Timestamp(i64::MAX));
+    let mut failed = None;
+    reader.history(since, until, &mut |ended| {
+        let mut more = Vec::new();
+        if let Err(error) = ended_rows(reader, &ended, None, &mut more) {
+            failed = Some(error);
+            return ControlFlow::Break(());
+        }
+        rows.extend(more.into_iter().filter(|row| row_matches(filter, row)));
+        if rows.len() >= most {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    rows.truncate(most);
+    Ok(Ok(rows))
+}
+
+fn element_of(job: &Job) -> ElementOf<'_> {
+    ElementOf {
+        id: job.id.0,
+        spec: &job.spec,
+        owner: &job.owner,
+        submitted: job.submitted,
+    }
+}
+
+/// The ended job that has this number, or an element of this raw id.
+pub(super) fn find_ended(reader: &Reader, raw: u32) -> Result<Option<EndedJob>, StoreError> {
+    if let Some(ended) = reader.ended(JobId(raw))? {
+        return Ok(Some(ended));
+    }
+    reader.ended_around(JobId(raw))
+}
+
+/// One job, hot or ended.
+pub(super) async fn job(
+    shared: &Arc<Shared>,
+    selector: Selector,
+    outgoing: &mut Outgoing,
+) -> Result<(), CodecError> {
+    let snapshot = shared.snapshot.load_full();
+    let number = selector.job;
+    let found = blocking(shared, move |reader| {
+        let Some((job, _)) = snapshot.by_raw_id(number) else {
+            let Some(ended) = find_ended(reader, number)? else {
+                return Ok(Vec::new());
+            };
+            let mut rows = Vec::new();
+            match positions_of(&ended.spec, ended.id, &selector) {
+                Some(meant) if ended.spec.array.is_some() => {
+                    ended_rows(reader, &ended, Some(&meant), &mut rows)?
+                }
+                _ => rows.push(views::ended_view(&ended)),
+            }
+            let steps = views::step_views(&reader.steps(ended.id)?);
+            rows.iter_mut().for_each(|row| row.steps.clone_from(&steps));
+            return Ok(rows);
+        };
+        let meant = positions_of(&job.spec, job.id, &selector);
+        let mut rows = views::hot_rows(&snapshot, job, false, meant.as_ref());
+        if rows.is_empty() && meant.is_some() {
+            element_rows(reader, element_of(job), meant.as_ref(), &mut rows)?;
+        }
+        let steps = views::step_views(&reader.steps(job.id)?);
+        rows.iter_mut().for_each(|row| row.steps.clone_from(&steps));
+        Ok(rows)
+    })
+    .await;
+    match found {
+        Ok(rows) if rows.is_empty() => {
+            Ok(outgoing.send(&ToClient::Refused(unknown(number))).await?)
+        }
+        Ok(rows) => Ok(send_rows(outgoing, rows).await?),
+        Err(refusal) => Ok(outgoing.send(&ToClient::Refused(refusal)).await?),
+    }
+}
+
+/// Nodes.
+pub(super) fn nodes(shared: &Shared) -> ToClient {
+    let snapshot = shared.snapshot.load();
+    ToClient::Nodes(
+        snapshot
+            .nodes
+            .values()
+            .map(|node| views::node_view(&snapshot, node))
+            .collect(),
+    )
+}
+
+/// Partitions.
+pub(super) fn partitions(shared: &Shared) -> ToClient {
+    let snapshot = shared.snapshot.load();
+    ToClient::Partitions(
+        snapshot
+            .partitions
+            .iter()
+            .map(|known| views::partition_view(&snapshot, known))
+            .collect(),
+    )
+}
+
+/// How it all stands.
+pub(super) fn status(shared: &Shared) -> StatusView {
+    let snapshot = shared.snapshot.load();
+    let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let up = snapshot
+        .nodes
+        .values()
+        .filter(|node| node.link == Link::Up)
+        .count();
+    let (mut pending, mut running, mut elements) = (0, 0, 0);
+    for job in snapshot.jobs.values() {
+        pending += u64::from(!job.pending.is_empty() || !job.waiting.is_empty());
+        running += u64::from(job.is_running());
+        elements += u64::from(job.pending.len()) + u64::from(job.waiting.len());
+    }
+    StatusView {
+        cluster: snapshot.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        state_dir: shared.options.state_dir.display().to_string(),
+        socket: shared.options.socket.display().to_string(),
+        started: shared.started,
+        now: now(),
+        nodes: (narrow(snapshot.nodes.len()), narrow(up)),
+        cpus: (
+            snapshot.nodes.values().map(|node| node.cpus_total()).sum(),
+            snapshot
+                .nodes
+                .values()
+                .map(|node| node.cpus_free.len())
+                .sum(),
+        ),
+        jobs_pending: pending,
+        jobs_running: running,
+        elements_pending: elements,
+        next_job: snapshot.job_next,
+    }
+}
+
+/// The script of a job, for its owner.
+pub(super) async fn script(
+    shared: &Arc<Shared>,
+    who: &Principal,
+    number: u32,
+) -> Result<ToClient, Refusal> {
+    let snapshot = shared.snapshot.load_full();
+    let hot = snapshot
+        .by_raw_id(number)
+        .map(|(job, _)| (Arc::clone(&job.spec), job.owner.clone()));
+    let found = blocking(shared, move |reader| {
+        let (spec, owner) = match hot {
+            Some(hot) => hot,
+            None => match find_ended(reader, number)? {
+                Some(ended) => (ended.spec, ended.owner),
+                None => return Ok(None),
+            },
+        };
+        let script = match &spec.launch {
+            Launch::Script { script, .. } => reader.blob(*script)?,
+            Launch::Command { .. } | Launch::Tasks { .. } | Launch::Hold => None,
+        };
+        Ok(Some((owner, script)))
+    })
+    .await?;
+    let Some((owner, script)) = found else {
+        return Err(unknown(number));
+    };
+    if !who.operator && who.owner.uid != owner.uid {
+        let what = format!("job {number} belongs to {}", owner.name);
+        return Err(Refusal::new(
+            Code::NotPermitted,
+            what,
+            "only its owner may read its script",
+        ));
+    }
+    script.map(ToClient::Script).ok_or_else(|| {
+        Refusal::new(
+            Code::WrongState,
+            format!("job {number} has no script"),
+            "it runs a command",
+        )
+    })
+}
+
+/// What became of a job or element, if it has ended.
+async fn outcome(
+    shared: &Arc<Shared>,
+    selector: &Selector,
+) -> Result<Option<(JobState, ExitStatus)>, Refusal> {
+    let snapshot = shared.snapshot.load_full();
+    let selector = selector.clone();
+    blocking(shared, move |reader| {
+        if let Some((job, _)) = snapshot.by_raw_id(selector.job) {
+            let Some(meant) = positions_of(&job.spec, job.id, &selector) else {
+                return Ok(None);
+            };
+            let here = |set: &IndexSet| meant.iter().any(|position| set.contains(position));
+            if here(&job.pending)
+                || here(&job.waiting)
+                || job.slots.iter().any(|slot| here(&slot.queue))
+            {
+                return Ok(None);
+            }
+            return worst_element(reader, job.id, &meant).map(Some);
+        }
+        let Some(ended) = find_ended(reader, selector.job)? else {
+            return Ok(Some((JobState::Failed, ExitStatus { code: 1, signal: 0 })));
+        };
+        match positions_of(&ended.spec, ended.id, &selector) {
+            Some(meant) if ended.spec.array.is_some() => {
+                worst_element(reader, ended.id, &meant).map(Some)
+            }
+            _ => Ok(Some((ended.state, ended.exit))),
+        }
+    })
+    .await
+}
+
+fn worst_element(
+    reader: &Reader,
+    id: JobId,
+    meant: &IndexSet,
+) -> Result<(JobState, ExitStatus), StoreError> {
+    let mut worst = (JobState::Completed, ExitStatus::default());
+    for position in meant.iter() {
+        if let Some(at) = reader.element_end(id, position)?
+            && at.end.state != JobState::Completed
+            && (worst.0 == JobState::Completed || at.end.exit.shell_code() > worst.1.shell_code())
+        {
+            worst = (at.end.state, at.end.exit);
+        }
+    }
+    Ok(worst)
+}
+
+/// Answers each time one of them has ended, until all have.
+pub(super) async fn wait(
+    shared: &Arc<Shared>,
+    selectors: &[Selector],
+    outgoing: &mut Outgoing,
+) -> Result<(), CodecError> {
+    let (listener, mut notices) = mpsc::unbounded_channel();
+    let mut open: Vec<&Selector> = Vec::new();
+    for selector in selectors {
+        let snapshot = shared.snapshot.load_full();
+        if selector.job == 0 || selector.job >= snapshot.job_next {
+            return Ok(outgoing
+                .send(&ToClient::Refused(unknown(selector.job)))
+                .await?);
+        }
+        let job = snapshot
+            .by_raw_id(selector.job)
+            .map_or(JobId(selector.job), |(job, _)| job.id);
+        // Told once it is heard, and then looked at again, so that no end falls between.
+        _ = shared
+            .inbox
+            .send(Message::Watch {
+                job,
+                listener: listener.clone(),
+            })
+            .await;
+        open.push(selector);
+    }
+    loop {
+        let mut left = Vec::new();
+        for selector in open {
+            match outcome(shared, selector).await {
+                Ok(Some((state, exit))) => {
+                    let code = code_of(state, exit);
+                    outgoing
+                        .send(&ToClient::Ended {
+                            job: selector.job,
+                            state,
+                            code,
+                        })
+                        .await?;
+                }
+                Ok(None) => left.push(selector),
+                Err(refusal) => return Ok(outgoing.send(&ToClient::Refused(refusal)).await?),
+            }
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        open = left;
+        let whole = open.iter().all(|selector| selector.indices.is_none());
+        loop {
+            match notices.recv().await {
+                None | Some(Notice::Job { .. } | Notice::Watching) => break,
+                Some(Notice::Element { .. }) if !whole => break,
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+/// A consistent copy of the store.
+pub(super) async fn backup(
+    shared: &Arc<Shared>,
+    who: &Principal,
+    outgoing: &mut Outgoing,
+) -> Result<(), CodecError> {
+    if !who.operator {
+        let what = format!("{} may not copy the store", who.owner.name);
+        let refusal = Refusal::new(Code::NotPermitted, what, "only an operator may");
+        return Ok(outgoing.send(&ToClient::Refused(refusal)).await?);
+    }
+    let reader = match shared.store() {
+        Ok(reader) => reader,
+        Err(refusal) => return Ok(outgoing.send(&ToClient::Refused(refusal)).await?),
+    };
+    let (sender, mut pieces) = mpsc::channel::<Vec<u8>>(8);
+    let scratch = shared.options.state_dir.join("controller");
+    let work = tokio::task::spawn_blocking(move || reader.backup(&scratch, &mut ToChannel(sender)));
+    let mut offset = 0;
+    while let Some(bytes) = pieces.recv().await {
+        let length = bytes.len() as u64;
+        outgoing.send(&ToClient::Data { offset, bytes }).await?;
+        offset += length;
+    }
+    let error = match work.await {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(error) => Some(error.to_string()),
+    };
+    Ok(outgoing.send(&ToClient::DataEnd { error }).await?)
+}
+
+/// Writes pieces into a channel.
+struct ToChannel(mpsc::Sender<Vec<u8>>);
+
+impl std::io::Write for ToChannel {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let piece = &bytes[..bytes.len().min(256 * 1024)];
+        self.0
+            .blocking_send(piece.to_vec())
+            .map_err(|_| std::io::Error::from(std::io::ErrorKind::BrokenPipe))?;
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,683 @@
+//! The loop: take, decide, apply, plan, commit, publish, act.
+
+use super::act;
+use super::links::Links;
+use super::session;
+use crate::cluster::{Cluster, Command, Effect, Reply, Settings, Snapshot};
+use crate::config::Config;
+use crate::model::ids::{BlobId, JobId, NodeId};
+use crate::model::refusal::{Code, Refusal};
+use crate::model::time::Timestamp;
+use crate::scheduler::Policy;
+use crate::store::{Reader, Store, StoreError, StoreOptions};
+use crate::sys::{clock, files};
+use crate::wire::worker::ToWorker;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Commands that wait for the loop; senders wait when it is full.
+const INBOX_MAX: usize = 65_536;
+/// Commands of one turn, so that a commit stays bounded.
+const TURN_MAX: usize = 4_096;
+/// Between two pieces of upkeep.
+const TIDY_PAUSE_MS: i64 = 20;
+/// Rows touched by one piece of upkeep.
+const TIDY_ROWS: usize = 512;
+/// Ended jobs kept, whatever their age.
+const HISTORY_MAX: u64 = 10_000_000;
+/// Quiet time after which the store is settled.
+const SETTLE_AFTER_MS: i64 = 1_000;
+/// Between attempts to open the store again after it failed.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// How to start a controller.
+#[derive(Debug, Clone)]
+pub struct ControllerOptions {
+    /// Where its state lives.
+    pub state_dir: PathBuf,
+    /// Its local socket.
+    pub socket: PathBuf,
+    /// Name of the cluster.
+    pub cluster_name: Option<String>,
+    /// What the configuration file says.
+    pub config: Config,
+    /// Gets one byte when the controller answers.
+    pub ready_fd: Option<i32>,
+}
+
+/// Why a controller does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ControllerError {
+    /// A directory could not be made private.
+    #[error("cannot use the state directory {path}")]
+    StateDir {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: files::FilesError,
+    },
+    /// The state directory is on a network file system.
+    #[error(
+        "the state directory {path} is on {kind}: put it on a local disk with --state-dir or HPC_STATE_DIR"
+    )]
+    NetworkFileSystem {
+        /// Which.
+        path: PathBuf,
+        /// `nfs` and so on.
+        kind: String,
+    },
+    /// Another controller has it.
+    #[error(
+        "another controller runs on {path}{holder}: stop it with `hpc down`, or use another --state-dir"
+    )]
+    Locked {
+        /// Which.
+        path: PathBuf,
+        /// ` (process 12)` or nothing.
+        holder: String,
+    },
+    /// The store does not open.
+    #[error("cannot open the store")]
+    Store(#[from] StoreError),
+    /// The socket does not bind.
+    #[error("cannot listen on {path}")]
+    Socket {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No threads, no signals.
+    #[error("cannot start")]
+    Runtime(#[source] std::io::Error),
+}
+
+/// What sessions share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) options: ControllerOptions,
+    pub(super) inbox: mpsc::Sender<Message>,
+    pub(super) snapshot: ArcSwap<Snapshot>,
+    pub(super) reader: ArcSwapOption<Reader>,
+    pub(super) links: Links,
+    pub(super) attached: super::attach::Attached,
+    pub(super) started: Timestamp,
+    pub(super) uid: u32,
+}
+
+/// What comes to the loop.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// A command that somebody waits for.
+    Ask {
+        command: Command,
+        blobs: Vec<(BlobId, Arc<[u8]>)>,
+        answer: oneshot::Sender<Result<Reply, Refusal>>,
+    },
+    /// A command that nobody waits for.
+    Tell(Command),
+    /// A worker registers over this link.
+    Register {
+        command: Command,
+        link: u64,
+        outbox: mpsc::Sender<ToWorker>,
+        answer: oneshot::Sender<Result<NodeId, Refusal>>,
+    },
+    /// A worker's link is gone.
+    LinkLost { node: NodeId, link: u64 },
+    /// Somebody wants to hear of a job.
+    Watch {
+        job: JobId,
+        listener: mpsc::UnboundedSender<act::Notice>,
+    },
+    /// Start nothing more.
+    Freeze,
+    /// Stop.
+    Stop,
+}
+
+impl Shared {
+    /// Asks the loop; the answer comes after the commit.
+    pub(super) async fn ask(&self, command: Command) -> Result<Reply, Refusal> {
+        self.ask_with(command, Vec::new()).await
+    }
+
+    /// Asks the loop and hands it blobs to store in the same commit.
+    pub(super) async fn ask_with(
+        &self,
+        command: Command,
+        blobs: Vec<(BlobId, Arc<[u8]>)>,
+    ) -> Result<Reply, Refusal> {
+        let (answer, heard) = oneshot::channel();
+        let stopping = || {
+            Refusal::new(
+                Code::Failed,
+                "the controller is stopping",
+                "try again once it is back",
+            )
+        };
+        self.inbox
+            .send(Message::Ask {
+                command,
+                blobs,
+                answer,
+            })
+            .await
+            .map_err(|_| stopping())?;
+        heard.await.map_err(|_| stopping())?
+    }
+
+    pub(super) async fn tell(&self, command: Command) {
+        _ = self.inbox.send(Message::Tell(command)).await;
+    }
+}
+
+/// The controller's clock.
+pub(super) fn now() -> Timestamp {
+    Timestamp(i64::try_from(clock::wall_ms()).unwrap_or(i64::MAX))
+}
+
+/// Runs a controller until it is told to stop.
+///
+/// # Errors
+/// When it cannot start; what fails later is mended or logged.
+pub fn run(options: ControllerOptions) -> Result<(), ControllerError> {
+    let directory = options.state_dir.join("controller");
+    prepare(&options.state_dir, &directory)?;
+    let mut lock = lock(&directory)?;
+    let (store, loaded) = Store::open(&directory.join("hpc.redb"), store_options(&options))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(ControllerError::Runtime)?;
+    let (inbox, messages) = mpsc::channel(INBOX_MAX);
+    let started = now();
+    let cluster = build_cluster(&options, loaded, started);
+    let shared = Arc::new(Shared {
+        inbox,
+        snapshot: ArcSwap::from_pointee(cluster.snapshot()),
+        reader: ArcSwapOption::from_pointee(store.reader()),
+        links: Links::new(),
+        attached: super::attach::Attached::default(),
+        started,
+        uid: nix::unistd::geteuid().as_raw(),
+        options,
+    });
+    let listener = {
+        let _guard = runtime.enter();
+        listen(&shared.options.socket)?
+    };
+    runtime.spawn(session::accept(Arc::clone(&shared), listener));
+    runtime.spawn(stop_on_signal(Arc::clone(&shared)));
+    runtime.spawn(super::attach::end_orphans(Arc::clone(&shared)));
+    tell_ready(shared.options.ready_fd);
+    tracing::info!(socket = %shared.options.socket.display(), "controller ready");
+    let owner = Owner {
+        store: Some(store),
+        cluster,
+        shared: Arc::clone(&shared),
+        watchers: BTreeMap::new(),
+        frozen: false,
+        settle_at: None,
+    };
+    // The loop has a thread of its own: a commit blocks it and nothing else.
+    let local = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(ControllerError::Runtime)?;
+    local.block_on(owner.run(messages));
+    shared.links.drop_all();
+    _ = std::fs::remove_file(&shared.options.socket);
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    if let Err(error) = lock.clear_pid() {
+        tracing::warn!(%error, "the pid file keeps our number");
+    }
+    tracing::info!("controller stopped");
+    Ok(())
+}
+
+fn store_options(options: &ControllerOptions) -> StoreOptions {
+    StoreOptions {
+        cache_bytes: options.config.store_cache_mib * 1024 * 1024,
+        ..StoreOptions::default()
+    }
+}
+
+fn build_cluster(
+    options: &ControllerOptions,
+    loaded: crate::store::Loaded,
+    now: Timestamp,
+) -> Cluster {
+    let settings = Settings {
+        name: options
+            .cluster_name
+            .clone()
+            .unwrap_or_else(|| options.config.cluster_name.clone()),
+        node_timeout_ms: i64::from(options.config.node_timeout_s) * 1000,
+        jobs_max: options.config.jobs_max as usize,
+        array_max: options.config.array_index_max.saturating_add(1),
+        ..Settings::default()
+    };
+    let recent = loaded
+        .recent
+        .into_iter()
+        .map(|(id, state, exit, _)| (id, state, exit))
+        .collect();
+    Cluster::new(
+        settings,
+        loaded.counters,
+        loaded.jobs,
+        loaded.nodes,
+        recent,
+        now,
+    )
+}
+
+fn prepare(state_dir: &Path, directory: &Path) -> Result<(), ControllerError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| ControllerError::StateDir { path, source }
+    };
+    let mode = if nix::unistd::geteuid().is_root() {
+        0o755
+    } else {
+        0o700
+    };
+    files::private_dir(state_dir, mode).map_err(failed(state_dir))?;
+    files::private_dir(directory, 0o700).map_err(failed(directory))?;
+    // Where that cannot be told the lock and the store will say what is wrong.
+    if let Ok(Some(kind)) = files::is_network_filesystem(directory) {
+        return Err(ControllerError::NetworkFileSystem {
+            path: state_dir.to_owned(),
+            kind: kind.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn lock(directory: &Path) -> Result<files::LockedFile, ControllerError> {
+    let path = directory.join("controller.pid");
+    files::flock_exclusive(&path)
+        .map_err(|error| match error {
+            files::FilesError::Held { pid, .. } => ControllerError::Locked {
+                path: directory.to_owned(),
+                holder: pid.map_or_else(String::new, |pid| format!(" (process {pid})")),
+            },
+            source => ControllerError::StateDir {
+                path: path.clone(),
+                source,
+            },
+        })
+        .and_then(|mut lock| match lock.write_pid() {
+            Ok(()) => Ok(lock),
+            Err(source) => Err(ControllerError::StateDir { path, source }),
+        })
+}
+
+fn listen(socket: &Path) -> Result<tokio::net::UnixListener, ControllerError> {
+    let failed = |source| ControllerError::Socket {
+        path: socket.to_owned(),
+        source,
+    };
+    let directory = socket.parent().unwrap_or(Path::new("/"));
+    let name = socket
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    if !directory.exists() {
+        std::fs::create_dir_all(directory).map_err(failed)?;
+    }
+    // We hold the lock of the state directory, so a socket left behind is our own.
+    _ = std::fs::remove_file(socket);
+    let listener = files::bind_unix(directory, &name).map_err(failed)?;
+    let mode = if nix::unistd::geteuid().is_root() {
+        0o666
+    } else {
+        0o600
+    };
+    std::fs::set_permissions(socket, std::os::unix::fs::PermissionsExt::from_mode(mode))
+        .map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    tokio::net::UnixListener::from_std(listener).map_err(failed)
+}
+
+fn tell_ready(fd: Option<i32>) {
+    if let Some(fd) = fd {
+        // Through /proc, because a bare number is no descriptor of ours by right.
+        let written = std::fs::OpenOptions::new()
+            .write(true)
+            .open(format!("/proc/self/fd/{fd}"))
+            .and_then(|mut pipe| std::io::Write::write_all(&mut pipe, b"1"));
+        if let Err(error) = written {
+            tracing::warn!(%error, "nobody heard that the controller is ready");
+        }
+    }
+}
+
+async fn stop_on_signal(shared: Arc<Shared>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        return;
+    };
+    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    _ = shared.inbox.send(Message::Stop).await;
+}
+
+/// The one owner of the cluster and the store.
+struct Owner {
+    /// `None` while it failed and has not been opened again.
+    store: Option<Store>,
+    cluster: Cluster,
+    shared: Arc<Shared>,
+    watchers: BTreeMap<JobId, Vec<mpsc::UnboundedSender<act::Notice>>>,
+    /// The jobs are being ended: start nothing more.
+    frozen: bool,
+    /// When to leave the store quick to open, unless something is committed before.
+    settle_at: Option<Timestamp>,
+}
+
+/// Somebody who waits, and what they will hear.
+type Answer = (
+    oneshot::Sender<Result<Reply, Refusal>>,
+    Result<Reply, Refusal>,
+);
+
+/// A worker that was taken in this turn.
+struct Registered {
+    node: NodeId,
+    link: u64,
+    outbox: mpsc::Sender<ToWorker>,
+    answer: oneshot::Sender<Result<NodeId, Refusal>>,
+}
+
+/// What one turn gathers before its commit.
+#[derive(Default)]
+struct Turn {
+    effects: Vec<Effect>,
+    blobs: Vec<(BlobId, Arc<[u8]>)>,
+    answers: Vec<Answer>,
+    registered: Vec<Registered>,
+    /// Listeners that hear from this turn on.
+    watching: Vec<(JobId, mpsc::UnboundedSender<act::Notice>)>,
+    stop: bool,
+}
+
+impl Owner {
+    async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+        let mut batch = Vec::with_capacity(TURN_MAX);
+        loop {
+            batch.clear();
+            let deadline = self
+                .cluster
+                .next_deadline()
+                .into_iter()
+                .chain(self.settle_at)
+                .min();
+            let wait = deadline
+                .map(|at| Duration::from_millis(u64::try_from(at.minus(now())).unwrap_or(0)));
+            let due = match wait {
+                None => {
+                    messages.recv_many(&mut batch, TURN_MAX).await;
+                    false
+                }
+                Some(wait) => tokio::select! {
+                    biased;
+                    _ = messages.recv_many(&mut batch, TURN_MAX) => false,
+                    () = tokio::time::sleep(wait) => true,
+                },
+            };
+            if self.turn(&mut batch, due) {
+                return;
+            }
+            if self.store.is_none() {
+                self.reopen(&mut messages).await;
+            }
+        }
+    }
+
+    /// One turn; true when it was the last.
+    fn turn(&mut self, batch: &mut Vec<Message>, due: bool) -> bool {
+        let now = now();
+        let mut turn = Turn::default();
+        for message in batch.drain(..) {
+            self.take(now, message, &mut turn);
+        }
+        if due {
+            self.handle(now, Command::Tick, &mut turn);
+            self.settle(now);
+        }
+        if turn.effects.contains(&Effect::Plan) {
+            if self.frozen {
+                self.handle(now, Command::CloseIdle, &mut turn);
+            } else {
+                turn.effects
+                    .extend(self.cluster.schedule(now, Policy::Fcfs));
+            }
+        }
+        self.commit_and_act(turn)
+    }
+
+    /// After a quiet while: so that a controller killed now opens its store at once.
+    fn settle(&mut self, now: Timestamp) {
+        if self.settle_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.settle_at = None;
+        let Some(store) = &mut self.store else { return };
+        let days = i64::from(self.shared.options.config.history_days);
+        match tidy(store, now, days) {
+            // More is left: go on after other work.
+            Ok(true) => self.settle_at = Some(now.plus_ms(TIDY_PAUSE_MS)),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the store failed; opening it again"
+                );
+                self.store = None;
+            }
+        }
+    }
+
+    fn handle(&mut self, now: Timestamp, command: Command, turn: &mut Turn) {
+        match self.cluster.handle(now, command) {
+            Ok(handled) => turn.effects.extend(handled.effects),
+            Err(refusal) => tracing::warn!(%refusal, "an internal command was refused"),
+        }
+    }
+
+    fn take(&mut self, now: Timestamp, message: Message, turn: &mut Turn) {
+        match message {
+            Message::Ask {
+                command,
+                blobs,
+                answer,
+            } => {
+                let result = self.cluster.handle(now, command).map(|handled| {
+                    turn.effects.extend(handled.effects);
+                    turn.blobs.extend(blobs);
+                    handled.reply
+                });
+                turn.answers.push((answer, result));
+            }
+            Message::Tell(command) => self.handle(now, command, turn),
+            Message::Register {
+                command,
+                link,
+                outbox,
+                answer,
+            } => match self.cluster.handle(now, command) {
+                Ok(handled) => {
+                    turn.effects.extend(handled.effects);
+                    if let Reply::Registered(node) = handled.reply {
+                        turn.registered.push(Registered {
+                            node,
+                            link,
+                            outbox,
+                            answer,
+                        });
+                    }
+                }
+                Err(refusal) => _ = answer.send(Err(refusal)),
+            },
+            Message::LinkLost { node, link } => {
+                if self.shared.links.disconnect(node, link) {
+                    self.handle(now, Command::LinkLost { node }, turn);
+                }
+            }
+            Message::Watch { job, listener } => {
+                let listeners = self.watchers.entry(job).or_default();
+                listeners.retain(|known| !known.is_closed());
+                listeners.push(listener.clone());
+                turn.watching.push((job, listener));
+            }
+            Message::Freeze => self.frozen = true,
+            Message::Stop => turn.stop = true,
+        }
+    }
+
+    /// The commit, then, only if it held, everything that others see.
+    fn commit_and_act(&mut self, turn: Turn) -> bool {
+        let changes = self.cluster.take_changes();
+        if !changes.is_empty() {
+            let Some(store) = &mut self.store else {
+                return turn.stop;
+            };
+            if let Err(error) = store.commit(&changes, &turn.blobs) {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the store failed; opening it again"
+                );
+                self.store = None;
+                refuse_all(turn.answers, &error);
+                self.confirm(turn.watching);
+                return turn.stop;
+            }
+            self.settle_at = Some(now().plus_ms(SETTLE_AFTER_MS));
+        }
+        self.shared
+            .snapshot
+            .store(Arc::new(self.cluster.snapshot()));
+        for Registered {
+            node,
+            link,
+            outbox,
+            answer,
+        } in turn.registered
+        {
+            let ours = self
+                .cluster
+                .jobs()
+                .flat_map(|job| job.slots.iter().map(move |slot| (job.id, slot)));
+            let slots = ours
+                .filter(|(_, slot)| slot.allocation.share(node).is_some())
+                .map(|(job, slot)| crate::model::ids::SlotKey { job, slot: slot.id })
+                .collect();
+            _ = outbox.try_send(ToWorker::Registered { slots });
+            self.shared.links.connect(node, link, outbox);
+            _ = answer.send(Ok(node));
+        }
+        act::act(&self.shared, &mut self.watchers, turn.effects);
+        self.confirm(turn.watching);
+        for (answer, result) in turn.answers {
+            _ = answer.send(result);
+        }
+        turn.stop
+    }
+
+    /// Tells new listeners that they hear, after what they may look up is there to be seen. Of a job that has ended
+    /// there is nothing more to hear.
+    fn confirm(&mut self, watching: Vec<(JobId, mpsc::UnboundedSender<act::Notice>)>) {
+        for (job, listener) in watching {
+            _ = listener.send(act::Notice::Watching);
+            if self.cluster.job(job).is_none() {
+                self.watchers.remove(&job);
+            }
+        }
+    }
+
+    /// Back to the last durable state: what failed was never acknowledged.
+    async fn reopen(&mut self, messages: &mut mpsc::Receiver<Message>) {
+        self.shared.links.drop_all();
+        self.shared.reader.store(None);
+        let path = self
+            .shared
+            .options
+            .state_dir
+            .join("controller")
+            .join("hpc.redb");
+        loop {
+            match Store::open(&path, store_options(&self.shared.options)) {
+                Ok((store, loaded)) => {
+                    self.cluster = build_cluster(&self.shared.options, loaded, now());
+                    self.shared
+                        .snapshot
+                        .store(Arc::new(self.cluster.snapshot()));
+                    self.shared.reader.store(Some(Arc::new(store.reader())));
+                    self.store = Some(store);
+                    tracing::info!("the store is open again");
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "the store does not open"
+                    );
+                    tokio::time::sleep(STORE_RETRY).await;
+                    while let Ok(message) = messages.try_recv() {
+                        if let Message::Ask { answer, .. } = message {
+                            _ = answer.send(Err(store_failed(&error)));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A bounded piece of the store's upkeep: forget what is too old, join short rows, leave it quick to open.
+/// True when there is more to do.
+fn tidy(store: &mut Store, now: Timestamp, history_days: i64) -> Result<bool, StoreError> {
+    let before = if history_days == 0 {
+        Timestamp(i64::MIN)
+    } else {
+        now.plus_ms(-history_days * 86_400_000)
+    };
+    let purged = store.purge(before, HISTORY_MAX, TIDY_ROWS)?;
+    let more = store.merge_rows(TIDY_ROWS)? || purged.more;
+    if !more {
+        store.settle()?;
+    }
+    Ok(more)
+}
+
+fn store_failed(error: &StoreError) -> Refusal {
+    use std::error::Error as _;
+    let mut text = format!("the store could not be written: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    Refusal::new(
+        Code::Failed,
+        text,
+        "nothing was changed; make room on the disk of the state directory, then repeat",
+    )
+}
+
+fn refuse_all(answers: Vec<Answer>, error: &StoreError) {
+    for (answer, _) in answers {
+        _ = answer.send(Err(store_failed(error)));
+    }
+}

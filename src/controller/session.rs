@@ -1,0 +1,536 @@
+//! Local connections: who is there (by the kernel), as what (by the hello), then requests or a worker's link.
+
+use super::run::{Message, Shared, now};
+use super::{attach, output, queries, worker_session};
+use crate::cluster::command::Outcome;
+use crate::cluster::{Command, Principal, Reply};
+use crate::model::ids::{BlobId, JobId};
+use crate::model::job::{JobSpec, JobState, Owner};
+use crate::model::refusal::{Code, Refusal};
+use crate::sys::identity;
+use crate::wire::client::{Filter, Request, ToClient};
+use crate::wire::codec::{self, CodecError, REQUEST_MAX};
+use crate::wire::hello::{HELLO_MAX, Hello, HelloReply, Role};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+/// Connections at once; more wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 4096;
+/// A stranger must say hello within this.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The reading side of a connection.
+pub(super) struct Incoming {
+    half: OwnedReadHalf,
+    buffer: codec::FrameBuffer,
+    most: usize,
+    bytes: Vec<u8>,
+}
+
+impl Incoming {
+    pub(super) fn new(half: OwnedReadHalf, most: usize) -> Self {
+        Incoming {
+            half,
+            buffer: codec::FrameBuffer::default(),
+            most,
+            bytes: vec![0; 64 * 1024],
+        }
+    }
+
+    /// Frames may be longer from now on.
+    pub(super) fn allow(&mut self, most: usize) {
+        self.most = most;
+    }
+
+    /// The next frame; `None` at the end. Safe to cancel.
+    pub(super) async fn next<T: serde::de::DeserializeOwned>(
+        &mut self,
+    ) -> Result<Option<T>, CodecError> {
+        loop {
+            if let Some(value) = self.buffer.next(self.most)? {
+                return Ok(Some(value));
+            }
+            match self.half.read(&mut self.bytes).await? {
+                0 => return Ok(None),
+                count => self.buffer.extend(&self.bytes[..count]),
+            }
+        }
+    }
+}
+
+/// The writing side of a connection.
+pub(super) struct Outgoing {
+    half: OwnedWriteHalf,
+    held: Vec<u8>,
+}
+
+impl Outgoing {
+    /// Writes a frame, with what was held back before it.
+    pub(super) async fn send(&mut self, value: &impl serde::Serialize) -> std::io::Result<()> {
+        self.held.extend_from_slice(&codec::encode(value));
+        let bytes = std::mem::take(&mut self.held);
+        self.half.write_all(&bytes).await
+    }
+
+    /// Writes what was held back.
+    async fn flush(&mut self) -> std::io::Result<()> {
+        let bytes = std::mem::take(&mut self.held);
+        self.half.write_all(&bytes).await
+    }
+
+    /// Sends it together with the next frame: an answer then takes one write.
+    fn hold(&mut self, value: &impl serde::Serialize) {
+        self.held.extend_from_slice(&codec::encode(value));
+    }
+
+    /// Writes bytes that are frames already.
+    pub(super) async fn send_bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.half.write_all(bytes).await
+    }
+}
+
+/// Takes connections until the runtime ends.
+pub(super) async fn accept(shared: Arc<Shared>, listener: UnixListener) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let names = Arc::new(Names::default());
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (shared, names) = (Arc::clone(&shared), Arc::clone(&names));
+                tokio::spawn(async move {
+                    if let Err(error) = serve(&shared, &names, stream).await {
+                        tracing::debug!(
+                            error = &error as &dyn std::error::Error,
+                            "a connection ended badly"
+                        );
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                // Out of descriptors: connections end, then there is room again.
+                tracing::warn!(%error, "cannot accept");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// Account names by uid, looked up once.
+#[derive(Debug, Default)]
+pub(super) struct Names(Mutex<BTreeMap<u32, (Arc<str>, u32)>>);
+
+impl Names {
+    fn owner(&self, uid: u32, gid: u32) -> Owner {
+        let known = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&uid)
+            .cloned();
+        let (name, gid) = known.unwrap_or_else(|| {
+            let account = identity::account_by_uid(uid).ok().flatten();
+            let found = account.map_or_else(
+                || (Arc::from(uid.to_string()), gid),
+                |account| (Arc::from(account.name), account.gid),
+            );
+            self.0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(uid, found.clone());
+            found
+        });
+        Owner { uid, gid, name }
+    }
+}
+
+async fn serve(shared: &Arc<Shared>, names: &Names, stream: UnixStream) -> Result<(), CodecError> {
+    let peer = stream.peer_cred()?;
+    let owner = names.owner(peer.uid(), peer.gid());
+    let (read, write) = stream.into_split();
+    let mut incoming = Incoming::new(read, HELLO_MAX);
+    let mut outgoing = Outgoing {
+        half: write,
+        held: Vec::new(),
+    };
+    let hello = tokio::time::timeout(HELLO_TIMEOUT, incoming.next::<Hello>()).await;
+    let Ok(Ok(Some(hello))) = hello else {
+        return Ok(());
+    };
+    if let Err(refusal) = admit(shared, &owner, &hello) {
+        outgoing.send(&HelloReply::Refused(refusal)).await?;
+        return Ok(());
+    }
+    let version = hello.agree().unwrap_or(0);
+    outgoing.hold(&HelloReply::Welcome {
+        version,
+        server: env!("CARGO_PKG_VERSION").to_owned(),
+    });
+    match hello.role {
+        Role::Worker => {
+            outgoing.flush().await?;
+            worker_session::serve(shared, incoming, outgoing).await
+        }
+        Role::Client => {
+            incoming.allow(REQUEST_MAX);
+            let who = Principal {
+                operator: owner.uid == 0 || owner.uid == shared.uid,
+                owner,
+            };
+            clients(shared, &who, incoming, outgoing).await
+        }
+    }
+}
+
+fn admit(shared: &Shared, owner: &Owner, hello: &Hello) -> Result<(), Refusal> {
+    use crate::wire::hello::{MAGIC, VERSION, VERSION_OLDEST};
+    if hello.magic != MAGIC || hello.agree().is_none() {
+        let what = format!("this controller speaks versions {VERSION_OLDEST} to {VERSION}");
+        return Err(Refusal::new(
+            Code::Unsupported,
+            what,
+            "use the same release of hpc on both sides",
+        ));
+    }
+    let ours = owner.uid == 0 || owner.uid == shared.uid;
+    if hello.role == Role::Worker && !ours {
+        let what = format!("{} may not be a worker of this controller", owner.name);
+        return Err(Refusal::new(
+            Code::NotPermitted,
+            what,
+            "run the worker as the user of the controller",
+        ));
+    }
+    if !ours && shared.uid != 0 {
+        let what = format!(
+            "this controller belongs to another user (uid {})",
+            shared.uid
+        );
+        return Err(Refusal::new(
+            Code::NotPermitted,
+            what,
+            "start your own with `hpc up`",
+        ));
+    }
+    Ok(())
+}
+
+/// One request after another, until the client goes.
+async fn clients(
+    shared: &Arc<Shared>,
+    who: &Principal,
+    mut incoming: Incoming,
+    mut outgoing: Outgoing,
+) -> Result<(), CodecError> {
+    while let Some(request) = incoming.next::<Request>().await? {
+        if may_take_long(&request) {
+            // The client is to know that it is heard: it looks after signals only once it is.
+            outgoing.flush().await?;
+        }
+        match request {
+            Request::Queue(filter) => queries::queue(shared, &filter, &mut outgoing).await?,
+            Request::History(filter) => queries::history(shared, filter, &mut outgoing).await?,
+            Request::Job { selector } => queries::job(shared, selector, &mut outgoing).await?,
+            Request::Wait(selectors) => queries::wait(shared, &selectors, &mut outgoing).await?,
+            Request::Output {
+                selector,
+                kind,
+                offset,
+                follow,
+            } => {
+                let wanted = output::Wanted {
+                    selector,
+                    kind,
+                    offset,
+                    follow,
+                };
+                output::serve(shared, who, wanted, &mut incoming, &mut outgoing).await?;
+            }
+            Request::Attach {
+                job,
+                step,
+                offset,
+                owner,
+            } => {
+                let attach = attach::Attach {
+                    job,
+                    step,
+                    offset,
+                    owner,
+                };
+                attach::serve(shared, who, attach, &mut incoming, &mut outgoing).await?;
+            }
+            Request::HoldAllocation { job } => {
+                attach::hold(shared, who, JobId(job), &mut incoming, &mut outgoing).await?;
+            }
+            Request::Backup => queries::backup(shared, who, &mut outgoing).await?,
+            Request::Shutdown { keep_jobs } => {
+                return shut_down(shared, who, keep_jobs, &mut outgoing).await;
+            }
+            simple => {
+                let reply = answer(shared, who, simple)
+                    .await
+                    .unwrap_or_else(ToClient::Refused);
+                outgoing.send(&reply).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the first answer may come only when a job starts or ends.
+fn may_take_long(request: &Request) -> bool {
+    match request {
+        Request::Wait(_) | Request::Attach { .. } | Request::HoldAllocation { .. } => true,
+        Request::Output { follow, .. } => *follow,
+        _ => false,
+    }
+}
+
+/// Requests with one answer.
+async fn answer(
+    shared: &Arc<Shared>,
+    who: &Principal,
+    request: Request,
+) -> Result<ToClient, Refusal> {
+    let who = who.clone();
+    let command = match request {
+        Request::Status => return Ok(ToClient::Status(Box::new(queries::status(shared)))),
+        Request::Nodes => return Ok(queries::nodes(shared)),
+        Request::Partitions => return Ok(queries::partitions(shared)),
+        Request::Script { job } => return queries::script(shared, &who, job).await,
+        Request::Submit {
+            spec,
+            blobs,
+            dry_run,
+        } => return submit(shared, who, spec, blobs, dry_run).await,
+        Request::Cancel { filter } => Command::Cancel { who, filter },
+        Request::Signal { filter, signal, to } => Command::Signal {
+            who,
+            filter,
+            signal,
+            to,
+        },
+        Request::Hold(filter) => Command::Hold { who, filter },
+        Request::Release(filter) => Command::Release { who, filter },
+        Request::Requeue { filter, hold } => Command::Requeue { who, filter, hold },
+        Request::Suspend { filter, stop } => Command::Suspend { who, filter, stop },
+        Request::Update { filter, changes } => {
+            let mut ended = Vec::new();
+            for change in &changes {
+                if let crate::wire::client::JobChange::Dependency(Some(dependency)) = change {
+                    ended.extend(ended_targets(shared, dependency).await?);
+                }
+            }
+            Command::Update {
+                who,
+                filter,
+                changes,
+                ended,
+            }
+        }
+        Request::Node { name, change } => Command::ChangeNode { who, name, change },
+        Request::EndAllocation { job, code } => Command::EndAllocation {
+            who,
+            job: JobId(job),
+            code,
+        },
+        Request::StartStep(request) => Command::StartStep { who, request },
+        Request::Queue(_)
+        | Request::History(_)
+        | Request::Job { .. }
+        | Request::Wait(_)
+        | Request::Output { .. }
+        | Request::Attach { .. }
+        | Request::HoldAllocation { .. }
+        | Request::Backup
+        | Request::Shutdown { .. } => {
+            return Err(Refusal::new(
+                Code::Failed,
+                "a request took the wrong way",
+                "report this",
+            ));
+        }
+    };
+    Ok(match shared.ask(command).await? {
+        Reply::Touched { count, notes } => ToClient::Done { count, notes },
+        Reply::Submitted(job) => ToClient::Submitted { job: job.0 },
+        Reply::WouldRun(text) => ToClient::WouldRun { text },
+        Reply::StepStarted { step, .. } => ToClient::StepStarted { step },
+        Reply::Done | Reply::Registered(_) => ToClient::Done {
+            count: 0,
+            notes: Vec::new(),
+        },
+    })
+}
+
+/// What the history says of ended jobs that a dependency names.
+async fn ended_targets(
+    shared: &Arc<Shared>,
+    dependency: &crate::model::dependency::Dependency,
+) -> Result<Vec<(JobId, Outcome)>, Refusal> {
+    let snapshot = shared.snapshot.load_full();
+    let cold: Vec<JobId> = dependency
+        .terms
+        .iter()
+        .filter_map(|term| term.job)
+        .map(|job| JobId(job.job))
+        .filter(|id| snapshot.by_raw_id(id.0).is_none() && !snapshot.recent.contains_key(id))
+        .collect();
+    if cold.is_empty() {
+        return Ok(Vec::new());
+    }
+    queries::blocking(shared, move |reader| {
+        let mut found = Vec::new();
+        for id in cold {
+            if let Some(ended) = reader.ended(id)? {
+                found.push((id, Outcome::from(&ended)));
+            }
+        }
+        Ok(found)
+    })
+    .await
+}
+
+async fn submit(
+    shared: &Arc<Shared>,
+    who: Principal,
+    spec: Box<JobSpec>,
+    blobs: Vec<(BlobId, Vec<u8>)>,
+    dry_run: bool,
+) -> Result<ToClient, Refusal> {
+    // Names of blobs are what their bytes hash to, whatever a client says.
+    let named = |id: &BlobId| blobs.iter().any(|(known, _)| known == id);
+    if blobs.iter().any(|(id, bytes)| *id != BlobId::of(bytes)) || !spec.blobs().iter().all(named) {
+        return Err(Refusal::new(
+            Code::Invalid,
+            "the script or environment did not arrive whole",
+            "submit again",
+        ));
+    }
+    let blobs = blobs
+        .into_iter()
+        .map(|(id, bytes)| (id, Arc::from(bytes)))
+        .collect();
+    let ended = match &spec.dependency {
+        Some(dependency) => ended_targets(shared, dependency).await?,
+        None => Vec::new(),
+    };
+    let attached = spec.launch.is_attached();
+    match shared
+        .ask_with(
+            Command::Submit {
+                who,
+                spec,
+                ended,
+                dry_run,
+            },
+            blobs,
+        )
+        .await?
+    {
+        Reply::Submitted(job) => {
+            if attached {
+                attach::expect_client(shared, job);
+            }
+            Ok(ToClient::Submitted { job: job.0 })
+        }
+        Reply::WouldRun(text) => Ok(ToClient::WouldRun { text }),
+        other => Err(Refusal::new(
+            Code::Failed,
+            format!("an unexpected answer: {other:?}"),
+            "report this",
+        )),
+    }
+}
+
+/// Ends the jobs unless they are to be kept, then the controller.
+async fn shut_down(
+    shared: &Arc<Shared>,
+    who: &Principal,
+    keep_jobs: bool,
+    outgoing: &mut Outgoing,
+) -> Result<(), CodecError> {
+    if !who.operator {
+        let what = format!("{} may not stop this controller", who.owner.name);
+        let refusal = Refusal::new(Code::NotPermitted, what, "only its user or root may");
+        outgoing.send(&ToClient::Refused(refusal)).await?;
+        return Ok(());
+    }
+    let mut count = 0;
+    _ = shared.inbox.send(Message::Freeze).await;
+    if !keep_jobs {
+        if let Ok(Reply::Touched { count: touched, .. }) = shared
+            .ask(Command::Cancel {
+                who: who.clone(),
+                filter: Filter::default(),
+            })
+            .await
+        {
+            count = touched;
+        }
+        wait_until_empty(shared).await;
+    }
+    outgoing
+        .send(&ToClient::Done {
+            count,
+            notes: Vec::new(),
+        })
+        .await?;
+    _ = shared.inbox.send(Message::Stop).await;
+    Ok(())
+}
+
+/// Until no job holds a slot on a node that answers, or the longest kill wait is over.
+async fn wait_until_empty(shared: &Shared) {
+    let longest = |snapshot: &crate::cluster::Snapshot| {
+        let waits = snapshot
+            .jobs
+            .values()
+            .filter(|job| job.is_running())
+            .map(|job| job.spec.kill_wait_s);
+        i64::from(waits.max().unwrap_or(0)) * 1000
+    };
+    let deadline = now().plus_ms(longest(&shared.snapshot.load()) + 10_000);
+    let answers = |snapshot: &crate::cluster::Snapshot, job: &crate::model::job::Job| {
+        job.slots
+            .iter()
+            .flat_map(|slot| &slot.allocation.nodes)
+            .any(|share| {
+                snapshot
+                    .nodes
+                    .get(&share.node)
+                    .is_some_and(|node| node.link == crate::model::node::Link::Up)
+            })
+    };
+    loop {
+        let snapshot = shared.snapshot.load_full();
+        let busy = snapshot
+            .jobs
+            .values()
+            .any(|job| job.is_running() && answers(&snapshot, job));
+        if !busy || now() >= deadline {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Whether a state is worth an exit code of its own.
+pub(super) fn code_of(state: JobState, exit: crate::model::job::ExitStatus) -> u8 {
+    match state {
+        JobState::Completed => 0,
+        _ if exit.shell_code() != 0 => exit.shell_code(),
+        // Ended by us: as a shell would show the signal that did it.
+        JobState::Cancelled | JobState::Timeout | JobState::Preempted => 128 + 15,
+        _ => 1,
+    }
+}
