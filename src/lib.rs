@@ -6,7 +6,19 @@
 //! `clippy.toml` hold that.
 //!
 //! - [`model`]: the nouns, with their grammars. Start at [`model::job`].
+//! - [`config`]: a configuration text becomes a validated value.
+//! - [`scheduler`]: `plan(&View, now, Policy) -> Plan`, the same for the live cluster and a simulation.
+//! - [`wire`]: messages and frames between client, controller, agent and shepherd.
+//! - [`cluster`]: decide, apply, and what follows. Read `command`, `event`, `effect`, then `apply`.
+//! - [`steps`]: the life of one slot on one node.
+//! - [`store`]: the redb file: one write path, readers beside it.
+//! - [`sys`]: the kernel; the only folder with `unsafe`, and the one function that starts user processes.
+//! - [`controller`]: the loop around [`cluster`]: take, decide, apply, plan, commit, publish, act.
+//! - [`worker`]: the agent of a machine: discovery, the link to the controller, routes to shepherds.
+//! - [`shepherd`]: one process for each slot and node, parent of its tasks, which outlives the agent.
+//! - [`cli`]: one file for each command.
 
+pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod controller;

@@ -1,0 +1,516 @@
+//! Being the client of a running step: its output here, our standard input there, our signals passed on.
+//!
+//! One loop over three descriptors. Output is an offset-addressed log, so after a restart of the controller
+//! it goes on where it stopped, for up to [`RECONNECT`]; input is kept until it was taken, and said again.
+//!
+//! ```text
+//!   stdin ──▶ kept until taken ──▶ ┌────────────┐ ──▶ StepLog ──▶ stdout, stderr
+//!   signals ─────────────────────▶ │ controller │
+//!            (first Ctrl-C warns)  └────────────┘ ──▶ Ended: the code
+//! ```
+
+use super::connection::{AFTER_BREAK, Connection, RECONNECT, Target, unexpected};
+use super::exit::{Failure, Outcome};
+use super::follow::unseen;
+use super::step_log::{LogError, StepLog};
+use crate::model::ids::StepId;
+use crate::model::job::JobState;
+use crate::wire::client::{FromClient, Request, STREAM_WINDOW, ToClient};
+use crate::wire::codec::{self, CodecError, FRAME_MAX, FrameBuffer};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// Most bytes of standard input on their way.
+const STDIN_WINDOW: usize = 256 * 1024;
+/// Bytes read at once.
+const READ: usize = 64 * 1024;
+/// A second Ctrl-C within this time ends the job.
+const AGAIN: Duration = Duration::from_secs(1);
+/// A job that has not started by now is said to wait.
+const SAY_WAITING: Duration = Duration::from_millis(500);
+
+/// What to be the client of.
+pub(super) struct Attachment {
+    /// Our command, for messages.
+    pub(super) verb: &'static str,
+    /// The job's raw id.
+    pub(super) job: u32,
+    /// Its step.
+    pub(super) step: StepId,
+    /// We provide standard input, pass signals on, and the job's life hangs on us.
+    pub(super) owner: bool,
+    /// It is a step of a job that goes on without us.
+    pub(super) inside: bool,
+    /// Digits of ranks before lines.
+    pub(super) label: Option<usize>,
+    /// Say nothing but errors.
+    pub(super) quiet: bool,
+}
+
+impl Attachment {
+    /// Stays until the step has ended; its code.
+    pub(super) fn follow(self, target: &Target) -> Outcome {
+        // Blocked before the first byte is shown, so that no signal finds us half attached.
+        let signals = if self.owner { Some(signals()?) } else { None };
+        let connection = target.request(&self.request(0))?;
+        let mut session = Session {
+            log: StepLog::new(self.label),
+            input: Input {
+                end: !self.owner,
+                ..Input::default()
+            },
+            about: self,
+            target,
+            signals,
+            begun: Instant::now(),
+            started: false,
+            heard: false,
+            said_waiting: false,
+            interrupted: None,
+            cancelled: false,
+            acknowledged: 0,
+        };
+        session.run(connection)
+    }
+
+    fn request(&self, offset: u64) -> Request {
+        Request::Attach {
+            job: self.job,
+            step: self.step,
+            offset,
+            owner: self.owner,
+        }
+    }
+}
+
+fn signals() -> Outcome<SignalFd> {
+    let mut set = SigSet::empty();
+    for signal in PASSED_ON {
+        set.add(signal);
+    }
+    set.thread_block().map_err(io::Error::from)?;
+    Ok(
+        SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+            .map_err(io::Error::from)?,
+    )
+}
+
+const PASSED_ON: [Signal; 6] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+];
+
+/// Standard input that was read and not yet taken at the other end.
+#[derive(Default)]
+struct Input {
+    /// Bytes from `base` on.
+    kept: Vec<u8>,
+    /// Offset of the first kept byte.
+    base: u64,
+    /// Nothing more is to be read.
+    end: bool,
+    /// Nobody reads any more.
+    closed: bool,
+}
+
+impl Input {
+    fn wants_more(&self) -> bool {
+        !self.end && !self.closed && self.kept.len() < STDIN_WINDOW
+    }
+
+    fn taken(&mut self, offset: u64) {
+        let gone = usize::try_from(offset.saturating_sub(self.base))
+            .unwrap_or(usize::MAX)
+            .min(self.kept.len());
+        self.kept.drain(..gone);
+        self.base += gone as u64;
+    }
+}
+
+struct Session<'a> {
+    about: Attachment,
+    target: &'a Target,
+    signals: Option<SignalFd>,
+    log: StepLog,
+    acknowledged: u64,
+    input: Input,
+    begun: Instant,
+    /// The job has started.
+    started: bool,
+    /// And this connection's controller has said so.
+    heard: bool,
+    said_waiting: bool,
+    interrupted: Option<Instant>,
+    cancelled: bool,
+}
+
+/// What became of one connection.
+enum Broken {
+    /// It was lost; another may go on.
+    Lost,
+    /// The command is over.
+    Failed(Failure),
+}
+
+impl From<Failure> for Broken {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Lost(_) => Broken::Lost,
+            other => Broken::Failed(other),
+        }
+    }
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        Broken::Failed(error.into())
+    }
+}
+
+impl Session<'_> {
+    fn run(&mut self, mut connection: Connection) -> Outcome {
+        loop {
+            match self.converse(connection) {
+                Ok(code) => return Ok(code),
+                Err(Broken::Failed(failure)) => return Err(failure),
+                Err(Broken::Lost) => connection = self.reconnect()?,
+            }
+        }
+    }
+
+    fn say_to_user(&self, text: &str) {
+        if !self.about.quiet {
+            eprintln!("hpc {}: {text}", self.about.verb);
+        }
+    }
+
+    /// Looks for the restarted controller; Ctrl-C leaves.
+    fn reconnect(&mut self) -> Outcome<Connection> {
+        self.say_to_user("the controller went away; looking for it for 60 s, the job goes on");
+        let deadline = Instant::now() + RECONNECT;
+        std::thread::sleep(AFTER_BREAK);
+        let mut pause = AFTER_BREAK;
+        loop {
+            match self.target.request(&self.about.request(self.log.taken())) {
+                Err(failure @ (Failure::Unreachable(_) | Failure::Lost(_)))
+                    if Instant::now() >= deadline =>
+                {
+                    return Err(failure);
+                }
+                Err(Failure::Unreachable(_) | Failure::Lost(_)) => {}
+                other => return other,
+            }
+            let mut waiting: Vec<PollFd<'_>> = self
+                .signals
+                .iter()
+                .map(|signals| PollFd::new(signals.as_fd(), PollFlags::POLLIN))
+                .collect();
+            // Interrupted or not, the loop goes on.
+            let _ = poll(
+                &mut waiting,
+                PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX),
+            );
+            while let Some(signal) = self.next_signal() {
+                if matches!(
+                    signal,
+                    Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT
+                ) {
+                    let text = format!(
+                        "stopped while no controller was reachable; job {} may go on",
+                        self.about.job
+                    );
+                    return Err(Failure::Unreachable(text));
+                }
+            }
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+    }
+
+    fn next_signal(&self) -> Option<Signal> {
+        let info = self.signals.as_ref()?.read_signal().ok()??;
+        Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()
+    }
+
+    /// Goes on over this connection until the end or its loss.
+    fn converse(&mut self, connection: Connection) -> Result<u8, Broken> {
+        let (mut stream, read) = connection.into_parts();
+        let mut frames = FrameBuffer::default();
+        frames.extend(&read);
+        self.heard = false;
+        if self.cancelled {
+            self.say_end(&mut stream);
+        }
+        let mut buffer = vec![0; READ];
+        loop {
+            while let Some(message) = frames.next::<ToClient>(FRAME_MAX).map_err(not_understood)? {
+                if let Some(code) = self.take(message, &mut stream)? {
+                    return Ok(code);
+                }
+            }
+            let ready = self.wait(&stream)?;
+            if ready.signal {
+                self.pass_signals(&mut stream)?;
+            }
+            if ready.input {
+                self.read_input(&mut stream)?;
+            }
+            if ready.answer {
+                match stream.read(&mut buffer) {
+                    Ok(0) | Err(_) => return Err(Broken::Lost),
+                    Ok(length) => frames.extend(&buffer[..length]),
+                }
+            }
+            if !self.started && !self.said_waiting && self.begun.elapsed() >= SAY_WAITING {
+                self.said_waiting = true;
+                self.say_to_user(&format!(
+                    "job {} queued and waiting for resources",
+                    self.about.job
+                ));
+            }
+        }
+    }
+
+    fn wait(&self, stream: &UnixStream) -> Result<Ready, Broken> {
+        let stdin = io::stdin();
+        let mut waiting = vec![PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
+        // Before the start nobody is there to take it.
+        let input = (self.heard && self.input.wants_more()).then(|| {
+            waiting.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
+            waiting.len() - 1
+        });
+        let signal = self.signals.as_ref().map(|signals| {
+            waiting.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
+            waiting.len() - 1
+        });
+        let timeout = if self.started || self.said_waiting {
+            PollTimeout::NONE
+        } else {
+            PollTimeout::try_from(SAY_WAITING).unwrap_or(PollTimeout::NONE)
+        };
+        match poll(&mut waiting, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+        let is_ready =
+            |place: Option<usize>| place.is_some_and(|place| waiting[place].any().unwrap_or(false));
+        Ok(Ready {
+            answer: is_ready(Some(0)),
+            input: is_ready(input),
+            signal: is_ready(signal),
+        })
+    }
+
+    /// What the controller said; the code when that is the end.
+    fn take(&mut self, message: ToClient, stream: &mut UnixStream) -> Result<Option<u8>, Broken> {
+        match message {
+            ToClient::Refused(refusal) => return Err(Broken::Failed(refusal.into())),
+            ToClient::Started { .. } => {
+                self.started = true;
+                self.heard = true;
+                self.resume_input(stream);
+                if std::mem::take(&mut self.said_waiting) {
+                    self.say_to_user(&format!(
+                        "job {} has been allocated resources",
+                        self.about.job
+                    ));
+                }
+            }
+            ToClient::Data { offset, bytes } => self.show(offset, &bytes, stream)?,
+            ToClient::StdinTaken { offset, closed } => {
+                self.input.taken(offset);
+                self.input.closed |= closed;
+            }
+            ToClient::DataEnd { error } => {
+                if let Some(error) = error {
+                    eprintln!("hpc {}: error: {error}", self.about.verb);
+                }
+            }
+            ToClient::Ended { state, code, .. } => {
+                self.log
+                    .end(&mut io::stdout().lock(), &mut io::stderr().lock())?;
+                if !matches!(state, JobState::Completed | JobState::Failed) {
+                    self.say_to_user(&format!("job {} ended {state}", self.about.job));
+                }
+                return Ok(Some(code));
+            }
+            ToClient::StepStarted { .. } | ToClient::Done { .. } => {}
+            other => return Err(Broken::Failed(unexpected(&other))),
+        }
+        Ok(None)
+    }
+
+    fn show(&mut self, offset: u64, bytes: &[u8], stream: &mut UnixStream) -> Result<(), Broken> {
+        let fresh = unseen(self.log.taken(), offset, bytes)?;
+        match self
+            .log
+            .feed(fresh, &mut io::stdout().lock(), &mut io::stderr().lock())
+        {
+            Ok(()) => {}
+            Err(LogError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                // As a program in a pipe: when nobody reads, it ends.
+                if self.about.owner {
+                    self.say_end(stream);
+                }
+                return Err(Broken::Failed(Failure::PipeClosed));
+            }
+            Err(error) => return Err(Broken::Failed(anyhow::Error::from(error).into())),
+        }
+        if self.log.taken() - self.acknowledged >= STREAM_WINDOW / 4 {
+            self.acknowledged = self.log.taken();
+            say(
+                stream,
+                &FromClient::Taken {
+                    offset: self.acknowledged,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    fn read_input(&mut self, stream: &mut UnixStream) -> Result<(), Broken> {
+        let mut buffer = vec![0; READ];
+        // Not through std's buffer: poll knows nothing of it.
+        let length = match nix::unistd::read(io::stdin().as_fd(), &mut buffer) {
+            Ok(length) => length,
+            Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => return Ok(()),
+            // A terminal that took us to the background, or a directory: nothing to read.
+            Err(_) => 0,
+        };
+        let offset = self.input.base + self.input.kept.len() as u64;
+        self.input.kept.extend_from_slice(&buffer[..length]);
+        self.input.end |= length == 0;
+        say(
+            stream,
+            &FromClient::Stdin {
+                offset,
+                bytes: buffer[..length].to_vec(),
+                end: self.input.end,
+            },
+        );
+        Ok(())
+    }
+
+    /// At the start, and again on a new connection: says what may not have arrived.
+    fn resume_input(&mut self, stream: &mut UnixStream) {
+        let end = self.about.owner && self.input.end;
+        if self.input.closed || (self.input.kept.is_empty() && !end) {
+            return;
+        }
+        say(
+            stream,
+            &FromClient::Stdin {
+                offset: self.input.base,
+                bytes: self.input.kept.clone(),
+                end,
+            },
+        );
+    }
+
+    fn pass_signals(&mut self, stream: &mut UnixStream) -> Result<(), Broken> {
+        while let Some(signal) = self.next_signal() {
+            match signal {
+                Signal::SIGINT => self.interrupt(stream)?,
+                // Nothing runs yet that could take it.
+                Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT if !self.started => {
+                    self.cancel(stream)
+                }
+                other => say(stream, &FromClient::Signal(other as i32)),
+            }
+        }
+        Ok(())
+    }
+
+    fn interrupt(&mut self, stream: &mut UnixStream) -> Result<(), Broken> {
+        let again = self
+            .interrupted
+            .is_some_and(|before| before.elapsed() <= AGAIN);
+        self.interrupted = Some(Instant::now());
+        match (again, self.cancelled) {
+            (true, true) => {
+                let text = format!("left job {} while it was being ended", self.about.job);
+                return Err(Broken::Failed(Failure::Other(anyhow::anyhow!(text))));
+            }
+            (true, false) => self.cancel(stream),
+            (false, _) if !self.started => self.cancel(stream),
+            (false, _) => {
+                eprintln!(
+                    "hpc {}: interrupt (one more within 1 s ends job {})",
+                    self.about.verb, self.about.job
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn cancel(&mut self, stream: &mut UnixStream) {
+        self.cancelled = true;
+        let what = if self.about.inside {
+            "the steps of job"
+        } else {
+            "job"
+        };
+        eprintln!("hpc {}: ending {what} {}", self.about.verb, self.about.job);
+        self.say_end(stream);
+    }
+
+    /// A job of `hpc run` ends with it; a step inside a job must not take that job along.
+    fn say_end(&self, stream: &mut UnixStream) {
+        let end = if self.about.inside {
+            FromClient::Signal(Signal::SIGKILL as i32)
+        } else {
+            FromClient::Cancel
+        };
+        say(stream, &end);
+    }
+}
+
+/// Which descriptors have something.
+struct Ready {
+    answer: bool,
+    input: bool,
+    signal: bool,
+}
+
+/// A controller that has gone may have left output to be read: only reading finds the end.
+fn say(stream: &mut UnixStream, message: &FromClient) {
+    let _ = stream.write_all(&codec::encode(message));
+}
+
+fn not_understood(error: CodecError) -> Broken {
+    Broken::Failed(Failure::Other(
+        anyhow::Error::from(error).context("cannot understand the controller"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_is_kept_until_taken() {
+        let mut input = Input {
+            kept: b"abcdef".to_vec(),
+            base: 10,
+            ..Input::default()
+        };
+        input.taken(5);
+        assert_eq!(
+            (input.base, input.kept.as_slice()),
+            (10, b"abcdef".as_slice())
+        );
+        input.taken(13);
+        assert_eq!((input.base, input.kept.as_slice()), (13, b"def".as_slice()));
+        input.taken(99);
+        assert_eq!((input.base, input.kept.len()), (16, 0));
+        assert!(input.wants_more());
+    }
+}

@@ -1,0 +1,134 @@
+//! `hpc down`: stop what `hpc up` started.
+
+use super::connection::{Target, unexpected};
+use super::exit::{self, Failure, Outcome};
+use super::paths::{self, Places};
+use super::process::{self, Kind};
+use super::{Verb, output, status};
+use crate::wire::client::{Request, ToClient};
+use clap::Args;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signalfd::SignalFd;
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+/// Jobs get this long to end before we stop waiting for the controller.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// In the state directory: stopped on purpose, so that a foreground `hpc up` does not start it again.
+const MARK: &str = "down";
+
+/// End the jobs of this machine's cluster, and stop its controller and worker
+///
+/// On a terminal it asks first when jobs run.
+///
+/// Examples:
+///   hpc down
+///   hpc down --keep-jobs --state-dir /tmp/lab
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Down {
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    /// Leave jobs running; the next `hpc up` finds them again
+    #[arg(long)]
+    keep_jobs: bool,
+}
+
+impl Verb for Down {
+    fn run(self, target: &Target) -> Outcome {
+        let places = paths::places(target.state_dir.as_deref())?;
+        let target = if target.controller.is_some() {
+            target.clone()
+        } else {
+            Target::at(&places.socket)
+        };
+        if !self.yes && !self.keep_jobs && !agreed(&target, None)? {
+            return Err(Failure::Other(anyhow::anyhow!("nothing was stopped")));
+        }
+        stop(&target, &places, self.keep_jobs)
+    }
+}
+
+/// Whether jobs may be ended: asked on a terminal when some run. A second Ctrl-C means yes.
+pub(super) fn agreed(target: &Target, signals: Option<&SignalFd>) -> Outcome<bool> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Ok(true);
+    }
+    let running = status::ask(target).map_or(0, |status| status.jobs_running);
+    if running == 0 {
+        return Ok(true);
+    }
+    let jobs = if running == 1 {
+        "1 job runs and would be ended".to_owned()
+    } else {
+        format!("{running} jobs run and would be ended")
+    };
+    eprint!("{jobs}. Stop? [y/N] ");
+    if let Some(signals) = signals {
+        let stdin = io::stdin();
+        let mut waiting = [
+            PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        ];
+        poll(&mut waiting, PollTimeout::NONE).map_err(io::Error::from)?;
+        if waiting[1].any().unwrap_or(false) {
+            eprintln!();
+            return Ok(true);
+        }
+    }
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Stops controller and worker of a state directory, jobs first unless they are kept.
+pub(super) fn stop(target: &Target, places: &Places, keep_jobs: bool) -> Outcome {
+    let pids = [Kind::Worker, Kind::Controller].map(|kind| (kind, process::running(kind, places)));
+    if pids.iter().all(|(_, pid)| pid.is_none()) && !target.is_up() {
+        output::line(&format!("nothing runs in {}", places.state.display()))?;
+        return Ok(exit::DONE);
+    }
+    // Best effort: without it a foreground `hpc up` starts the controller again.
+    let _ = fs::write(places.state.join(MARK), b"");
+    match target.ask(&Request::Shutdown { keep_jobs }) {
+        Ok(ToClient::Done { notes, .. }) => notes.iter().for_each(|note| eprintln!("{note}")),
+        Ok(other) => return Err(unexpected(&other)),
+        // It may close the connection instead of an answer.
+        Err(Failure::Lost(_)) => {}
+        Err(Failure::Unreachable(_)) if keep_jobs => {}
+        Err(Failure::Unreachable(_)) => {
+            eprintln!(
+                "hpc down: the controller does not answer: jobs that run are left running, the next `hpc up` finds them"
+            );
+        }
+        Err(failure) => {
+            unmark(&places.state);
+            return Err(failure);
+        }
+    }
+    let [(_, worker), (_, controller)] = pids;
+    if let Some(pid) = controller
+        && !process::wait_gone(Kind::Controller, places, pid, PATIENCE)
+    {
+        process::end(Kind::Controller, places, pid);
+    }
+    if let Some(pid) = worker {
+        process::end(Kind::Worker, places, pid);
+    }
+    Ok(exit::DONE)
+}
+
+/// Whether it was stopped on purpose.
+pub(super) fn is_marked(places: &Places) -> bool {
+    places.state.join(MARK).exists()
+}
+
+/// It is being started again.
+pub(super) fn unmark(state: &Path) {
+    // Not there is as good.
+    let _ = fs::remove_file(state.join(MARK));
+}

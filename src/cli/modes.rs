@@ -1,0 +1,176 @@
+//! The long-lived processes that `hpc up` and the agent start: `hpc controller`, `hpc worker`, `hpc shepherd`.
+//!
+//! Hidden from the help; service units start the first two directly.
+
+use super::Verb;
+use super::connection::Target;
+use super::exit::{self, Failure, Outcome};
+use super::paths;
+use crate::config::Config;
+use crate::controller::{self, ControllerOptions};
+use crate::model::size::parse_memory_mib;
+use crate::model::topology::DeclaredGpus;
+use crate::shepherd::{self, ShepherdOptions};
+use crate::worker::{self, WorkerOptions};
+use anyhow::Context;
+use clap::Args;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Run the controller in the foreground (`hpc up` does)
+///
+/// Examples:
+///   hpc controller --state-dir /var/lib/hpc
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Controller {
+    /// Name of the cluster
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Socket to listen on; by default where clients look for it
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Configuration file [env: HPC_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Descriptor that gets one byte once ready
+    #[arg(long, value_name = "FD")]
+    ready_fd: Option<i32>,
+    /// Leave the session and the terminal of the caller
+    #[arg(long)]
+    own_session: bool,
+}
+
+/// Run this machine's agent in the foreground (`hpc up` does)
+///
+/// Examples:
+///   hpc worker --state-dir /var/lib/hpc
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Worker {
+    #[command(flatten)]
+    machine: Machine,
+    /// Socket of the controller; by default where clients look for it
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Descriptor that gets one byte once registered
+    #[arg(long, value_name = "FD")]
+    ready_fd: Option<i32>,
+    /// Leave the session and the terminal of the caller
+    #[arg(long)]
+    own_session: bool,
+}
+
+/// What is said of this machine instead of measured.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "This machine")]
+pub(super) struct Machine {
+    /// Name of this node; the host's when not said
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// Declare so many cpus instead of the measured ones
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    pub(super) cpus: Option<u32>,
+    /// Declare so much memory, such as 64G
+    #[arg(long, value_name = "SIZE")]
+    pub(super) memory: Option<String>,
+    /// Declare so many GPUs
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1024))]
+    pub(super) gpus: Option<u32>,
+}
+
+impl Machine {
+    /// The declared memory in MiB.
+    pub(super) fn memory_mib(&self) -> Outcome<Option<u64>> {
+        let parse = |text: &String| match parse_memory_mib(text) {
+            Ok(0) => Err(Failure::Usage(
+                "--memory: 0 is too little: write 1M or more".into(),
+            )),
+            Ok(mib) => Ok(mib),
+            Err(error) => Err(Failure::Usage(format!("--memory: {error}"))),
+        };
+        self.memory.as_ref().map(parse).transpose()
+    }
+}
+
+impl Verb for Controller {
+    fn run(self, target: &Target) -> Outcome {
+        let places = paths::places(target.state_dir.as_deref())?;
+        let config = read_config(self.config.as_deref())?;
+        leave_session(self.own_session);
+        controller::run(ControllerOptions {
+            state_dir: places.state,
+            socket: self.socket.unwrap_or(places.socket),
+            cluster_name: self.name,
+            config,
+            ready_fd: self.ready_fd,
+        })
+        .map_err(anyhow::Error::from)?;
+        Ok(exit::DONE)
+    }
+}
+
+impl Verb for Worker {
+    fn run(self, target: &Target) -> Outcome {
+        let places = paths::places(target.state_dir.as_deref())?;
+        let memory_mib = self.machine.memory_mib()?;
+        leave_session(self.own_session);
+        worker::run(WorkerOptions {
+            state_dir: places.state,
+            controller: self.socket.unwrap_or(places.socket),
+            name: self.machine.name,
+            cpus: self.machine.cpus,
+            memory_mib,
+            gpus: self.machine.gpus.map(|count| {
+                vec![DeclaredGpus {
+                    kind: "gpu".into(),
+                    count,
+                }]
+            }),
+            ready_fd: self.ready_fd,
+            ..WorkerOptions::default()
+        })
+        .map_err(anyhow::Error::from)?;
+        Ok(exit::DONE)
+    }
+}
+
+/// `hpc shepherd ... FD`: one for each job and node, started by the agent.
+pub(super) fn shepherd(arguments: &[OsString]) -> u8 {
+    let Some(agent_fd) = arguments
+        .last()
+        .and_then(|word| word.to_str())
+        .and_then(|word| word.parse().ok())
+    else {
+        eprintln!("hpc shepherd: started by the agent, not by hand");
+        return exit::USAGE;
+    };
+    match shepherd::run(&ShepherdOptions { agent_fd }) {
+        Ok(()) => exit::DONE,
+        Err(error) => {
+            eprintln!("hpc shepherd: {:#}", anyhow::Error::from(error));
+            exit::REFUSED
+        }
+    }
+}
+
+/// The configuration file's contents, or the defaults where there is none.
+pub(super) fn read_config(given: Option<&Path>) -> Outcome<Config> {
+    let Some(file) = paths::config_file(given) else {
+        return Ok(Config::default());
+    };
+    let text =
+        fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    Config::parse(&text).map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))
+}
+
+/// A session of our own, so that the caller's terminal and its signals do not reach us.
+fn leave_session(wanted: bool) {
+    // A foreground `hpc up` blocks signals for itself, and what it starts inherits that.
+    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+    if wanted {
+        // Fails only where we lead a group already; then we are apart as it is.
+        let _ = nix::unistd::setsid();
+    }
+}

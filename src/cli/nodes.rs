@@ -1,0 +1,80 @@
+//! `hpc nodes`: the machines of the cluster.
+
+use super::Verb;
+use super::connection::{Target, unexpected};
+use super::exit::{self, Outcome};
+use super::output::table::{Table, elastic, left, right};
+use super::output::{self, json, words};
+use crate::wire::client::{Request, ToClient};
+use crate::wire::view::NodeView;
+use clap::Args;
+
+/// Show the nodes: what they have and what of it is free
+///
+/// Examples:
+///   hpc nodes
+///   hpc nodes --json
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Nodes {
+    /// One JSON array of node objects
+    #[arg(long)]
+    json: bool,
+}
+
+impl Verb for Nodes {
+    fn run(self, target: &Target) -> Outcome {
+        let nodes = all(target)?;
+        if self.json {
+            let mut array = json::Array::new(output::stdout());
+            nodes
+                .iter()
+                .try_for_each(|node| array.push(&json::Node::from(node)))?;
+            array.end()?;
+        } else {
+            table(&nodes).print()?;
+        }
+        Ok(exit::DONE)
+    }
+}
+
+/// Every node.
+pub(super) fn all(target: &Target) -> Outcome<Vec<NodeView>> {
+    match target.ask(&Request::Nodes)? {
+        ToClient::Nodes(nodes) => Ok(nodes),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// The table of `hpc nodes`; a star after the state marks a node that does not answer.
+pub(super) fn table(nodes: &[NodeView]) -> Table {
+    let mut table = Table::new(&[
+        elastic("NODE", 8),
+        left("STATE"),
+        right("CPUS FREE/ALL"),
+        right("MEMORY FREE/ALL"),
+        right("GPUS FREE/ALL"),
+        right("JOBS"),
+        elastic("REASON", 8),
+    ]);
+    for node in nodes {
+        let gpus_free = node.gpus.iter().filter(|gpu| gpu.free).count();
+        table
+            .add(&node.name)
+            .add(&format!(
+                "{}{}",
+                node.state,
+                if node.responding { "" } else { "*" }
+            ))
+            .add(&format!("{}/{}", node.cpus_free, node.cpus))
+            .add(&format!(
+                "{}/{}",
+                words::memory(node.memory_free_mib),
+                words::memory(node.memory_mib)
+            ))
+            .add(&format!("{gpus_free}/{}", node.gpus.len()))
+            .add(&node.jobs.len().to_string())
+            .add(node.reason.as_deref().unwrap_or("-"));
+    }
+    table
+}

@@ -1,0 +1,252 @@
+//! Where things live: state directory, socket, config file, log files and process ids.
+//!
+//! The table is in the manual (`hpc help up`). A plain user's default state directory ends in the machine's
+//! id because homes may be shared between machines, and a store may not.
+
+use super::exit::{Failure, Outcome};
+use crate::model::refusal::Code;
+use anyhow::Context;
+use std::env;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Longest socket path the kernel takes (`sun_path` less its closing zero).
+pub(super) const SOCKET_PATH_MAX: usize = 107;
+/// The system service's socket.
+pub(super) const SYSTEM_SOCKET: &str = "/run/hpc/hpc.sock";
+/// The system service's state.
+const SYSTEM_STATE: &str = "/var/lib/hpc";
+/// The system service's config.
+const SYSTEM_CONFIG: &str = "/etc/hpc/hpc.toml";
+
+/// The places of one cluster on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Places {
+    /// State directory, absolute.
+    pub(super) state: PathBuf,
+    /// Socket, absolute.
+    pub(super) socket: PathBuf,
+}
+
+/// A set environment variable that is not empty.
+pub(super) fn variable(name: &str) -> Option<PathBuf> {
+    env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}
+
+/// Whether we are root, whose cluster is the system's.
+pub(super) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// The cluster that `--state-dir` and the environment mean.
+pub(super) fn places(state_dir: Option<&Path>) -> Outcome<Places> {
+    let chosen = state_dir
+        .map(Path::to_path_buf)
+        .or_else(|| variable("HPC_STATE_DIR"));
+    let state = absolute(&chosen.clone().map_or_else(default_state, Ok)?)?;
+    let socket = match (variable("HPC_SOCKET"), &chosen) {
+        (Some(socket), _) => socket,
+        (None, Some(_)) => state.join("hpc.sock"),
+        (None, None) => default_socket()?,
+    };
+    let socket = absolute(&socket)?;
+    check_length(&socket)?;
+    Ok(Places { state, socket })
+}
+
+impl Places {
+    pub(super) fn controller_dir(&self) -> PathBuf {
+        self.state.join("controller")
+    }
+
+    pub(super) fn worker_dir(&self) -> PathBuf {
+        self.state.join("worker")
+    }
+
+    pub(super) fn controller_log(&self) -> PathBuf {
+        self.controller_dir().join("controller.log")
+    }
+
+    pub(super) fn worker_log(&self) -> PathBuf {
+        self.worker_dir().join("agent.log")
+    }
+
+    pub(super) fn controller_pid(&self) -> PathBuf {
+        self.controller_dir().join("controller.pid")
+    }
+
+    pub(super) fn worker_pid(&self) -> PathBuf {
+        self.worker_dir().join("agent.pid")
+    }
+
+    /// Makes the directories: 0755 with private parts under root, all private under a user.
+    pub(super) fn create(&self) -> Outcome<()> {
+        let open_to_all = if is_root() { 0o755 } else { 0o700 };
+        make_dir(&self.state, open_to_all)?;
+        make_dir(&self.controller_dir(), 0o700)?;
+        make_dir(&self.worker_dir(), open_to_all)?;
+        if let Some(parent) = self.socket.parent()
+            && parent != self.state
+        {
+            make_dir(parent, open_to_all)?;
+        }
+        Ok(())
+    }
+}
+
+/// The config file to read: as given, or the default one if it exists.
+pub(super) fn config_file(given: Option<&Path>) -> Option<PathBuf> {
+    if let Some(path) = given
+        .map(Path::to_path_buf)
+        .or_else(|| variable("HPC_CONFIG"))
+    {
+        return Some(path);
+    }
+    let default = if is_root() {
+        PathBuf::from(SYSTEM_CONFIG)
+    } else {
+        variable("XDG_CONFIG_HOME")
+            .or_else(|| Some(variable("HOME")?.join(".config")))?
+            .join("hpc/hpc.toml")
+    };
+    default.exists().then_some(default)
+}
+
+/// The socket of this user's own cluster.
+pub(super) fn default_socket() -> Outcome<PathBuf> {
+    if is_root() {
+        return Ok(PathBuf::from(SYSTEM_SOCKET));
+    }
+    match variable("XDG_RUNTIME_DIR") {
+        Some(runtime) => Ok(runtime.join("hpc/hpc.sock")),
+        None => Ok(private_temporary()?.join("hpc.sock")),
+    }
+}
+
+fn default_state() -> Outcome<PathBuf> {
+    if is_root() {
+        return Ok(PathBuf::from(SYSTEM_STATE));
+    }
+    let base = match (variable("XDG_STATE_HOME"), variable("HOME")) {
+        (Some(state), _) => state,
+        (None, Some(home)) => home.join(".local/state"),
+        (None, None) => {
+            return Err(Failure::Usage(
+                "neither XDG_STATE_HOME nor HOME is set: say where the state goes with --state-dir DIR".into(),
+            ));
+        }
+    };
+    Ok(base.join("hpc").join(machine_id()))
+}
+
+/// Tells this machine from others that mount the same home.
+fn machine_id() -> String {
+    let id = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    match id.trim() {
+        "" => super::host_name(),
+        id => id.to_owned(),
+    }
+}
+
+/// Without XDG_RUNTIME_DIR: a directory under the temporary directory that is ours alone. Others may write
+/// beside it, so one that is not ours is refused rather than trusted.
+fn private_temporary() -> Outcome<PathBuf> {
+    let uid = nix::unistd::geteuid().as_raw();
+    let dir = env::temp_dir().join(format!("hpc-{uid}"));
+    match fs::symlink_metadata(&dir) {
+        Ok(found) if !found.is_dir() || found.uid() != uid || found.mode() & 0o077 != 0 => {
+            Err(Failure::refused(
+                Code::Path,
+                format!(
+                    "{} exists and is not a private directory of yours",
+                    dir.display()
+                ),
+                "set XDG_RUNTIME_DIR or HPC_SOCKET to a place of your own",
+            ))
+        }
+        _ => Ok(dir),
+    }
+}
+
+fn make_dir(dir: &Path, mode: u32) -> Outcome<()> {
+    if let Some(parent) = dir.parent() {
+        fs::create_dir_all(parent)
+            .with_context(|| format!("cannot create {}", parent.display()))?;
+    }
+    match fs::DirBuilder::new().mode(mode).create(dir) {
+        // The umask may have taken bits away that other users need.
+        Ok(()) => fs::set_permissions(dir, fs::Permissions::from_mode(mode)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+    .with_context(|| format!("cannot create {}", dir.display()))?;
+    Ok(())
+}
+
+fn absolute(path: &Path) -> Outcome<PathBuf> {
+    Ok(std::path::absolute(path)
+        .with_context(|| format!("cannot make {} absolute", path.display()))?)
+}
+
+/// Refuses a socket path that the kernel would not take.
+pub(super) fn check_length(socket: &Path) -> Outcome<()> {
+    let length = socket.as_os_str().len();
+    if length <= SOCKET_PATH_MAX {
+        return Ok(());
+    }
+    Err(Failure::refused(
+        Code::Path,
+        format!(
+            "the socket path {} has {length} bytes, the most is {SOCKET_PATH_MAX}",
+            socket.display()
+        ),
+        "put the socket elsewhere with HPC_SOCKET=/tmp/.../hpc.sock, or use a shorter --state-dir",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_directory_brings_its_own_socket() {
+        let found = places(Some(Path::new("/srv/lab"))).unwrap();
+        assert_eq!(found.state, Path::new("/srv/lab"));
+        if variable("HPC_SOCKET").is_none() {
+            assert_eq!(found.socket, Path::new("/srv/lab/hpc.sock"));
+        }
+    }
+
+    #[test]
+    fn a_long_socket_path_is_refused_with_its_length() {
+        let long = PathBuf::from(format!("/{}", "x".repeat(120)));
+        let text = check_length(&long).unwrap_err().to_string();
+        assert!(
+            text.contains("121 bytes") && text.contains("107") && text.contains("HPC_SOCKET"),
+            "{text}"
+        );
+        assert!(check_length(Path::new("/run/hpc/hpc.sock")).is_ok());
+    }
+
+    #[test]
+    fn directories_are_made_private() {
+        let base = tempfile::tempdir().unwrap();
+        let state = base.path().join("a/b");
+        let places = Places {
+            socket: state.join("hpc.sock"),
+            state,
+        };
+        places.create().unwrap();
+        places.create().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!(mode(&places.controller_dir()), 0o700);
+        assert_eq!(
+            mode(&places.worker_dir()),
+            if is_root() { 0o755 } else { 0o700 }
+        );
+    }
+}

@@ -1,0 +1,174 @@
+//! `hpc run`: start tasks and stay with them. Outside a job it makes an allocation, inside one a step.
+
+use super::attached::Attachment;
+use super::connection::{Target, unexpected};
+use super::draft::{Draft, Program};
+use super::exit::{Failure, Outcome};
+use super::job_options::{self, RUN, Setting};
+use super::script::title_of;
+use super::step_log::digits;
+use super::submit::{augment, queue, settings, would_run};
+use super::{Verb, submit, surroundings};
+use crate::model::ids::StepId;
+use crate::wire::client::{Request, StepRequest, ToClient};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use std::env;
+
+/// Options that a step inside a job honours.
+const OF_A_STEP: &[&str] = &[
+    "ntasks",
+    "cpus-per-task",
+    "nodes",
+    "chdir",
+    "export",
+    "label",
+    "quiet",
+    "unbuffered",
+];
+
+/// Arguments of `hpc run`: the table of job options, then a program.
+#[derive(Debug)]
+pub(super) struct Run {
+    settings: Vec<Setting>,
+    words: Vec<String>,
+}
+
+impl Verb for Run {
+    fn run(self, target: &Target) -> Outcome {
+        if self.words.is_empty() {
+            return Err(Failure::Usage(
+                "no program to run: name it after the options".into(),
+            ));
+        }
+        match surrounding_job()? {
+            Some(raw_job) => self.step(target, raw_job),
+            None => self.job(target),
+        }
+    }
+}
+
+impl Run {
+    /// A job of its own.
+    fn job(self, target: &Target) -> Outcome {
+        let mut given = Draft::default();
+        job_options::apply(
+            &mut given,
+            job_options::from_variables(RUN, |name| env::var(name).ok()),
+        )?;
+        job_options::apply(&mut given, self.settings)?;
+        let title = title_of(&self.words[0]);
+        let command = self.words.join(" ");
+        let (spec, blobs) = given.build(Program::Tasks(self.words), &title, &command)?;
+        if given.dry_run || given.test_only {
+            return would_run(target, "run", &given, spec, blobs);
+        }
+        let tasks = spec.request.ntasks_or_default();
+        let job = queue(target, spec, blobs)?;
+        Attachment {
+            inside: false,
+            ..attachment(job, StepId(0), &given, tasks)
+        }
+        .follow(target)
+    }
+
+    /// A step of the job around us.
+    fn step(self, target: &Target, raw_job: u32) -> Outcome {
+        if let Some(setting) = self
+            .settings
+            .iter()
+            .find(|setting| !OF_A_STEP.contains(&setting.long()))
+        {
+            return Err(Failure::Usage(format!(
+                "--{} cannot be set for a step inside a job in this version\n  a step takes --{}",
+                setting.long(),
+                OF_A_STEP.join(", --")
+            )));
+        }
+        let asked_nodes = self
+            .settings
+            .iter()
+            .any(|setting| setting.long() == "nodes");
+        let mut given = Draft::default();
+        job_options::apply(&mut given, self.settings)?;
+        let environment = surroundings::environment();
+        let request = StepRequest {
+            raw_job,
+            arguments: self.words,
+            environment: match &given.export {
+                Some(export) => export.apply(environment),
+                None => environment,
+            },
+            work_dir: given.directory()?,
+            ntasks: given.request.ntasks,
+            nodes: asked_nodes.then_some(given.request.nodes_min),
+            cpus_per_task: given.request.cpus_per_task,
+        };
+        let step = match target.ask(&Request::StartStep(Box::new(request)))? {
+            ToClient::StepStarted { step } => step,
+            other => return Err(unexpected(&other)),
+        };
+        let tasks = given
+            .request
+            .ntasks
+            .or_else(|| env::var("SLURM_NTASKS").ok()?.parse().ok())
+            .unwrap_or(1);
+        attachment(raw_job, step, &given, tasks).follow(target)
+    }
+}
+
+fn attachment(job: u32, step: StepId, given: &Draft, tasks: u32) -> Attachment {
+    Attachment {
+        verb: "run",
+        job,
+        step,
+        owner: true,
+        inside: true,
+        label: given.label.then(|| digits(tasks)),
+        quiet: given.quiet,
+    }
+}
+
+/// The raw id of the job we run in.
+fn surrounding_job() -> Outcome<Option<u32>> {
+    let Some((name, value)) = ["HPC_JOB_ID", "SLURM_JOB_ID"]
+        .into_iter()
+        .find_map(|name| Some((name, env::var(name).ok()?)))
+    else {
+        return Ok(None);
+    };
+    value.parse().map(Some).map_err(|_| {
+        Failure::Usage(format!(
+            "{name}={value} is not a job id: unset it to run outside a job"
+        ))
+    })
+}
+
+impl FromArgMatches for Run {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Run {
+            settings: settings(matches, RUN)?,
+            words: submit::words(matches),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for Run {
+    fn augment_args(command: Command) -> Command {
+        let command = command.about("Run a program on allocated nodes and stay with it; inside a job, as a step of it").after_help(
+            "Standard input goes to the first task; output of all tasks comes back. The exit code is the highest of the\n\
+             tasks', 128 + signal when one ended it. The first Ctrl-C warns, a second within 1 s ends the job; other\n\
+             signals are passed on.\n\n\
+             Examples:\n  hpc run -n 4 --label hostname\n  hpc run -N 2 --ntasks-per-node 4 ./solver input.dat < data > result",
+        );
+        augment(command, RUN, "PROGRAM [ARGS]", "Program and its arguments")
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}

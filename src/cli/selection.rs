@@ -1,0 +1,201 @@
+//! Naming jobs on a command line: ids and lists, and the filters that listings and bulk verbs share.
+
+use super::connection::{Target, unexpected};
+use super::exit::{Failure, Outcome};
+use crate::model::job::JobState;
+use crate::model::job_ref;
+use crate::wire::client::{Filter, Request, Selector, ToClient};
+use clap::Args;
+
+/// Reads operands such as `12`, `12_3`, `12_[1-4]`, `12,13`.
+pub(super) fn selectors(operands: &[String]) -> Outcome<Vec<Selector>> {
+    let mut found = Vec::new();
+    for operand in operands {
+        let list = job_ref::parse_list(operand).map_err(|error| {
+            Failure::Usage(format!(
+                "Invalid job id {operand}: {:#}",
+                anyhow::Error::from(error)
+            ))
+        })?;
+        found.extend(list.into_iter().map(|one| Selector {
+            job: one.job,
+            indices: one.indices,
+        }));
+    }
+    Ok(found)
+}
+
+/// Reads the one operand of a command about a single job or element.
+pub(super) fn selector(operand: &str) -> Outcome<Selector> {
+    let mut found = selectors(&[operand.to_owned()])?;
+    match (found.pop(), found.is_empty()) {
+        (Some(selector), true) => Ok(selector),
+        _ => Err(Failure::Usage(format!(
+            "\"{operand}\" names several jobs: name one"
+        ))),
+    }
+}
+
+/// Reads states in either form and any letter case; `all` is every state, ended ones too.
+pub(super) fn states(words: &[String]) -> Outcome<Vec<JobState>> {
+    if words.iter().any(|word| word.eq_ignore_ascii_case("all")) {
+        return Ok(JobState::ALL.to_vec());
+    }
+    let mut found = Vec::new();
+    for word in words {
+        let valid = JobState::ALL.map(JobState::word).join(",");
+        let state = JobState::parse(word).ok_or_else(|| {
+            Failure::Usage(format!(
+                "Invalid job state specified: {word}\n  Valid job states include: {valid}"
+            ))
+        })?;
+        found.push(state);
+    }
+    Ok(found)
+}
+
+/// Our own user, as a filter takes it.
+pub(super) fn me() -> String {
+    nix::unistd::getuid().to_string()
+}
+
+/// Jobs by what they are, not by number.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Which jobs")]
+pub(super) struct Which {
+    /// Of these users
+    #[arg(
+        short = 'u',
+        long = "user",
+        value_name = "USERS",
+        value_delimiter = ','
+    )]
+    users: Vec<String>,
+    /// Of mine
+    #[arg(long)]
+    me: bool,
+    /// In these states: PENDING, RUNNING, PD, R, ..., or all
+    #[arg(
+        short = 't',
+        long = "state",
+        value_name = "STATES",
+        value_delimiter = ',',
+        alias = "states"
+    )]
+    states: Vec<String>,
+    /// In these partitions
+    #[arg(
+        short = 'p',
+        long = "partition",
+        value_name = "NAMES",
+        value_delimiter = ','
+    )]
+    partitions: Vec<String>,
+    /// With these names
+    #[arg(
+        short = 'n',
+        long = "name",
+        value_name = "NAMES",
+        value_delimiter = ','
+    )]
+    names: Vec<String>,
+}
+
+impl Which {
+    /// The filter for these operands and options.
+    pub(super) fn filter(&self, operands: &[String]) -> Outcome<Filter> {
+        let mut users = self.users.clone();
+        if self.me {
+            users.push(me());
+        }
+        Ok(Filter {
+            jobs: selectors(operands)?,
+            users,
+            states: states(&self.states)?,
+            partitions: self.partitions.clone(),
+            names: self.names.clone(),
+            ..Filter::default()
+        })
+    }
+
+    /// As [`Which::filter`], refused when it would mean every job there is.
+    pub(super) fn filter_for_change(&self, operands: &[String]) -> Outcome<Filter> {
+        let nothing = operands.is_empty()
+            && self.users.is_empty()
+            && !self.me
+            && self.states.is_empty()
+            && self.partitions.is_empty()
+            && self.names.is_empty();
+        if nothing {
+            return Err(Failure::Usage(
+                "No job identification provided: name job ids, --me, --user, --name ...".into(),
+            ));
+        }
+        self.filter(operands)
+    }
+}
+
+/// Sends a bulk verb; notes about jobs it left alone go to standard error.
+pub(super) fn change(target: &Target, request: &Request) -> Outcome<u32> {
+    match target.ask(request)? {
+        ToClient::Done { count, notes } => {
+            for note in notes {
+                eprintln!("{note}");
+            }
+            Ok(count)
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operands_are_ids_elements_and_lists() {
+        let found = selectors(&["12,13_4".into(), "14_[1-3]".into()]).unwrap();
+        let shown: Vec<(u32, Option<String>)> = found
+            .iter()
+            .map(|one| (one.job, one.indices.as_ref().map(ToString::to_string)))
+            .collect();
+        assert_eq!(
+            shown,
+            [(12, None), (13, Some("4".into())), (14, Some("1-3".into()))]
+        );
+        let failure = selectors(&["abc".into()]).unwrap_err();
+        assert!(
+            failure.to_string().starts_with("Invalid job id abc"),
+            "{failure}"
+        );
+        assert!(selector("1,2").is_err());
+    }
+
+    #[test]
+    fn states_take_either_form() {
+        assert_eq!(
+            states(&["pd".into(), "RUNNING".into()]).unwrap(),
+            [JobState::Pending, JobState::Running]
+        );
+        assert_eq!(states(&["All".into()]).unwrap(), JobState::ALL);
+        assert!(
+            states(&["XX".into()])
+                .unwrap_err()
+                .to_string()
+                .contains("Valid job states include: PENDING,")
+        );
+    }
+
+    #[test]
+    fn a_change_never_means_every_job_by_accident() {
+        assert!(Which::default().filter_for_change(&[]).is_err());
+        assert!(
+            Which {
+                me: true,
+                ..Which::default()
+            }
+            .filter_for_change(&[])
+            .is_ok()
+        );
+    }
+}
