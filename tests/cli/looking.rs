@@ -1,0 +1,368 @@
+//! Listings: tables and JSON from hand-made views.
+
+use crate::fake::{Fake, golden};
+use hpc::model::time::Timestamp;
+use hpc::wire::client::{Filter, Request, Selector, ToClient};
+use hpc::wire::view::{
+    ElementsView, GpuView, JobView, NodeView, PartitionView, PlacementView, StatusView, StepView,
+    UsageView,
+};
+
+/// 2026-01-31T12:00:00Z.
+const NOON: i64 = 1_769_860_800_000;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp(NOON).plus_ms(seconds * 1000)
+}
+
+fn job(id: u32, name: &str, state: &str) -> JobView {
+    JobView {
+        id,
+        array_task: None,
+        array_tasks: None,
+        raw_id: id,
+        name: name.into(),
+        user: "alice".into(),
+        uid: 1000,
+        gid: 1000,
+        account: "default".into(),
+        qos: "normal".into(),
+        partition: "batch".into(),
+        state: state.into(),
+        reason: None,
+        reason_detail: None,
+        exit_code: None,
+        signal: None,
+        cancelled_by: None,
+        submit_time: at(0),
+        start_time: None,
+        end_time: None,
+        expected_start: None,
+        begin_time: None,
+        time_limit_s: Some(86_400),
+        nodes: vec![],
+        nodes_requested: 1,
+        ntasks: 1,
+        cpus: 1,
+        cpus_per_task: 1,
+        memory_mib: 2048,
+        gpus: 0,
+        restarts: 0,
+        dependency: None,
+        work_dir: "/home/alice".into(),
+        stdout_path: Some(format!("/home/alice/slurm-{id}.out")),
+        stderr_path: Some(format!("/home/alice/slurm-{id}.out")),
+        command: format!("/home/alice/{name}"),
+        comment: None,
+        priority: 0,
+        elements: None,
+        placement: vec![],
+        steps: vec![],
+        usage: None,
+    }
+}
+
+fn usage() -> UsageView {
+    UsageView {
+        cpu_s: 41.5,
+        max_rss_mib: 812.25,
+        energy_j: None,
+        read_bytes: 4096,
+        write_bytes: 65_536,
+        wall_s: 42.0,
+    }
+}
+
+/// One of each kind of row.
+fn queue() -> Vec<JobView> {
+    let waiting = JobView {
+        reason: Some("Resources".into()),
+        nodes_requested: 4,
+        cpus: 128,
+        ..job(13, "big.sh", "PENDING")
+    };
+    let rest = JobView {
+        array_tasks: Some("3-9%2".into()),
+        reason: Some("JobArrayTaskLimit".into()),
+        elements: Some(ElementsView {
+            total: 10,
+            pending: 7,
+            running: 2,
+            completed: 1,
+            unsuccessful: 0,
+        }),
+        ..job(12, "sweep.sh", "PENDING")
+    };
+    let element = JobView {
+        array_task: Some(1),
+        raw_id: 13,
+        start_time: Some(at(5)),
+        // Ended rows do not depend on the present.
+        end_time: Some(at(5 + 125)),
+        nodes: vec!["ws1".into()],
+        ..job(12, "sweep.sh", "COMPLETING")
+    };
+    let wide = JobView {
+        start_time: Some(at(0)),
+        end_time: Some(at(93_784)),
+        time_limit_s: None,
+        nodes: vec!["ws1".into(), "ws2".into(), "ws3".into(), "ws5".into()],
+        user: "bob".into(),
+        cpus: 64,
+        gpus: 8,
+        ..job(9, "a rather long name (with blanks)", "RUNNING")
+    };
+    vec![waiting, rest, element, wide]
+}
+
+fn ended() -> JobView {
+    JobView {
+        start_time: Some(at(1)),
+        end_time: Some(at(43)),
+        exit_code: Some(0),
+        signal: Some(9),
+        cancelled_by: Some(1000),
+        nodes: vec!["ws1".into()],
+        dependency: Some("afterok:5".into()),
+        comment: Some("third try".into()),
+        restarts: 1,
+        stderr_path: Some("/home/alice/err".into()),
+        placement: vec![PlacementView {
+            node: "ws1".into(),
+            cpus: "0-3".into(),
+            memory_mib: 2048,
+            gpus: vec![0, 1],
+            tasks: 1,
+        }],
+        steps: vec![StepView {
+            id: "0".into(),
+            name: "solver".into(),
+            state: "CANCELLED".into(),
+            exit_code: Some(0),
+            signal: Some(15),
+            ntasks: 4,
+            start_time: Some(at(2)),
+            end_time: Some(at(40)),
+            usage: Some(usage()),
+        }],
+        usage: Some(usage()),
+        ..job(7, "train.sh", "CANCELLED")
+    }
+}
+
+fn in_parts(jobs: Vec<JobView>) -> Fake {
+    Fake::new(move |_, talk| {
+        let (last, first) = jobs.split_last().unwrap();
+        talk.say(&ToClient::Jobs {
+            jobs: first.to_vec(),
+            last: false,
+        });
+        talk.say(&ToClient::Jobs {
+            jobs: vec![last.clone()],
+            last: true,
+        });
+    })
+}
+
+#[test]
+fn queue_as_table_and_json() {
+    let fake = in_parts(queue());
+    golden("queue.txt", &fake.run(&["queue"]).ok());
+    let json = fake.run(&["queue", "--json"]).ok();
+    golden("queue.json", &json);
+    let parsed: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+    assert_eq!(parsed.len(), 4);
+    assert_eq!(parsed[1]["array_tasks"], "3-9%2");
+    assert!(parsed[0]["usage"].is_null() && parsed[0]["start_time"].is_null());
+}
+
+#[test]
+fn nothing_is_an_empty_table_and_an_empty_array() {
+    let fake = Fake::answering(ToClient::Jobs {
+        jobs: vec![],
+        last: true,
+    });
+    assert_eq!(fake.run(&["queue"]).ok().lines().count(), 1);
+    assert_eq!(fake.run(&["queue", "--json"]).ok(), "[]\n");
+}
+
+#[test]
+fn filters_reach_the_controller() {
+    let fake = Fake::answering(ToClient::Jobs {
+        jobs: vec![],
+        last: true,
+    });
+    fake.run(&[
+        "queue",
+        "-u",
+        "alice,bob",
+        "-t",
+        "pd",
+        "-p",
+        "batch",
+        "-n",
+        "x",
+        "-r",
+        "-j",
+        "12,13_4",
+    ])
+    .ok();
+    fake.run(&["history", "-S", "2026-01-31T12:00", "--limit", "5", "7"])
+        .ok();
+    fake.run(&["history"]).ok();
+    let [
+        Request::Queue(queue),
+        Request::History(named),
+        Request::History(open),
+    ] = &fake.seen()[..]
+    else {
+        panic!("{:?}", fake.seen())
+    };
+    assert_eq!(queue.users, ["alice", "bob"]);
+    assert_eq!(queue.states, [hpc::model::job::JobState::Pending]);
+    assert_eq!(
+        (
+            queue.partitions.len(),
+            queue.names.len(),
+            queue.jobs.len(),
+            queue.expand_arrays
+        ),
+        (1, 1, 2, true)
+    );
+    assert_eq!((named.since, named.limit), (Some(at(0)), 5));
+    assert_eq!(
+        named.jobs,
+        [Selector {
+            job: 7,
+            indices: None
+        }]
+    );
+    assert_eq!(
+        *open,
+        Filter {
+            limit: 50,
+            ..Filter::default()
+        }
+    );
+}
+
+#[test]
+fn one_job_in_words_and_json() {
+    let fake = Fake::answering(ToClient::Jobs {
+        jobs: vec![ended()],
+        last: true,
+    });
+    golden("job.txt", &fake.run(&["job", "7"]).ok());
+    golden("job.json", &fake.run(&["job", "7", "--json"]).ok());
+    golden("history.txt", &fake.run(&["history", "7"]).ok());
+}
+
+#[test]
+fn a_script_comes_back_byte_for_byte() {
+    let fake = Fake::answering(ToClient::Script(b"#!/bin/sh\necho \xc3\xa9\n".to_vec()));
+    assert_eq!(
+        fake.run(&["job", "7", "--script"]).ok(),
+        "#!/bin/sh\necho é\n"
+    );
+}
+
+#[test]
+fn nodes_partitions_and_status() {
+    let gpu = |index, free| GpuView {
+        index,
+        kind: "NVIDIA RTX 4090".into(),
+        uuid: format!("GPU-{index}"),
+        memory_mib: 24_576,
+        free,
+    };
+    let busy = NodeView {
+        name: "ws1".into(),
+        state: "MIXED".into(),
+        responding: true,
+        reason: None,
+        cpus: 32,
+        cpus_free: 20,
+        memory_mib: 131_072,
+        memory_free_mib: 100_000,
+        gpus: vec![gpu(0, false), gpu(1, true)],
+        numa_nodes: 2,
+        jobs: vec!["12_1".into(), "9".into()],
+        version: "0.1.0".into(),
+        uid: 1000,
+        remarks: vec!["memory is not enforced: no cgroup was delegated".into()],
+    };
+    let lost = NodeView {
+        name: "ws2".into(),
+        state: "DOWN".into(),
+        responding: false,
+        reason: Some("silent since noon".into()),
+        gpus: vec![],
+        jobs: vec![],
+        remarks: vec![],
+        ..busy.clone()
+    };
+    let fake = Fake::answering(ToClient::Nodes(vec![busy, lost]));
+    golden("nodes.txt", &fake.run(&["nodes"]).ok());
+    golden("nodes.json", &fake.run(&["nodes", "--json"]).ok());
+    golden("node.txt", &fake.run(&["node", "ws1"]).ok());
+    let unknown = fake.run(&["node", "ws9"]);
+    assert_eq!(unknown.code, 1);
+    assert_eq!(
+        unknown.err,
+        "hpc node: error: there is no node ws9 [HPC-E0011]\n  the nodes are ws[1-2]\n"
+    );
+
+    let nodes = vec!["ws1".into(), "ws2".into()];
+    let batch = PartitionView {
+        name: "batch".into(),
+        default: true,
+        state: "UP".into(),
+        max_time_s: Some(86_400),
+        nodes,
+    };
+    let endless = PartitionView {
+        name: "endless".into(),
+        default: false,
+        max_time_s: None,
+        nodes: vec![],
+        ..batch.clone()
+    };
+    let fake = Fake::answering(ToClient::Partitions(vec![batch, endless]));
+    golden("partitions.txt", &fake.run(&["partitions"]).ok());
+    golden("partitions.json", &fake.run(&["partitions", "--json"]).ok());
+
+    let status = StatusView {
+        cluster: "lab".into(),
+        version: "0.1.0".into(),
+        pid: 4711,
+        state_dir: "/srv/lab".into(),
+        socket: "/srv/lab/hpc.sock".into(),
+        started: at(0),
+        now: at(3723),
+        nodes: (2, 1),
+        cpus: (64, 20),
+        jobs_pending: 2,
+        jobs_running: 1,
+        elements_pending: 7,
+        next_job: 14,
+    };
+    let fake = Fake::answering(ToClient::Status(Box::new(status)));
+    golden("status.txt", &fake.run(&["status"]).ok());
+    golden("status.json", &fake.run(&["status", "--json"]).ok());
+}
+
+#[test]
+fn a_closed_pipe_is_no_error_message() {
+    let fake = in_parts((0..5000).map(|id| job(id + 1, "x", "PENDING")).collect());
+    let line = format!(
+        "HPC_SOCKET={}/hpc.sock {} queue | head -1",
+        fake.dir().display(),
+        env!("CARGO_BIN_EXE_hpc")
+    );
+    let output = std::process::Command::new("sh")
+        .args(["-c", &line])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    assert!(output.stdout.starts_with(b"JOBID"));
+}

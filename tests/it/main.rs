@@ -1,0 +1,26 @@
+//! Real clusters of real processes: the binary as a person uses it, killed, restarted and filled up.
+//!
+//! One module for each feature; `support` starts a cluster and ends everything of it. Nothing here looks inside the
+//! library: what these tests see is what a user sees. The long ones do a short turn by default and the full one on
+//! request:
+//!
+//!     HPC_STORM=50 HPC_SURVIVORS=1000 cargo nextest run --profile ci --test it
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test of processes touches files, clock and environment"
+)]
+
+mod agent_killed;
+mod attached;
+mod control;
+mod crash_storm;
+mod disk_full;
+mod first_job;
+mod foreign_users;
+mod limits;
+mod shepherd_killed;
+mod store_files;
+mod support;
+mod survivors;
+mod two_nodes;

@@ -1,0 +1,137 @@
+//! A second agent on the same controller: gangs over both nodes, and one that is lost.
+
+use crate::support::{Cluster, PATIENCE, Running, kill_and_wait, rows, wait_until};
+
+/// A cluster of one with another node `n2` of two cpus.
+fn two() -> (Cluster, Running) {
+    let cluster = Cluster::up(2);
+    let agent = second(&cluster);
+    (cluster, agent)
+}
+
+fn second(cluster: &Cluster) -> Running {
+    let (state, socket) = (cluster.path("second"), cluster.socket());
+    std::fs::create_dir_all(&state).unwrap();
+    let words = [
+        "worker",
+        "--state-dir",
+        state.to_str().unwrap(),
+        "--socket",
+        socket.to_str().unwrap(),
+    ];
+    let machine = ["--name", "n2", "--cpus", "2", "--memory", "8G"];
+    let agent = Running::start(&mut cluster.hpc(&[&words[..], &machine].concat()));
+    wait_until("both nodes are there", PATIENCE, || {
+        let nodes = rows(&cluster.json(&["nodes"]));
+        nodes.len() == 2 && nodes.iter().all(|node| node["responding"] == true)
+    });
+    agent
+}
+
+#[test]
+fn a_gang_holds_both_and_its_script_runs_on_the_first() {
+    let (cluster, _agent) = two();
+    let task = "echo $SLURM_JOB_NODELIST $SLURM_JOB_NUM_NODES $SLURM_NTASKS $SLURM_TASKS_PER_NODE $SLURMD_NODENAME; \
+                while [ ! -e go ]; do sleep 0.02; done; exit 6";
+    let words = [
+        "submit",
+        "--parsable",
+        "-N",
+        "2",
+        "-n",
+        "3",
+        "-o",
+        "out",
+        "--wrap",
+        task,
+    ];
+    let job: u32 = cluster.ok(&words).trim().parse().unwrap();
+    cluster.wait_for_state(job, "RUNNING");
+    let name = job.to_string();
+    let nodes = rows(&cluster.json(&["nodes"]));
+    assert!(
+        nodes
+            .iter()
+            .all(|node| node["jobs"][0].as_str() == Some(name.as_str())),
+        "{nodes:?}"
+    );
+    std::fs::write(cluster.work.join("go"), "").unwrap();
+    assert_eq!(cluster.run(&["wait", &job.to_string()]).code, 6);
+    assert_eq!(cluster.read("out"), "n[1-2] 2 3 2,1 n1\n");
+    cluster.wait_empty(PATIENCE);
+    wait_until("both are free again", PATIENCE, || {
+        let nodes = rows(&cluster.json(&["nodes"]));
+        nodes.iter().all(|node| node["state"] == "IDLE")
+    });
+}
+
+#[test]
+fn streams_from_several_nodes_are_refused_by_name() {
+    let (cluster, _agent) = two();
+    let answer = cluster.run(&["run", "-N", "2", "true"]);
+    assert_eq!(answer.code, 1, "{answer:?}");
+    assert!(answer.err.contains("over 2 nodes"), "{answer:?}");
+    let hpc = env!("CARGO_BIN_EXE_hpc");
+    let task =
+        format!("{hpc} run hostname 2>&1; {hpc} run -N 1 -n 1 sh -c 'echo $SLURMD_NODENAME'");
+    let answer = cluster.run(&["submit", "--wait", "-N", "2", "-o", "out", "--wrap", &task]);
+    assert_eq!(answer.code, 0, "{answer:?}");
+    let out = cluster.read("out");
+    assert!(
+        out.contains("over several nodes") && out.ends_with("n1\n"),
+        "{out}"
+    );
+}
+
+#[test]
+fn a_gang_ends_as_a_whole() {
+    let (cluster, _agent) = two();
+    let task = "trap '' TERM; (setsid sleep 86400.0045 &); touch ready; sleep 86400.0045; sleep 86400.0045";
+    let words = [
+        "-N",
+        "2",
+        "--kill-wait",
+        "1",
+        "-o",
+        "/dev/null",
+        "--wrap",
+        task,
+    ];
+    let job = cluster.submit(&words);
+    wait_until("it runs", PATIENCE, || cluster.exists("ready"));
+    cluster.ok(&["cancel", &job.to_string()]);
+    cluster.wait_for_state(job, "CANCELLED");
+    assert_eq!(
+        crate::support::with_argument("86400.0045"),
+        Vec::<i32>::new()
+    );
+    wait_until("both are free again", PATIENCE, || {
+        let nodes = rows(&cluster.json(&["nodes"]));
+        nodes.iter().all(|node| node["state"] == "IDLE")
+    });
+}
+
+#[test]
+fn a_killed_agent_is_seen_and_comes_back() {
+    let (cluster, agent) = two();
+    let job = cluster.submit(&[
+        "-w",
+        "n2",
+        "--wrap",
+        "while [ ! -e go ]; do sleep 0.02; done; echo here; exit 2",
+    ]);
+    cluster.wait_for_state(job, "RUNNING");
+    kill_and_wait(i32::try_from(agent.0.id()).unwrap());
+    drop(agent);
+    wait_until("it does not respond", PATIENCE, || {
+        cluster.json(&["node", "n2"])["responding"] == false
+    });
+    // Its job goes on, and ends while nobody can say so.
+    std::fs::write(cluster.work.join("go"), "").unwrap();
+    wait_until("it has ended", PATIENCE, || {
+        cluster.exists("slurm-1.out") && cluster.read("slurm-1.out") == "here\n"
+    });
+    assert_eq!(cluster.state_of(job), "RUNNING");
+    let _agent = second(&cluster);
+    assert_eq!(cluster.run(&["wait", &job.to_string()]).code, 2);
+}
