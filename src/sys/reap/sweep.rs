@@ -1,8 +1,10 @@
 //! Ending everything that a task, or a job, has left behind.
 //!
+//! ```text
 //!     step: stop what is new ──> until a look finds nothing new ──> kill all ──> collect ──> gone? Done
 //!                  ^                                                                 │
 //!                  └──────────────── the next step, when SIGCHLD or a timer says so ─┘
+//! ```
 //!
 //! Stopping before killing matters: processes that fork while we kill would always be one ahead, and a killed
 //! parent's restart logic would run. A stopped process forks no more. Each step does a bounded amount of work, so
