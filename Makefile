@@ -46,13 +46,15 @@ bench: setup
 	$(CARGO) bench --locked --benches
 
 # A target that finds something stops here, with the input kept in tests/fuzz/artifacts. A message that makes us
-# allocate 256 MiB at once, or takes 10 s, is such a finding too.
+# allocate 256 MiB at once, or takes 10 s, is such a finding too. New inputs go to FUZZ_NEW, not to the kept corpus.
 FUZZ := $(CARGO) +nightly fuzz
+FUZZ_NEW := tests/fuzz/target/corpus
 fuzz: setup
 	@set -e; for target in $$($(FUZZ) list --fuzz-dir tests/fuzz); do \
 	    echo "fuzz: $$target, $(SECONDS) s"; \
-	    $(FUZZ) run --fuzz-dir tests/fuzz $$target -- -max_total_time=$(SECONDS) -timeout=10 \
-	        -malloc_limit_mb=256 -print_final_stats=1; \
+	    mkdir -p $(FUZZ_NEW)/$$target; \
+	    $(FUZZ) run --fuzz-dir tests/fuzz $$target $(FUZZ_NEW)/$$target tests/fuzz/corpus/$$target -- \
+	        -max_total_time=$(SECONDS) -timeout=10 -malloc_limit_mb=256 -print_final_stats=1; \
 	done
 
 install: setup
