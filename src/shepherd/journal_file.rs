@@ -19,7 +19,8 @@ pub(super) struct JournalFile {
 }
 
 impl JournalFile {
-    /// Makes and locks the journal of a slot; it must not exist.
+    /// Makes and locks the journal of a slot. Where there is one, the slot has a shepherd:
+    /// [`ShepherdError::Taken`].
     pub(super) fn create(directory: &Path) -> Result<Self, ShepherdError> {
         let path = directory.join(JOURNAL);
         let fail = |doing: &'static str, source: std::io::Error| ShepherdError::File {
@@ -32,8 +33,12 @@ impl JournalFile {
             .create_new(true)
             .mode(0o600)
             .open(&path);
-        let file = file.map_err(|source| fail("create", source))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+        let file = file.map_err(|source| match source.kind() {
+            std::io::ErrorKind::AlreadyExists => ShepherdError::Taken,
+            _ => fail("create", source),
+        })?;
+        // Waits: an agent that looks into the slot holds it for a moment.
+        let lock = Flock::lock(file, FlockArg::LockExclusive);
         let file = lock.map_err(|(_, errno)| fail("lock", errno.into()))?;
         Ok(JournalFile {
             file,

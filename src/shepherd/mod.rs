@@ -61,6 +61,9 @@ pub enum ShepherdError {
         #[source]
         source: std::io::Error,
     },
+    /// Another shepherd was faster; the agent, hearing nothing, looks and finds it.
+    #[error("the slot has a shepherd already")]
+    Taken,
     /// The agent said something else first.
     #[error("the agent's first word was no assignment")]
     Protocol,

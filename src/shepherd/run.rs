@@ -81,6 +81,7 @@ pub(super) fn run(options: &ShepherdOptions) -> Result<(), ShepherdError> {
     };
     match Shepherd::begin(*assignment, agent) {
         Ok(mut shepherd) => shepherd.live(),
+        Err((error @ ShepherdError::Taken, _)) => Err(error),
         Err((error, mut agent)) => {
             let said = FromShepherd::Failed(error_text(&error));
             let _ = agent.write_all(&crate::wire::codec::encode(&said));
@@ -427,6 +428,11 @@ impl Shepherd {
         }
         self.link = Some(link);
         self.link_full = false;
+        self.say_all();
+    }
+
+    /// Says how the slot stands and what nobody has acknowledged.
+    fn say_all(&mut self) {
         let reports: Vec<FromSlot> = std::iter::once(self.core.status())
             .chain(self.core.unacknowledged().cloned())
             .collect();
@@ -479,6 +485,11 @@ impl Shepherd {
                 self.report(report);
             }
             ToShepherd::Slot(order) => self.inputs.push_back(Input::Order(order)),
+            ToShepherd::Repeat => {
+                // What was ordered before is part of how it stands.
+                self.think();
+                self.say_all();
+            }
             ToShepherd::Assign(_) => tracing::warn!("a second assignment was ignored"),
         }
     }

@@ -79,6 +79,9 @@ pub enum ToShepherd {
     Assign(Box<Assignment>),
     /// An order.
     Slot(ToSlot),
+    /// Say how the slot stands and every report not acknowledged, as on a new connection: the controller may not
+    /// have heard them.
+    Repeat,
 }
 
 /// Shepherd to agent.

@@ -87,6 +87,9 @@ pub enum WorkerError {
     /// The machine could not be measured.
     #[error("cannot measure this machine")]
     Discover(#[source] discover::DiscoverError),
+    /// The controller does not take this worker; its jobs go on, and a later agent finds them.
+    #[error("the controller refuses this worker: {0}")]
+    Refused(crate::model::refusal::Refusal),
 }
 
 impl WorkerError {
@@ -101,7 +104,7 @@ impl WorkerError {
 /// Runs an agent until it is told to stop: by the controller, by SIGTERM or by SIGINT.
 ///
 /// # Errors
-/// When it cannot begin; a lost controller is not an error, it is looked for again.
+/// When it cannot begin, or the controller refuses it; a lost controller is not an error, it is looked for again.
 pub fn run(options: WorkerOptions) -> Result<(), WorkerError> {
     run::run(options)
 }

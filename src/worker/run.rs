@@ -9,6 +9,7 @@ use super::{WorkerError, WorkerOptions, discover, kept_logs};
 use crate::model::ids::SlotKey;
 use crate::model::job::{ElementEnd, ExitStatus, JobState, Reason, Usage};
 use crate::model::node::Inventory;
+use crate::model::refusal::Refusal;
 use crate::model::time::Timestamp;
 use crate::model::topology::Declared;
 use crate::steps::journal::{Record, encode};
@@ -39,6 +40,8 @@ const SHUTDOWN_MOST: Duration = Duration::from_secs(20);
 pub(super) enum Event {
     /// The controller welcomed us.
     Found(Box<dyn Stream>),
+    /// The controller does not want us, and asking again would not change that.
+    Refused(Refusal),
     /// An order came over the session with this number.
     Controller(u64, ToWorker),
     /// The session with this number is over, and why.
@@ -52,12 +55,14 @@ pub(super) enum Event {
 }
 
 /// Whether and how the agent is to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Stop {
     No,
     /// Once no slot is left.
     WhenEmpty,
     Now,
+    /// The controller does not want this worker. Its jobs go on under their shepherds.
+    Refused(Refusal),
 }
 
 pub(super) fn run(options: WorkerOptions) -> Result<(), WorkerError> {
@@ -150,8 +155,9 @@ impl Agent {
         let mut prune_in = self.prune();
         let mut deadline: Option<tokio::time::Instant> = None;
         loop {
-            match self.stop {
+            match &self.stop {
                 Stop::Now => return Ok(()),
+                Stop::Refused(refusal) => return Err(WorkerError::Refused(refusal.clone())),
                 Stop::WhenEmpty if self.slots.is_empty() => {
                     // The last reports are still on their way.
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -184,6 +190,7 @@ impl Agent {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Found(stream) => self.on_found(stream),
+            Event::Refused(refusal) => self.stop = Stop::Refused(refusal),
             Event::Controller(number, order) if self.is_session(number) => self.on_order(order),
             Event::ControllerGone(number, why) if self.is_session(number) => {
                 tracing::warn!(why, "the controller has gone; looking for it again");
@@ -202,8 +209,11 @@ impl Agent {
     fn search(&self) {
         let (events, socket) = (self.events.clone(), self.options.controller.clone());
         tokio::spawn(async move {
-            let stream = session::find(socket).await;
-            let _ = events.send(Event::Found(stream)).await;
+            let event = match session::find(socket).await {
+                Ok(stream) => Event::Found(stream),
+                Err(refusal) => Event::Refused(refusal),
+            };
+            let _ = events.send(event).await;
         });
     }
 
@@ -274,7 +284,7 @@ impl Agent {
         };
         session.registered = true;
         for key in self.slots.keys().copied().collect::<Vec<_>>() {
-            self.relink(key, Duration::ZERO);
+            self.say_again(key);
             if !known.contains(&key) {
                 tracing::warn!(slot = %key, "the controller does not know this slot; ending it");
                 if let Some(slot) = self.slots.get_mut(&key) {
@@ -436,6 +446,15 @@ impl Agent {
         }
     }
 
+    /// Has everything about a slot said that the controller may not have heard.
+    fn say_again(&mut self, key: SlotKey) {
+        // A link that stands is kept. One that is just handing a slot to its shepherd, above all: without it
+        // nobody could tell whether the slot has begun.
+        if !self.slots.get(&key).is_some_and(Slot::ask_again) {
+            self.relink(key, Duration::ZERO);
+        }
+    }
+
     /// Makes the link to a slot's shepherd anew; a dead one's reports are said again.
     fn relink(&mut self, key: SlotKey, pause: Duration) {
         let number = self.next_serial();
@@ -518,6 +537,10 @@ impl Agent {
                 self.bury(key, reports, Some(lock));
             }
             Found::Nothing => {
+                if !has_logs(&slot.directory) && !leftovers::put_away(&slot.directory) {
+                    // It had only been slow.
+                    return self.relink(key, RELINK);
+                }
                 let positions = slot.progress.borrow().queue.clone();
                 self.bury(
                     key,

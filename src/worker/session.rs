@@ -5,6 +5,7 @@
 
 use super::frames::{self, FrameReader};
 use super::run::Event;
+use crate::model::refusal::Refusal;
 use crate::sys::files::connect_unix;
 use crate::wire::codec::FRAME_MAX;
 use crate::wire::hello::{Hello, HelloReply, Role};
@@ -111,13 +112,13 @@ async fn write_all(
     }
 }
 
-/// Looks for the controller until it welcomes us.
-pub(super) async fn find(socket: std::path::PathBuf) -> Box<dyn Stream> {
+/// Looks for the controller until it welcomes or refuses us.
+pub(super) async fn find(socket: std::path::PathBuf) -> Result<Box<dyn Stream>, Refusal> {
     let mut pause = PAUSE.0;
     let mut said = false;
     loop {
         match attempt(&socket).await {
-            Ok(stream) => return stream,
+            Ok(answer) => return answer,
             // Said once a search: it may go on for days.
             Err(error) if !said => {
                 tracing::info!(%error, socket = %socket.display(), "no controller yet");
@@ -130,7 +131,8 @@ pub(super) async fn find(socket: std::path::PathBuf) -> Box<dyn Stream> {
     }
 }
 
-async fn attempt(socket: &Path) -> Result<Box<dyn Stream>, String> {
+/// One attempt: the controller's answer, or why there was none.
+async fn attempt(socket: &Path) -> Result<Result<Box<dyn Stream>, Refusal>, String> {
     let folder = socket.parent().unwrap_or(Path::new("."));
     let name = socket.file_name().unwrap_or_default().to_string_lossy();
     let connect = || -> std::io::Result<UnixStream> {
@@ -143,8 +145,8 @@ async fn attempt(socket: &Path) -> Result<Box<dyn Stream>, String> {
         .await
         .map_err(|error| error.to_string())?;
     match read_reply(&mut stream).await? {
-        HelloReply::Welcome { .. } => Ok(Box::new(stream)),
-        HelloReply::Refused(refusal) => Err(refusal.to_string()),
+        HelloReply::Welcome { .. } => Ok(Ok(Box::new(stream))),
+        HelloReply::Refused(refusal) => Ok(Err(refusal)),
     }
 }
 

@@ -107,6 +107,14 @@ impl Slot {
         }
     }
 
+    /// Asks the shepherd to say everything again; whether there is a link to ask over.
+    pub(super) fn ask_again(&self) -> bool {
+        match &self.life {
+            Life::Live(link) => link.orders.send(ToShepherd::Repeat).is_ok(),
+            Life::Unknown | Life::Dead { .. } => false,
+        }
+    }
+
     /// Follows a report.
     pub(super) fn follow(&self, report: &FromSlot) {
         self.progress.send_if_modified(|progress| match report {

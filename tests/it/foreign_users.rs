@@ -131,6 +131,26 @@ fn what_is_anothers_is_refused_and_stays_as_it_is_needs_root() {
         // Nor may it run another controller on that state.
         let state_dir = cluster.state().to_str().unwrap();
         assert_ne!(other.run(&["controller", "--state-dir", state_dir]).code, 0);
+        // Nor be one of its workers: that ends, and says why.
+        let own_dir = cluster.path(&format!("worker-of-{uid}"));
+        std::fs::create_dir(&own_dir).unwrap();
+        std::os::unix::fs::chown(&own_dir, Some(uid), Some(gid)).unwrap();
+        let worker = other.run(&[
+            "worker",
+            "--name",
+            "mine",
+            "--state-dir",
+            own_dir.to_str().unwrap(),
+            "--socket",
+            cluster.socket().to_str().unwrap(),
+        ]);
+        assert_ne!(worker.code, 0, "{worker:?}");
+        assert!(
+            worker
+                .err
+                .contains("may not be a worker of this controller"),
+            "{worker:?}"
+        );
     }
     assert_eq!(state(&cluster), before);
     // The owner may, and root may all.

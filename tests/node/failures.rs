@@ -251,3 +251,29 @@ fn foreign_users_are_refused_or_served_as_themselves() {
     node.launch(stranger.launch);
     assert!(matches!(node.end().reason, Reason::JobLaunchFailure(_)));
 }
+
+#[test]
+fn a_controller_that_goes_just_after_a_launch_does_not_cost_the_slot_its_shepherd() {
+    let mut node = Node::up();
+    for job in 1..=60 {
+        let order = Order::script(&node, job, "echo $SLURM_JOB_ID >> runs");
+        let key = node.launch(order.launch.clone());
+        node.hang_up();
+        node.welcome();
+        if !node.registered.contains(&key) {
+            // It did not arrive, and the controller says it again.
+            node.launch(order.launch);
+        }
+        node.until(|message| match message {
+            FromWorker::Slot { key: of, report } if *of == key => match report {
+                FromSlot::Ended { .. } => Some(()),
+                FromSlot::Lost { .. } => panic!("slot {key} was given up for lost while it began"),
+                _ => None,
+            },
+            _ => None,
+        });
+    }
+    let runs = node.read("runs");
+    let expected: Vec<String> = (1..=60).map(|job| job.to_string()).collect();
+    assert_eq!(runs.lines().collect::<Vec<_>>(), expected);
+}
