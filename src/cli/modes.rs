@@ -105,6 +105,7 @@ impl Verb for Controller {
             cluster_name: self.name,
             config,
             ready_fd: self.ready_fd,
+            sync_delay: None,
         })
         .map_err(anyhow::Error::from)?;
         Ok(exit::DONE)

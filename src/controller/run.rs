@@ -47,6 +47,8 @@ pub struct ControllerOptions {
     pub config: Config,
     /// Gets one byte when the controller answers.
     pub ready_fd: Option<i32>,
+    /// Make every sync of the store this much slower, as on a lab's disk. For benches.
+    pub sync_delay: Option<Duration>,
 }
 
 /// Why a controller does not run.
@@ -246,7 +248,7 @@ pub fn run(options: ControllerOptions) -> Result<(), ControllerError> {
 fn store_options(options: &ControllerOptions) -> StoreOptions {
     StoreOptions {
         cache_bytes: options.config.store_cache_mib * 1024 * 1024,
-        ..StoreOptions::default()
+        sync_delay: options.sync_delay,
     }
 }
 
