@@ -1,12 +1,12 @@
 //! `hpc queue`: jobs that have not ended.
 
+use super::Verb;
 use super::connection::{Connection, Target, unexpected};
 use super::exit::{self, Outcome};
 use super::output::table::{Table, elastic, left, right};
 use super::output::{self, json, words};
 use super::selection::Which;
-use super::{Verb, now};
-use crate::model::time::Timestamp;
+use crate::model::time::format_elapsed;
 use crate::wire::client::{Request, ToClient};
 use crate::wire::view::JobView;
 use clap::Args;
@@ -40,11 +40,10 @@ impl Verb for Queue {
     fn run(self, target: &Target) -> Outcome {
         let mut filter = self.which.filter(&[self.operands, self.jobs].concat())?;
         filter.expand_arrays = self.expand;
-        let answers = target.request(&Request::Queue(filter))?;
         if self.json {
-            print_json(answers)?;
+            print_json(target.request(&Request::Queue(filter))?)?;
         } else {
-            table(&collect(answers)?, now()).print()?;
+            table(target.request(&Request::QueueLines(filter))?)?.print()?;
         }
         Ok(exit::DONE)
     }
@@ -89,8 +88,8 @@ pub(super) fn print_json(answers: Connection) -> Outcome<()> {
     Ok(())
 }
 
-/// The table of `hpc queue`.
-pub(super) fn table(jobs: &[JobView], now: Timestamp) -> Table {
+/// The table of `hpc queue`, filled as its lines arrive.
+fn table(mut answers: Connection) -> Outcome<Table> {
     let mut table = Table::new(&[
         right("JOBID"),
         elastic("PARTITION", 5),
@@ -103,23 +102,30 @@ pub(super) fn table(jobs: &[JobView], now: Timestamp) -> Table {
         right("CPUS"),
         elastic("NODELIST(REASON)", 12),
     ]);
-    for job in jobs {
-        let nodes = u32::try_from(job.nodes.len()).unwrap_or(u32::MAX);
-        table
-            .add(&words::job_id(job))
-            .add(&job.partition)
-            .add(&job.name)
-            .add(&job.user)
-            .add(&job.state)
-            .add(&words::elapsed(job, now))
-            .add(&words::limit(job.time_limit_s))
-            .number(if nodes == 0 {
-                job.nodes_requested
-            } else {
-                nodes
-            })
-            .number(job.cpus)
-            .add(&words::place_or_reason(job));
+    loop {
+        let (lines, last) = match answers.answer()? {
+            ToClient::Lines { lines, last } => (lines, last),
+            other => return Err(unexpected(&other)),
+        };
+        for job in &lines {
+            table
+                .add(&words::element_id(
+                    job.id,
+                    job.array_task,
+                    job.array_tasks.as_deref(),
+                ))
+                .add(&job.partition)
+                .add(&job.name)
+                .add(&job.user)
+                .add(job.state.word())
+                .add(&format_elapsed(job.run_s.into()))
+                .add(&words::limit(job.time_limit_s))
+                .number(job.nodes)
+                .number(job.cpus)
+                .add(&job.place);
+        }
+        if last {
+            return Ok(table);
+        }
     }
-    table
 }

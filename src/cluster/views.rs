@@ -5,6 +5,7 @@ use crate::model::allocation::Allocation;
 use crate::model::array::ArraySpec;
 use crate::model::filename::{self, ArrayElement, FilenameContext};
 use crate::model::history::{ElementRow, EndedJob, Granted, StepRow};
+use crate::model::hostlist;
 use crate::model::index_set::IndexSet;
 use crate::model::job::{
     ElementEnd, ExitStatus, Hold, Job, JobSpec, JobState, Launch, Owner, Reason, Slot, Usage,
@@ -14,8 +15,10 @@ use crate::model::partition::Partition;
 use crate::model::resource::MemoryRequest;
 use crate::model::time::Timestamp;
 use crate::wire::view::{
-    ElementsView, GpuView, JobView, NodeView, PartitionView, PlacementView, StepView, UsageView,
+    ElementsView, GpuView, JobLine, JobView, NodeView, PartitionView, PlacementView, StepView,
+    UsageView,
 };
+use std::borrow::Cow;
 
 /// Default output names.
 const OUTPUT: &str = "slurm-%j.out";
@@ -191,21 +194,11 @@ pub fn pending_reason(snapshot: &Snapshot, job: &Job) -> Reason {
 }
 
 /// What a slot shows: its element, running or about to.
-fn slot_view(snapshot: &Snapshot, job: &Job, slot: &Slot, position: u32) -> JobView {
+fn slot_view(snapshot: &Snapshot, job: &Job, held: &Held<'_>) -> JobView {
+    let (slot, position) = (held.slot, held.position);
     let mut view = blank(job.id.0, position, &job.spec, &job.owner, job.submitted);
-    let ending = slot
-        .kills
-        .iter()
-        .any(|kill| kill.positions.contains(position));
-    let state = if ending {
-        JobState::Completing
-    } else if slot.suspended {
-        JobState::Suspended
-    } else {
-        JobState::Running
-    };
-    state.word().clone_into(&mut view.state);
-    view.start_time = Some(slot.current.map_or(slot.granted, |current| current.started));
+    held.state().word().clone_into(&mut view.state);
+    view.start_time = Some(held.started());
     view.time_limit_s = time_limit_s(&snapshot.partitions, job);
     view.restarts = job.restarts_of(position);
     view.nodes = slot
@@ -257,18 +250,43 @@ fn elements(job: &Job) -> Option<ElementsView> {
     })
 }
 
-/// The rows of a hot job: the pending rest of it (one row, or one for each element), then what runs.
-#[must_use]
-pub fn hot_rows(
-    snapshot: &Snapshot,
-    job: &Job,
-    expand: bool,
-    meant: Option<&IndexSet>,
-) -> Vec<JobView> {
-    let mut rows = Vec::new();
+/// A slot that holds elements, and the one it shows.
+struct Held<'a> {
+    slot: &'a Slot,
+    position: u32,
+}
+
+impl Held<'_> {
+    fn state(&self) -> JobState {
+        let kills = &self.slot.kills;
+        if kills
+            .iter()
+            .any(|kill| kill.positions.contains(self.position))
+        {
+            JobState::Completing
+        } else if self.slot.suspended {
+            JobState::Suspended
+        } else {
+            JobState::Running
+        }
+    }
+
+    fn started(&self) -> Timestamp {
+        self.slot
+            .current
+            .map_or(self.slot.granted, |current| current.started)
+    }
+}
+
+/// What of a hot job is shown, of the positions that are meant: the waiting rest, and what slots hold.
+fn hot_parts<'a>(job: &'a Job, meant: Option<&IndexSet>) -> (Cow<'a, IndexSet>, Vec<Held<'a>>) {
+    if job.slots.is_empty() && job.waiting.is_empty() && meant.is_none() {
+        // As nearly all of a long queue.
+        return (Cow::Borrowed(&job.pending), Vec::new());
+    }
     let mut rest = job.pending.clone();
     rest.union_with(&job.waiting);
-    let mut running = Vec::new();
+    let mut held = Vec::new();
     for slot in &job.slots {
         let Some(position) = slot
             .current
@@ -281,14 +299,33 @@ pub fn hot_rows(
         others.remove(position);
         rest.union_with(&others);
         if meant.is_none_or(|meant| meant.contains(position)) {
-            let mut view = slot_view(snapshot, job, slot, position);
-            view.elements = elements(job);
-            running.push(view);
+            held.push(Held { slot, position });
         }
     }
     if let Some(meant) = meant {
         rest.intersect(meant);
     }
+    (Cow::Owned(rest), held)
+}
+
+/// The pending rest of an array, as `3-9%2`.
+fn rest_text(array: &ArraySpec, rest: &IndexSet) -> String {
+    let throttle = array
+        .throttle
+        .map_or_else(String::new, |most| format!("%{most}"));
+    format!("{}{throttle}", index_text(array, rest))
+}
+
+/// The rows of a hot job: the pending rest of it (one row, or one for each element), then what runs.
+#[must_use]
+pub fn hot_rows(
+    snapshot: &Snapshot,
+    job: &Job,
+    expand: bool,
+    meant: Option<&IndexSet>,
+) -> Vec<JobView> {
+    let (rest, held) = hot_parts(job, meant);
+    let mut rows = Vec::new();
     if !rest.is_empty() {
         let reason = pending_reason(snapshot, job);
         let first = rest.first().unwrap_or(0);
@@ -314,18 +351,83 @@ pub fn hot_rows(
                 }
             }
             Some(array) => {
-                let throttle = array
-                    .throttle
-                    .map_or_else(String::new, |most| format!("%{most}"));
-                view.array_tasks = Some(format!("{}{throttle}", index_text(array, &rest)));
+                view.array_tasks = Some(rest_text(array, &rest));
                 view.array_task = None;
                 view.raw_id = job.id.0;
                 rows.push(view);
             }
         }
     }
-    rows.extend(running);
+    rows.extend(held.iter().map(|held| {
+        let mut view = slot_view(snapshot, job, held);
+        view.elements = elements(job);
+        view
+    }));
     rows
+}
+
+/// The same as [`hot_rows`], for a table, and only those in one of these states (all when empty).
+pub fn hot_lines(
+    snapshot: &Snapshot,
+    now: Timestamp,
+    job: &Job,
+    expand: bool,
+    meant: Option<&IndexSet>,
+    states: &[JobState],
+    lines: &mut Vec<JobLine>,
+) {
+    let wanted = |state: JobState| states.is_empty() || states.contains(&state);
+    let (rest, held) = hot_parts(job, meant);
+    let blank = || JobLine {
+        id: job.id.0,
+        array_task: None,
+        array_tasks: None,
+        partition: job.spec.partition.clone(),
+        name: job.spec.name.clone(),
+        user: job.owner.name.to_string(),
+        state: JobState::Pending,
+        run_s: 0,
+        time_limit_s: time_limit_s(&snapshot.partitions, job),
+        nodes: job.spec.request.nodes_min,
+        cpus: job.spec.request.cpus_total(),
+        place: String::new(),
+    };
+    if !rest.is_empty() && wanted(JobState::Pending) {
+        let reason = pending_reason(snapshot, job);
+        let mut line = blank();
+        line.place = format!("({})", reason.word());
+        match &job.spec.array {
+            None => lines.push(line),
+            Some(array) if expand || (meant.is_some() && rest.len() == 1) => {
+                lines.extend(rest.iter().map(|position| JobLine {
+                    array_task: Some(array.index_at(position)),
+                    ..line.clone()
+                }));
+            }
+            Some(array) => {
+                line.array_tasks = Some(rest_text(array, &rest));
+                lines.push(line);
+            }
+        }
+    }
+    for held in held.iter().filter(|held| wanted(held.state())) {
+        let allocation = &held.slot.allocation;
+        let names: Vec<String> = allocation
+            .nodes
+            .iter()
+            .map(|share| snapshot.node_name(share.node))
+            .collect();
+        let array = job.spec.array.as_ref();
+        lines.push(JobLine {
+            array_task: array.map(|array| array.index_at(held.position)),
+            state: held.state(),
+            run_s: u32::try_from(now.minus(held.started()) / 1000).unwrap_or(0),
+            nodes: u32::try_from(names.len()).unwrap_or(u32::MAX),
+            cpus: allocation.cpus(),
+            place: hostlist::fold(&names),
+            ..blank()
+        });
+    }
 }
 
 fn set_end(

@@ -23,6 +23,8 @@ use tokio::sync::mpsc;
 
 /// Rows in one frame.
 const ROWS_MAX: usize = 512;
+/// Lines that make a frame.
+const LINES_MAX: usize = 1024;
 /// Rows of a history that names no limit.
 const HISTORY_MAX: usize = 1_000_000;
 
@@ -76,6 +78,50 @@ async fn send_rows(outgoing: &mut Outgoing, mut rows: Vec<JobView>) -> std::io::
             last: true,
         })
         .await
+}
+
+/// Jobs that have not ended, for a table.
+pub(super) async fn queue_lines(
+    shared: &Shared,
+    filter: &Filter,
+    outgoing: &mut Outgoing,
+) -> Result<(), CodecError> {
+    let snapshot = shared.snapshot.load_full();
+    let selected = match select(&snapshot.jobs, snapshot.job_next, filter) {
+        Ok(selected) => selected,
+        Err(refusal) => return Ok(outgoing.send(&ToClient::Refused(refusal)).await?),
+    };
+    let most = if filter.limit == 0 {
+        usize::MAX
+    } else {
+        filter.limit as usize
+    };
+    let (at, mut sent, mut lines) = (now(), 0, Vec::with_capacity(LINES_MAX));
+    for target in &selected.targets {
+        views::hot_lines(
+            &snapshot,
+            at,
+            &target.job,
+            filter.expand_arrays,
+            target.positions.as_ref(),
+            &filter.states,
+            &mut lines,
+        );
+        lines.truncate(most - sent);
+        if lines.len() >= LINES_MAX {
+            sent += lines.len();
+            let lines = std::mem::replace(&mut lines, Vec::with_capacity(LINES_MAX));
+            outgoing
+                .send(&ToClient::Lines { lines, last: false })
+                .await?;
+        }
+        if sent + lines.len() >= most {
+            break;
+        }
+    }
+    Ok(outgoing
+        .send(&ToClient::Lines { lines, last: true })
+        .await?)
 }
 
 /// Jobs that have not ended.

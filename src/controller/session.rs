@@ -237,6 +237,9 @@ async fn clients(
         }
         match request {
             Request::Queue(filter) => queries::queue(shared, &filter, &mut outgoing).await?,
+            Request::QueueLines(filter) => {
+                queries::queue_lines(shared, &filter, &mut outgoing).await?;
+            }
             Request::History(filter) => queries::history(shared, filter, &mut outgoing).await?,
             Request::Job { selector } => queries::job(shared, selector, &mut outgoing).await?,
             Request::Wait(selectors) => queries::wait(shared, &selectors, &mut outgoing).await?,
@@ -345,6 +348,7 @@ async fn answer(
         },
         Request::StartStep(request) => Command::StartStep { who, request },
         Request::Queue(_)
+        | Request::QueueLines(_)
         | Request::History(_)
         | Request::Job { .. }
         | Request::Wait(_)

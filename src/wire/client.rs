@@ -1,7 +1,7 @@
 //! Between a command and the controller. One connect, one write, one read for most requests; `Wait`,
 //! `Output`, `Run` and `Backup` are followed by a stream of [`ToClient`] frames.
 
-use super::view::{JobView, NodeView, PartitionView, StatusView};
+use super::view::{JobLine, JobView, NodeView, PartitionView, StatusView};
 use crate::model::array::ArraySpec;
 use crate::model::bounded;
 use crate::model::dependency::Dependency;
@@ -234,6 +234,8 @@ pub enum Request {
         /// Which job.
         job: u32,
     },
+    /// Jobs that have not ended, as a table shows them: answered with [`ToClient::Lines`].
+    QueueLines(Filter),
 }
 
 /// A step asked for from inside a job.
@@ -334,6 +336,13 @@ pub enum ToClient {
     },
     /// A script's bytes.
     Script(Vec<u8>),
+    /// A part of a table; the last part has `last`.
+    Lines {
+        /// Rows.
+        lines: Vec<JobLine>,
+        /// Nothing follows.
+        last: bool,
+    },
 }
 
 /// From a client after its request, while a stream is open.

@@ -2,6 +2,7 @@
 //!
 //! Fields are only ever added. Times are RFC 3339 in JSON and milliseconds on the wire.
 
+use crate::model::job::JobState;
 use crate::model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +93,36 @@ pub struct JobView {
     pub steps: Vec<StepView>,
     /// Consumed, once ended.
     pub usage: Option<UsageView>,
+}
+
+/// A row of a listing for people: what a table of the queue shows of a job, and no more. Ten thousand of these are
+/// a tenth of as many [`JobView`]s.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobLine {
+    /// Job number (of the array, for an element).
+    pub id: u32,
+    /// Index of an element.
+    pub array_task: Option<u32>,
+    /// Indices of the pending rest, as `3-9%2`.
+    pub array_tasks: Option<String>,
+    /// Partition.
+    pub partition: String,
+    /// Name.
+    pub name: String,
+    /// Owner.
+    pub user: String,
+    /// State.
+    pub state: JobState,
+    /// Seconds it has run by the controller's clock: the reader's may be off.
+    pub run_s: u32,
+    /// Limit; seconds.
+    pub time_limit_s: Option<u32>,
+    /// Nodes held, or asked for.
+    pub nodes: u32,
+    /// Cpus.
+    pub cpus: u32,
+    /// Folded names of its nodes, or in parentheses why it has none.
+    pub place: String,
 }
 
 /// How an array's elements fare.

@@ -1,11 +1,12 @@
 //! Listings: tables and JSON from hand-made views.
 
 use crate::fake::{Fake, golden};
+use hpc::model::job::JobState;
 use hpc::model::time::Timestamp;
 use hpc::wire::client::{Filter, Request, Selector, ToClient};
 use hpc::wire::view::{
-    ElementsView, GpuView, JobView, NodeView, PartitionView, PlacementView, StatusView, StepView,
-    UsageView,
+    ElementsView, GpuView, JobLine, JobView, NodeView, PartitionView, PlacementView, StatusView,
+    StepView, UsageView,
 };
 
 /// 2026-01-31T12:00:00Z.
@@ -150,8 +151,66 @@ fn ended() -> JobView {
     }
 }
 
-fn in_parts(jobs: Vec<JobView>) -> Fake {
-    Fake::new(move |_, talk| {
+/// The same for a table.
+fn lines() -> Vec<JobLine> {
+    let line = |id, name: &str, state, place: &str| JobLine {
+        id,
+        array_task: None,
+        array_tasks: None,
+        partition: "batch".into(),
+        name: name.into(),
+        user: "alice".into(),
+        state,
+        run_s: 0,
+        time_limit_s: Some(86_400),
+        nodes: 1,
+        cpus: 1,
+        place: place.into(),
+    };
+    let waiting = JobLine {
+        nodes: 4,
+        cpus: 128,
+        ..line(13, "big.sh", JobState::Pending, "(Resources)")
+    };
+    let rest = JobLine {
+        array_tasks: Some("3-9%2".into()),
+        ..line(12, "sweep.sh", JobState::Pending, "(JobArrayTaskLimit)")
+    };
+    let element = JobLine {
+        array_task: Some(1),
+        run_s: 125,
+        ..line(12, "sweep.sh", JobState::Completing, "ws1")
+    };
+    let wide = JobLine {
+        run_s: 93_784,
+        time_limit_s: None,
+        user: "bob".into(),
+        nodes: 4,
+        cpus: 64,
+        ..line(
+            9,
+            "a rather long name (with blanks)",
+            JobState::Running,
+            "ws[1-3,5]",
+        )
+    };
+    vec![waiting, rest, element, wide]
+}
+
+fn in_parts(jobs: Vec<JobView>, lines: Vec<JobLine>) -> Fake {
+    Fake::new(move |request, talk| {
+        if let Request::QueueLines(_) = request {
+            let (last, first) = lines.split_last().unwrap();
+            talk.say(&ToClient::Lines {
+                lines: first.to_vec(),
+                last: false,
+            });
+            talk.say(&ToClient::Lines {
+                lines: vec![last.clone()],
+                last: true,
+            });
+            return;
+        }
         let (last, first) = jobs.split_last().unwrap();
         talk.say(&ToClient::Jobs {
             jobs: first.to_vec(),
@@ -166,7 +225,7 @@ fn in_parts(jobs: Vec<JobView>) -> Fake {
 
 #[test]
 fn queue_as_table_and_json() {
-    let fake = in_parts(queue());
+    let fake = in_parts(queue(), lines());
     golden("queue.txt", &fake.run(&["queue"]).ok());
     let json = fake.run(&["queue", "--json"]).ok();
     golden("queue.json", &json);
@@ -178,11 +237,15 @@ fn queue_as_table_and_json() {
 
 #[test]
 fn nothing_is_an_empty_table_and_an_empty_array() {
+    let fake = Fake::answering(ToClient::Lines {
+        lines: vec![],
+        last: true,
+    });
+    assert_eq!(fake.run(&["queue"]).ok().lines().count(), 1);
     let fake = Fake::answering(ToClient::Jobs {
         jobs: vec![],
         last: true,
     });
-    assert_eq!(fake.run(&["queue"]).ok().lines().count(), 1);
     assert_eq!(fake.run(&["queue", "--json"]).ok(), "[]\n");
 }
 
@@ -205,6 +268,7 @@ fn filters_reach_the_controller() {
         "-r",
         "-j",
         "12,13_4",
+        "--json",
     ])
     .ok();
     fake.run(&["history", "-S", "2026-01-31T12:00", "--limit", "5", "7"])
@@ -219,7 +283,7 @@ fn filters_reach_the_controller() {
         panic!("{:?}", fake.seen())
     };
     assert_eq!(queue.users, ["alice", "bob"]);
-    assert_eq!(queue.states, [hpc::model::job::JobState::Pending]);
+    assert_eq!(queue.states, [JobState::Pending]);
     assert_eq!(
         (
             queue.partitions.len(),
@@ -353,7 +417,8 @@ fn nodes_partitions_and_status() {
 
 #[test]
 fn a_closed_pipe_is_no_error_message() {
-    let fake = in_parts((0..5000).map(|id| job(id + 1, "x", "PENDING")).collect());
+    let line = lines().remove(0);
+    let fake = in_parts(vec![], vec![line; 5000]);
     let line = format!(
         "HPC_SOCKET={}/hpc.sock {} queue | head -1",
         fake.dir().display(),

@@ -27,8 +27,8 @@ use hpc::wire::codec;
 use hpc::wire::hello::{Hello, HelloReply, Role, VERSION};
 use hpc::wire::shepherd::{Account, Assignment, FromShepherd, Site, ToShepherd};
 use hpc::wire::view::{
-    ElementsView, GpuView, JobView, NodeView, PartitionView, PlacementView, StatusView, StepView,
-    UsageView,
+    ElementsView, GpuView, JobLine, JobView, NodeView, PartitionView, PlacementView, StatusView,
+    StepView, UsageView,
 };
 use hpc::wire::worker::{
     FromSlot, FromWorker, LogChunk, OpenStream, SignalTarget, SlotLaunch, StepEnd, StepLaunch,
@@ -204,6 +204,7 @@ fn requests() -> Vec<Request> {
             ],
         },
         Request::Queue(Filter::default()),
+        Request::QueueLines(Filter::default()),
         Request::Job {
             selector: selector(),
         },
@@ -267,6 +268,23 @@ fn usage_view() -> UsageView {
         read_bytes: 1,
         write_bytes: 2,
         wall_s: 0.004,
+    }
+}
+
+fn job_line() -> JobLine {
+    JobLine {
+        id: 12,
+        array_task: None,
+        array_tasks: Some("4-9%2".to_owned()),
+        partition: "batch".to_owned(),
+        name: "sweep".to_owned(),
+        user: "alice".to_owned(),
+        state: JobState::Running,
+        run_s: 125,
+        time_limit_s: Some(3600),
+        nodes: 2,
+        cpus: 8,
+        place: "ws[1-2]".to_owned(),
     }
 }
 
@@ -393,6 +411,10 @@ fn to_client() -> Vec<ToClient> {
         })),
         ToClient::Jobs {
             jobs: vec![job_view()],
+            last: true,
+        },
+        ToClient::Lines {
+            lines: vec![job_line()],
             last: true,
         },
         ToClient::Nodes(vec![node_view()]),

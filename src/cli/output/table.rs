@@ -78,7 +78,13 @@ impl Table {
             self.text.truncate(start);
             self.text.push_str(&clean);
         }
-        let width = self.text[start..].width();
+        let added = &self.text[start..];
+        // Most cells are; the general way looks every character up.
+        let width = if added.is_ascii() {
+            added.len()
+        } else {
+            added.width()
+        };
         let column = self.cells.len() % self.columns.len();
         self.widths[column] = self.widths[column].max(width);
         self.cells.push((self.text.len(), width));

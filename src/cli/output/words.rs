@@ -7,19 +7,22 @@ use crate::wire::view::{JobView, NodeView};
 
 /// `12`, `12_3`, or `12_[4-9%2]` for the pending rest of an array.
 pub(in crate::cli) fn job_id(job: &JobView) -> String {
-    match (job.array_task, &job.array_tasks) {
-        (Some(index), _) => format!("{}_{index}", job.id),
-        (None, Some(rest)) => format!("{}_[{rest}]", job.id),
-        (None, None) => job.id.to_string(),
+    element_id(job.id, job.array_task, job.array_tasks.as_deref())
+}
+
+/// As [`job_id`].
+pub(in crate::cli) fn element_id(id: u32, element: Option<u32>, rest: Option<&str>) -> String {
+    match (element, rest) {
+        (Some(index), _) => format!("{id}_{index}"),
+        (None, Some(rest)) => format!("{id}_[{rest}]"),
+        (None, None) => id.to_string(),
     }
 }
 
 /// How long it ran, or runs: `2:03`.
 pub(in crate::cli) fn elapsed(job: &JobView, now: Timestamp) -> String {
-    let Some(start) = job.start_time else {
-        return "0:00".into();
-    };
-    let ms = job.end_time.unwrap_or(now).minus(start);
+    let until = job.end_time.unwrap_or(now);
+    let ms = job.start_time.map_or(0, |start| until.minus(start));
     format_elapsed(u64::try_from(ms / 1000).unwrap_or(0))
 }
 
@@ -36,14 +39,6 @@ pub(in crate::cli) fn local(time: Option<Timestamp>) -> String {
 /// `2G`.
 pub(in crate::cli) fn memory(mib: u64) -> String {
     format_mib(mib)
-}
-
-/// Where it runs, or in parentheses why it does not.
-pub(in crate::cli) fn place_or_reason(job: &JobView) -> String {
-    if !job.nodes.is_empty() {
-        return hostlist::fold(&job.nodes);
-    }
-    format!("({})", job.reason.as_deref().unwrap_or("None"))
 }
 
 /// Folded node names, or `-`.
