@@ -52,9 +52,9 @@ fn inventory() -> Inventory {
 fn spec() -> JobSpec {
     JobSpec {
         name: "zero".into(),
-        partition: String::new(),
-        account: String::new(),
-        qos: String::new(),
+        partition: Default::default(),
+        account: Default::default(),
+        qos: Default::default(),
         launch: Launch::Command {
             arguments: BlobId([1; 32]),
         },

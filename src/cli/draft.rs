@@ -14,6 +14,7 @@ use crate::model::ids::BlobId;
 use crate::model::job::{JobSpec, Launch};
 use crate::model::refusal::Code;
 use crate::model::resource::{GpuRequest, MemoryRequest, Request};
+use crate::model::shared_text::Text;
 use crate::model::signal::SignalSpec;
 use crate::model::time::Timestamp;
 use anyhow::Context;
@@ -138,13 +139,13 @@ impl Draft {
         );
         let work_dir = self.directory()?;
         let spec = JobSpec {
-            name: self.name.clone().unwrap_or_else(|| title.to_owned()),
-            partition: self.partition.clone().unwrap_or_default(),
-            account: self.account.clone().unwrap_or_default(),
-            qos: self.qos.clone().unwrap_or_default(),
+            name: self.name.as_deref().unwrap_or(title).into(),
+            partition: self.partition.as_deref().unwrap_or_default().into(),
+            account: self.account.as_deref().unwrap_or_default().into(),
+            qos: self.qos.as_deref().unwrap_or_default().into(),
             launch,
             surroundings,
-            command: cut(command, COMMAND_MAX).to_owned(),
+            command: cut(command, COMMAND_MAX).into(),
             request: self.request.clone(),
             array: self.array.clone(),
             dependency: self.dependency.clone(),
@@ -155,14 +156,14 @@ impl Draft {
             requeue: self.requeue,
             nice: self.nice.unwrap_or(0),
             signal: self.signal,
-            output: checked_file("output", self.output.as_deref(), &work_dir)?,
-            error: checked_file("error", self.error.as_deref(), &work_dir)?,
-            input: checked_file("input", self.input.as_deref(), &work_dir)?,
-            work_dir,
+            output: checked_file("output", self.output.as_deref(), &work_dir)?.map(Text::from),
+            error: checked_file("error", self.error.as_deref(), &work_dir)?.map(Text::from),
+            input: checked_file("input", self.input.as_deref(), &work_dir)?.map(Text::from),
+            work_dir: work_dir.into(),
             append: self.append.unwrap_or(false),
             kill_wait_s: self.kill_wait_s.unwrap_or(KILL_WAIT_S),
-            comment: self.comment.clone(),
-            submit_host: super::host_name(),
+            comment: self.comment.as_deref().map(Text::from),
+            submit_host: super::host_name().into(),
         };
         Ok((spec, blobs))
     }

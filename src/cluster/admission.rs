@@ -3,10 +3,13 @@
 
 use super::command::{Outcome, Principal};
 use super::{Cluster, Event, Reply, dependency};
+use crate::model::history::Granted;
 use crate::model::ids::JobId;
 use crate::model::index_set::IndexSet;
-use crate::model::job::{EndSummary, Hold, Job, JobSpec, Launch, Reason};
+use crate::model::job::{Hold, Job, JobSpec, Launch, Reason};
+use crate::model::rare::Rare;
 use crate::model::refusal::{Code, Refusal};
+use crate::model::shared_text::Text;
 use crate::model::time::Timestamp;
 use crate::scheduler::feasible;
 use std::sync::Arc;
@@ -68,8 +71,8 @@ fn new_job(id: JobId, now: Timestamp, who: &Principal, spec: JobSpec) -> Job {
         slots: Vec::new(),
         slot_next: 0,
         restarts: Vec::new(),
-        ends: EndSummary::default(),
-        granted: Arc::default(),
+        ends: Rare::default(),
+        granted: Granted::default().shared(),
         row_next: 0,
         not_before: spec.begin.filter(|begin| *begin > now),
         waits_for: Vec::new(),
@@ -228,14 +231,14 @@ fn keep_on_one_node(spec: &mut JobSpec) -> Result<(), Refusal> {
 
 fn fill_defaults(cluster: &Cluster, spec: &mut JobSpec) -> Result<(), Refusal> {
     if spec.name.is_empty() {
-        spec.name = "job".to_owned();
+        spec.name = "job".into();
     }
     if spec.partition.is_empty() {
         spec.partition = cluster
             .partitions
             .iter()
             .find(|partition| partition.default)
-            .map_or_else(String::new, |partition| partition.name.clone());
+            .map_or_else(Text::default, |partition| Text::from(&partition.name));
     }
     // A list of partitions means the first that exists; all of ours have the same nodes.
     let wanted = spec
@@ -243,7 +246,7 @@ fn fill_defaults(cluster: &Cluster, spec: &mut JobSpec) -> Result<(), Refusal> {
         .split(',')
         .find(|name| cluster.partitions.iter().any(|known| known.name == **name));
     if let Some(partition) = wanted {
-        spec.partition = partition.to_owned();
+        spec.partition = partition.into();
     }
     check_partition(cluster, spec)?;
     for (field, only, code, what) in [
@@ -251,7 +254,7 @@ fn fill_defaults(cluster: &Cluster, spec: &mut JobSpec) -> Result<(), Refusal> {
         (&mut spec.qos, QOS, Code::UnknownQos, "QOS"),
     ] {
         if field.is_empty() {
-            field.push_str(only);
+            *field = only.into();
         } else if field != only {
             return Err(Refusal::new(
                 code,

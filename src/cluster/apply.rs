@@ -21,7 +21,11 @@ impl Cluster {
                 self.touched.counters = true;
                 self.touched.jobs.insert(job.id);
                 self.index_in(&job);
-                self.jobs.insert(job.id, Arc::new(*job));
+                let mut job = *job;
+                if let Some(spec) = Arc::get_mut(&mut job.spec) {
+                    spec.share_texts(&mut self.texts);
+                }
+                self.jobs.insert(job.id, Arc::new(job));
                 effects.push(Effect::Plan);
             }
             Event::SpecChanged {

@@ -409,7 +409,7 @@ fn changed(
     let mut not_before = job.not_before;
     let mut waits_for = job.waits_for.clone();
     let mut never = false;
-    let started = !job.slots.is_empty() || job.ends != crate::model::job::EndSummary::default();
+    let started = !job.slots.is_empty() || job.ends != crate::model::rare::Rare::default();
     let pending_only = |what: &str| {
         let text = format!("job {} has started, its {what} cannot be changed", job.id);
         if started {
@@ -433,11 +433,11 @@ fn changed(
                 };
                 spec.time_limit_s = Some(limit);
             }
-            JobChange::Name(name) => spec.name.clone_from(name),
-            JobChange::Comment(comment) => spec.comment = Some(comment.clone()),
+            JobChange::Name(name) => spec.name = name.into(),
+            JobChange::Comment(comment) => spec.comment = Some(comment.into()),
             JobChange::Partition(partition) => {
                 pending_only("partition")?;
-                spec.partition.clone_from(partition);
+                spec.partition = partition.into();
             }
             JobChange::Nice(nice) => {
                 if *nice < spec.nice && !who.operator {

@@ -119,7 +119,7 @@ fn indexes_are_true(cluster: &Cluster) -> Result<(), String> {
         }
         let entered = cluster
             .queues
-            .get(&job.spec.partition)
+            .get(job.spec.partition.as_str())
             .and_then(|queue| queue.get(&QueueKey::of(job)));
         if Cluster::is_eligible(job) && entered != Some(&job.id) {
             return Err(format!("job {} is queued in the wrong place", job.id));

@@ -39,6 +39,7 @@ use crate::model::job::{ExitStatus, Hold, Job, JobState, Reason};
 use crate::model::node::{Link, Node};
 use crate::model::partition::Partition;
 use crate::model::refusal::Refusal;
+use crate::model::shared_text::Texts;
 use crate::model::time::Timestamp;
 use crate::scheduler::view::{QueueKey, Queues};
 use crate::scheduler::{Plan, Policy, View};
@@ -114,6 +115,8 @@ pub struct Cluster {
     /// Jobs the last plan could not start, and why.
     blocked: Arc<BTreeMap<JobId, Reason>>,
     touched: Touched,
+    /// Texts that jobs have in common, to be kept once.
+    texts: Texts,
 }
 
 /// What a command led to.
@@ -152,6 +155,7 @@ impl Cluster {
             recent_order: VecDeque::new(),
             blocked: Arc::default(),
             touched: Touched::default(),
+            texts: Texts::default(),
         };
         for mut node in nodes {
             let known = Arc::make_mut(&mut node);
@@ -370,7 +374,10 @@ impl Cluster {
     /// Enters a job in every index.
     fn index_in(&mut self, job: &Job) {
         if Self::is_eligible(job) {
-            let queue = self.queues.entry(job.spec.partition.clone()).or_default();
+            let queue = self
+                .queues
+                .entry(job.spec.partition.to_string())
+                .or_default();
             queue.insert(QueueKey::of(job), job.id);
         }
         if let Some(at) = job.not_before {
@@ -397,7 +404,7 @@ impl Cluster {
 
     /// Takes a job out of every index.
     fn index_out(&mut self, job: &Job) {
-        if let Some(queue) = self.queues.get_mut(&job.spec.partition) {
+        if let Some(queue) = self.queues.get_mut(job.spec.partition.as_str()) {
             queue.remove(&QueueKey::of(job));
         }
         if let Some(at) = job.not_before {

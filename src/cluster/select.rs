@@ -95,8 +95,12 @@ pub fn matches(filter: &Filter, job: &Job) -> bool {
             JobState::Completing => job.slots.iter().any(|slot| !slot.kills.is_empty()),
             _ => false,
         });
-    let partition = filter.partitions.is_empty() || filter.partitions.contains(&job.spec.partition);
-    let name = filter.names.is_empty() || filter.names.contains(&job.spec.name);
+    let partition = filter.partitions.is_empty()
+        || filter
+            .partitions
+            .iter()
+            .any(|name| job.spec.partition == *name);
+    let name = filter.names.is_empty() || filter.names.iter().any(|name| job.spec.name == *name);
     user && state && partition && name
 }
 

@@ -653,7 +653,7 @@ fn allocation_environment(shared: &Shared, place: &Place) -> Vec<(String, String
     let mut values: Vec<(&str, String)> = vec![
         ("JOB_ID", job.id.to_string()),
         ("JOBID", job.id.to_string()),
-        ("JOB_NAME", job.spec.name.clone()),
+        ("JOB_NAME", job.spec.name.to_string()),
         ("JOB_NODELIST", nodes.clone()),
         ("NODELIST", nodes),
         ("JOB_NUM_NODES", shares.len().to_string()),
@@ -668,12 +668,12 @@ fn allocation_environment(shared: &Shared, place: &Place) -> Vec<(String, String
             "JOB_CPUS_PER_NODE",
             counted(shares.iter().map(|share| share.cpus.len()).collect()),
         ),
-        ("JOB_PARTITION", job.spec.partition.clone()),
-        ("JOB_ACCOUNT", job.spec.account.clone()),
-        ("JOB_QOS", job.spec.qos.clone()),
+        ("JOB_PARTITION", job.spec.partition.to_string()),
+        ("JOB_ACCOUNT", job.spec.account.to_string()),
+        ("JOB_QOS", job.spec.qos.to_string()),
         ("CLUSTER_NAME", snapshot.name.clone()),
-        ("SUBMIT_DIR", job.spec.work_dir.clone()),
-        ("SUBMIT_HOST", job.spec.submit_host.clone()),
+        ("SUBMIT_DIR", job.spec.work_dir.to_string()),
+        ("SUBMIT_HOST", job.spec.submit_host.to_string()),
     ];
     if let Some(cpus) = job.spec.request.cpus_per_task {
         values.push(("CPUS_PER_TASK", cpus.to_string()));

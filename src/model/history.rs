@@ -5,7 +5,7 @@ use super::index_set::IndexSet;
 use super::job::{ElementEnd, ExitStatus, JobSpec, JobState, Owner, Reason, Usage};
 use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// What an ended job or a batch of elements had been granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -20,6 +20,20 @@ pub struct Granted {
     pub gpus: u32,
     /// Tasks.
     pub ntasks: u32,
+}
+
+static NOTHING: LazyLock<Arc<Granted>> = LazyLock::new(Arc::default);
+
+impl Granted {
+    /// Shared by all that have the same, when that is nothing: nearly all of a long queue.
+    #[must_use]
+    pub fn shared(self) -> Arc<Granted> {
+        if self == **NOTHING {
+            Arc::clone(&NOTHING)
+        } else {
+            Arc::new(self)
+        }
+    }
 }
 
 /// Ends of elements of one slot, appended to the store together. The store packs them in columns.

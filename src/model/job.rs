@@ -17,7 +17,9 @@ use super::dependency::Dependency;
 use super::history::Granted;
 use super::ids::{BlobId, JobId, NodeId, SlotId};
 use super::index_set::IndexSet;
+use super::rare::{Blank, Rare};
 use super::resource::Request;
+use super::shared_text::{Text, Texts};
 use super::signal::SignalSpec;
 use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -92,19 +94,19 @@ pub struct Surroundings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSpec {
     /// Shown name.
-    pub name: String,
+    pub name: Text,
     /// Partition; filled with the default at admission when empty.
-    pub partition: String,
+    pub partition: Text,
     /// Account; filled at admission when empty.
-    pub account: String,
+    pub account: Text,
     /// QOS; filled at admission when empty.
-    pub qos: String,
+    pub qos: Text,
     /// What to start.
     pub launch: Launch,
     /// Environment, umask, limits: a postcard [`Surroundings`].
     pub surroundings: BlobId,
     /// What the user typed, for people to read (script path or command, cut to 512 bytes).
-    pub command: String,
+    pub command: Text,
     /// Resources.
     pub request: Request,
     /// Indices, for an array.
@@ -126,21 +128,21 @@ pub struct JobSpec {
     /// A warning before the limit.
     pub signal: Option<SignalSpec>,
     /// Directory the processes start in.
-    pub work_dir: String,
+    pub work_dir: Text,
     /// Standard output, a filename pattern; `None` = the default name.
-    pub output: Option<String>,
+    pub output: Option<Text>,
     /// Standard error; `None` = with standard output.
-    pub error: Option<String>,
+    pub error: Option<Text>,
     /// Standard input; `None` = /dev/null.
-    pub input: Option<String>,
+    pub input: Option<Text>,
     /// Append to output files instead of truncating.
     pub append: bool,
     /// Between SIGTERM and SIGKILL; seconds.
     pub kill_wait_s: u32,
     /// Free text.
-    pub comment: Option<String>,
+    pub comment: Option<Text>,
     /// Name of the submitting host.
-    pub submit_host: String,
+    pub submit_host: Text,
 }
 
 impl JobSpec {
@@ -157,6 +159,22 @@ impl JobSpec {
             .as_ref()
             .and_then(|array| array.throttle)
             .unwrap_or(u32::MAX)
+    }
+
+    /// Makes its texts share their bytes with those of other jobs. The name is left out: it is a job's own.
+    pub fn share_texts(&mut self, pool: &mut Texts) {
+        let texts = [
+            &mut self.partition,
+            &mut self.account,
+            &mut self.qos,
+            &mut self.command,
+            &mut self.work_dir,
+            &mut self.submit_host,
+        ];
+        let named = [&mut self.output, &mut self.error, &mut self.input];
+        for text in texts.into_iter().chain(named.into_iter().flatten()) {
+            pool.share(text);
+        }
     }
 
     /// All blobs this job needs until it has ended.
@@ -539,6 +557,22 @@ pub struct EndSummary {
     pub usage: Usage,
 }
 
+impl Blank for EndSummary {
+    const BLANK: &'static Self = &EndSummary {
+        completed: 0,
+        unsuccessful: 0,
+        worst: None,
+        first_start: None,
+        last_end: None,
+        usage: Usage {
+            cpu_ms: 0,
+            max_rss_kib: 0,
+            read_bytes: 0,
+            write_bytes: 0,
+        },
+    };
+}
+
 /// A job that has not ended: the controller's hot record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
@@ -565,7 +599,7 @@ pub struct Job {
     /// Elements put back, and how often: (position, count), ordered.
     pub restarts: Vec<(u32, u32)>,
     /// What has ended so far.
-    pub ends: EndSummary,
+    pub ends: Rare<EndSummary>,
     /// What its latest slot held.
     pub granted: Arc<Granted>,
     /// The next element row's number.

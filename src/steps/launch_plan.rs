@@ -290,7 +290,7 @@ impl Files {
             node_index: task.node,
             task_rank: task.rank,
             user: launch.owner.name.to_string(),
-            job_name: spec.name.clone(),
+            job_name: spec.name.to_string(),
             restart_count: element.restarts,
         };
         Files { context }

@@ -66,16 +66,16 @@ pub(crate) fn environment(user: &str) -> String {
 /// What `user` asked for, with three blobs: `script`, `arguments` and `surroundings`.
 pub(crate) fn spec(name: &str, array: Option<&str>) -> JobSpec {
     JobSpec {
-        name: name.to_owned(),
-        partition: "batch".to_owned(),
-        account: "default".to_owned(),
-        qos: "normal".to_owned(),
+        name: name.into(),
+        partition: "batch".into(),
+        account: "default".into(),
+        qos: "normal".into(),
         launch: Launch::Script {
             script: blob("script").0,
             arguments: blob(name).0,
         },
         surroundings: blob("surroundings").0,
-        command: format!("/home/ada/experiments/{name}.sh --seed 7"),
+        command: format!("/home/ada/experiments/{name}.sh --seed 7").into(),
         request: Request::default(),
         array: array.map(|text| text.to_owned().try_into().expect("a valid array")),
         dependency: None,
@@ -86,14 +86,14 @@ pub(crate) fn spec(name: &str, array: Option<&str>) -> JobSpec {
         requeue: false,
         nice: 0,
         signal: None,
-        work_dir: "/home/ada/experiments".to_owned(),
-        output: Some("/home/ada/experiments/logs/%j.out".to_owned()),
+        work_dir: "/home/ada/experiments".into(),
+        output: Some("/home/ada/experiments/logs/%j.out".into()),
         error: None,
         input: None,
         append: false,
         kill_wait_s: 30,
         comment: None,
-        submit_host: "ws1".to_owned(),
+        submit_host: "ws1".into(),
     }
 }
 
@@ -126,7 +126,7 @@ pub(crate) fn pending(id: u32, spec: JobSpec) -> Job {
         slots: Vec::new(),
         slot_next: 0,
         restarts: Vec::new(),
-        ends: EndSummary::default(),
+        ends: EndSummary::default().into(),
         granted: Arc::default(),
         row_next: 0,
         not_before: None,

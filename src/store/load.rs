@@ -11,6 +11,7 @@ use crate::model::ids::{JobId, NodeId};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{ExitStatus, Job, JobState};
 use crate::model::node::Node;
+use crate::model::shared_text::Texts;
 use crate::model::time::Timestamp;
 use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable};
 use std::collections::BTreeSet;
@@ -76,6 +77,7 @@ fn jobs(txn: &ReadTransaction) -> Result<Vec<Arc<Job>>, Fault> {
     let specs = txn.open_table(SPECS)?;
     let rows = txn.open_table(ELEMENT_ROWS)?;
     let mut names: BTreeSet<Arc<str>> = BTreeSet::new();
+    let mut texts = Texts::default();
     let mut jobs = Vec::new();
     for entry in table.iter()? {
         let (id, bytes) = entry?;
@@ -84,7 +86,9 @@ fn jobs(txn: &ReadTransaction) -> Result<Vec<Arc<Job>>, Fault> {
             .get(id.0)?
             .ok_or(RecordError::Empty)
             .map_err(row("specs", id))?;
-        let spec = Arc::new(decode_spec(spec.value()).map_err(row("specs", id))?);
+        let mut spec = decode_spec(spec.value()).map_err(row("specs", id))?;
+        spec.share_texts(&mut texts);
+        let spec = Arc::new(spec);
         let mut job = decode_job(id, bytes.value(), spec).map_err(row("jobs", id))?;
         // Ten thousand jobs have a handful of owners: one copy of each name.
         match names.get(&job.owner.name) {

@@ -3,6 +3,7 @@
 //! Fields are only ever added. Times are RFC 3339 in JSON and milliseconds on the wire.
 
 use crate::model::job::JobState;
+use crate::model::shared_text::Text;
 use crate::model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -106,9 +107,9 @@ pub struct JobLine {
     /// Indices of the pending rest, as `3-9%2`.
     pub array_tasks: Option<String>,
     /// Partition.
-    pub partition: String,
+    pub partition: Text,
     /// Name.
-    pub name: String,
+    pub name: Text,
     /// Owner.
     pub user: String,
     /// State.

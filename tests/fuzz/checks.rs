@@ -669,13 +669,13 @@ fn plain_spec() -> JobSpec {
     use hpc::model::ids::BlobId;
     use hpc::model::job::Launch;
     JobSpec {
-        name: "a".to_owned(),
-        partition: "batch".to_owned(),
-        account: String::new(),
-        qos: String::new(),
+        name: "a".into(),
+        partition: "batch".into(),
+        account: Default::default(),
+        qos: Default::default(),
         launch: Launch::Hold,
         surroundings: BlobId([7; 32]),
-        command: String::new(),
+        command: Default::default(),
         request: Default::default(),
         array: None,
         dependency: None,
@@ -686,14 +686,14 @@ fn plain_spec() -> JobSpec {
         requeue: false,
         nice: 0,
         signal: None,
-        work_dir: "/".to_owned(),
+        work_dir: "/".into(),
         output: None,
         error: None,
         input: None,
         append: false,
         kill_wait_s: 30,
         comment: None,
-        submit_host: String::new(),
+        submit_host: Default::default(),
     }
 }
 

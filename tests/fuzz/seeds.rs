@@ -124,9 +124,9 @@ fn full_spec() -> JobSpec {
     spec.dependency = "afterok:12:13_7,after:14+30".to_owned().try_into().ok();
     spec.signal = "B:USR1@120".to_owned().try_into().ok();
     spec.begin = Some(AT);
-    spec.error = Some("%x.%4t.err".to_owned());
-    spec.input = Some("/dev/null".to_owned());
-    spec.comment = Some("third try".to_owned());
+    spec.error = Some("%x.%4t.err".into());
+    spec.input = Some("/dev/null".into());
+    spec.comment = Some("third try".into());
     let request = &mut spec.request;
     request.nodes_max = Some(2);
     request.ntasks = Some(8);
@@ -276,8 +276,8 @@ fn job_line() -> JobLine {
         id: 12,
         array_task: None,
         array_tasks: Some("4-9%2".to_owned()),
-        partition: "batch".to_owned(),
-        name: "sweep".to_owned(),
+        partition: "batch".into(),
+        name: "sweep".into(),
         user: "alice".to_owned(),
         state: JobState::Running,
         run_s: 125,

@@ -198,7 +198,13 @@ fn failed_starts_say_what_and_why() {
 fn a_missing_work_directory_falls_back_and_says_so() {
     let mut node = Node::up();
     let mut order = Order::command(&node, 207, &["pwd"]);
-    order.spec().output = Some(node.work().join("out").to_string_lossy().into_owned());
+    order.spec().output = Some(
+        node.work()
+            .join("out")
+            .to_string_lossy()
+            .into_owned()
+            .into(),
+    );
     order.spec().work_dir = "/no/such/directory".into();
     node.launch(order.launch);
     assert_eq!(node.end().state, JobState::Completed);

@@ -44,15 +44,15 @@ pub(crate) fn inventory(name: &str, cpus: u32) -> Inventory {
 
 pub(crate) fn spec() -> JobSpec {
     JobSpec {
-        name: "test".to_owned(),
-        partition: String::new(),
-        account: String::new(),
-        qos: String::new(),
+        name: "test".into(),
+        partition: Default::default(),
+        account: Default::default(),
+        qos: Default::default(),
         launch: Launch::Command {
             arguments: BlobId([1; 32]),
         },
         surroundings: BlobId([2; 32]),
-        command: "true".to_owned(),
+        command: "true".into(),
         request: Request::default(),
         array: None,
         dependency: None,
@@ -63,14 +63,14 @@ pub(crate) fn spec() -> JobSpec {
         requeue: false,
         nice: 0,
         signal: None,
-        work_dir: "/tmp".to_owned(),
+        work_dir: "/tmp".into(),
         output: None,
         error: None,
         input: None,
         append: false,
         kill_wait_s: 30,
         comment: None,
-        submit_host: "here".to_owned(),
+        submit_host: "here".into(),
     }
 }
 
