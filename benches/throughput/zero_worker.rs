@@ -6,7 +6,6 @@ use hpc::model::array::ArraySpec;
 use hpc::model::ids::{BlobId, SlotKey};
 use hpc::model::job::{ElementEnd, ExitStatus, JobSpec, JobState, Launch, Owner, Reason, Usage};
 use hpc::model::node::Inventory;
-use hpc::model::resource::Request;
 use hpc::model::time::Timestamp;
 use hpc::model::topology::{LogicalCpu, NumaNode, Topology};
 use hpc::scheduler::Policy;
@@ -60,8 +59,10 @@ fn spec() -> JobSpec {
         },
         surroundings: BlobId([2; 32]),
         command: "true".into(),
-        request: Request::default(),
-        array: Some(ArraySpec::parse(&format!("1-{TASKS}"), 4_000_000).expect("an array")),
+        request: Default::default(),
+        array: Some(Box::new(
+            ArraySpec::parse(&format!("1-{TASKS}"), 4_000_000).expect("an array"),
+        )),
         dependency: None,
         kill_on_invalid_dependency: false,
         begin: None,

@@ -14,7 +14,7 @@ use crate::model::ids::BlobId;
 use crate::model::job::{JobSpec, Launch};
 use crate::model::refusal::Code;
 use crate::model::resource::{GpuRequest, MemoryRequest, Request};
-use crate::model::shared_text::Text;
+use crate::model::shared::Text;
 use crate::model::signal::SignalSpec;
 use crate::model::time::Timestamp;
 use anyhow::Context;
@@ -22,6 +22,7 @@ use std::env;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Longest `command` kept for people to read; bytes.
 const COMMAND_MAX: usize = 512;
@@ -146,9 +147,9 @@ impl Draft {
             launch,
             surroundings,
             command: cut(command, COMMAND_MAX).into(),
-            request: self.request.clone(),
-            array: self.array.clone(),
-            dependency: self.dependency.clone(),
+            request: Arc::new(self.request.clone()),
+            array: self.array.clone().map(Box::new),
+            dependency: self.dependency.clone().map(Box::new),
             kill_on_invalid_dependency: self.kill_on_invalid_dependency,
             begin: self.begin,
             time_limit_s: self.time_limit_s,

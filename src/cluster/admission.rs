@@ -9,7 +9,7 @@ use crate::model::index_set::IndexSet;
 use crate::model::job::{Hold, Job, JobSpec, Launch, Reason};
 use crate::model::rare::Rare;
 use crate::model::refusal::{Code, Refusal};
-use crate::model::shared_text::Text;
+use crate::model::shared::Text;
 use crate::model::time::Timestamp;
 use crate::scheduler::feasible;
 use std::sync::Arc;
@@ -42,10 +42,10 @@ pub(super) fn submit(
     let mut events = Vec::new();
     if let Some(wanted) = job.spec.dependency.clone() {
         let start = dependency::begin(cluster, now, &job, &wanted, ended)?;
-        job.waits_for = start.waits_for;
+        job.waits_for = start.waits_for.into();
         job.not_before = job.not_before.max(start.not_before);
         if start.by_element {
-            job.waiting = std::mem::take(&mut job.pending);
+            job.waiting = std::mem::take(&mut job.pending).into();
         }
         if start.never {
             events = dependency::never_met(now, &job);
@@ -67,17 +67,17 @@ fn new_job(id: JobId, now: Timestamp, who: &Principal, spec: JobSpec) -> Job {
         hold,
         reason: Reason::None,
         pending: IndexSet::from_range(0, spec.count()),
-        waiting: IndexSet::new(),
+        waiting: Rare::default(),
         slots: Vec::new(),
         slot_next: 0,
-        restarts: Vec::new(),
+        restarts: Rare::default(),
         ends: Rare::default(),
         granted: Granted::default().shared(),
         row_next: 0,
         not_before: spec.begin.filter(|begin| *begin > now),
-        waits_for: Vec::new(),
+        waits_for: Rare::default(),
         step_next: u32::from(matches!(spec.launch, Launch::Tasks { .. })),
-        unsuccessful: IndexSet::new(),
+        unsuccessful: Rare::default(),
         pace_us: 0,
         spec: Arc::new(spec),
     }
@@ -225,7 +225,7 @@ fn keep_on_one_node(spec: &mut JobSpec) -> Result<(), Refusal> {
             "run on one node, or submit a script with `hpc submit -N`",
         ));
     }
-    spec.request.nodes_max = Some(1);
+    Arc::make_mut(&mut spec.request).nodes_max = Some(1);
     Ok(())
 }
 

@@ -23,7 +23,7 @@ impl Cluster {
                 self.index_in(&job);
                 let mut job = *job;
                 if let Some(spec) = Arc::get_mut(&mut job.spec) {
-                    spec.share_texts(&mut self.texts);
+                    spec.share(&mut self.commons);
                 }
                 self.jobs.insert(job.id, Arc::new(job));
                 effects.push(Effect::Plan);
@@ -37,7 +37,7 @@ impl Cluster {
                 self.change(job, |job| {
                     job.spec = spec;
                     job.not_before = not_before;
-                    job.waits_for = waits_for;
+                    job.waits_for = waits_for.into();
                     job.reason = Reason::None;
                 });
                 self.say_limit(job, effects);
@@ -54,7 +54,7 @@ impl Cluster {
                 not_before,
             } => {
                 self.change(job, |job| {
-                    job.waits_for = waits_for;
+                    job.waits_for = waits_for.into();
                     if not_before.is_some() {
                         job.not_before = job.not_before.max(not_before);
                     }

@@ -407,7 +407,7 @@ fn changed(
 ) -> Result<Vec<Event>, Refusal> {
     let mut spec = (*job.spec).clone();
     let mut not_before = job.not_before;
-    let mut waits_for = job.waits_for.clone();
+    let mut waits_for = job.waits_for.to_vec();
     let mut never = false;
     let started = !job.slots.is_empty() || job.ends != crate::model::rare::Rare::default();
     let pending_only = |what: &str| {
@@ -457,7 +457,7 @@ fn changed(
             }
             JobChange::Dependency(wanted) => {
                 pending_only("dependency")?;
-                spec.dependency.clone_from(wanted);
+                spec.dependency = wanted.clone().map(Box::new);
                 waits_for.clear();
                 if let Some(wanted) = wanted {
                     let start = dependency::begin(cluster, now, job, wanted, ended)?;

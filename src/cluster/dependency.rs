@@ -297,7 +297,7 @@ fn review(cluster: &Cluster, now: Timestamp, job: &Job) -> Vec<Event> {
         .iter()
         .filter(|(_, standing, _)| *standing == Standing::Open && !enough);
     let waits_for: Vec<u32> = open.map(|(at, _, _)| *at).collect();
-    if waits_for != job.waits_for {
+    if waits_for != *job.waits_for {
         events.push(Event::DependencyDecided {
             job: job.id,
             waits_for,
@@ -329,7 +329,7 @@ fn counterparts(cluster: &Cluster, job: &Job, dependency: &Dependency) -> Vec<Ev
     let Some(array) = job.spec.array.as_ref().filter(|_| !job.waiting.is_empty()) else {
         return Vec::new();
     };
-    let mut ready = job.waiting.clone();
+    let mut ready = IndexSet::clone(&job.waiting);
     let mut lost = false;
     for term in dependency
         .terms

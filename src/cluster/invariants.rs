@@ -87,7 +87,7 @@ fn positions_are_in_one_place(cluster: &Cluster) -> Result<(), String> {
             .slots
             .iter()
             .map(|slot| &slot.queue)
-            .chain([&job.waiting])
+            .chain([&*job.waiting])
         {
             let before = all.len();
             all.union_with(set);

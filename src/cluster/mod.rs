@@ -35,11 +35,10 @@ pub use event::Event;
 pub use snapshot::Snapshot;
 
 use crate::model::ids::{JobId, NodeId, SlotKey};
-use crate::model::job::{ExitStatus, Hold, Job, JobState, Reason};
+use crate::model::job::{Commons, ExitStatus, Hold, Job, JobState, Reason};
 use crate::model::node::{Link, Node};
 use crate::model::partition::Partition;
 use crate::model::refusal::Refusal;
-use crate::model::shared_text::Texts;
 use crate::model::time::Timestamp;
 use crate::scheduler::view::{QueueKey, Queues};
 use crate::scheduler::{Plan, Policy, View};
@@ -115,8 +114,8 @@ pub struct Cluster {
     /// Jobs the last plan could not start, and why.
     blocked: Arc<BTreeMap<JobId, Reason>>,
     touched: Touched,
-    /// Texts that jobs have in common, to be kept once.
-    texts: Texts,
+    /// What jobs have in common, to be kept once.
+    commons: Commons,
 }
 
 /// What a command led to.
@@ -155,7 +154,7 @@ impl Cluster {
             recent_order: VecDeque::new(),
             blocked: Arc::default(),
             touched: Touched::default(),
-            texts: Texts::default(),
+            commons: Commons::default(),
         };
         for mut node in nodes {
             let known = Arc::make_mut(&mut node);

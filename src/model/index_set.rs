@@ -3,14 +3,27 @@
 //! Positions count from 0 within an array; which array index stands there is `array.rs`'s matter.
 
 use std::fmt;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use super::rare::Blank;
+
+/// One run, which is what most sets are, lies in the set itself.
+type Runs = SmallVec<[(u32, u32); 1]>;
 
 /// An ordered set of `u32` below `u32::MAX`, as sorted half-open runs with gaps between them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Vec<(u32, u32)>", into = "Vec<(u32, u32)>")]
 pub struct IndexSet {
-    runs: Vec<(u32, u32)>,
+    runs: Runs,
+}
+
+impl Blank for IndexSet {
+    const BLANK: &'static Self = &IndexSet {
+        runs: SmallVec::new_const(),
+    };
 }
 
 /// Why stored runs are not an index set.
@@ -36,13 +49,13 @@ impl TryFrom<Vec<(u32, u32)>> for IndexSet {
             }
             behind = Some(end);
         }
-        Ok(Self { runs })
+        Ok(Self { runs: runs.into() })
     }
 }
 
 impl From<IndexSet> for Vec<(u32, u32)> {
     fn from(set: IndexSet) -> Self {
-        set.runs
+        set.runs.into_vec()
     }
 }
 
@@ -54,12 +67,9 @@ impl IndexSet {
 
     /// The positions from `start` up to but without `end`.
     pub fn from_range(start: u32, end: u32) -> Self {
-        let runs = if start < end {
-            vec![(start, end)]
-        } else {
-            Vec::new()
-        };
-        Self { runs }
+        Self {
+            runs: (start < end).then_some((start, end)).into_iter().collect(),
+        }
     }
 
     /// The sorted half-open runs, with at least one missing position between two of them.
@@ -124,7 +134,7 @@ impl IndexSet {
             Some([only]) => (start.min(only.0), end.max(only.1)),
             _ => (start, end),
         };
-        self.runs.splice(from..to, [merged]);
+        self.replace(from..to, [merged]);
     }
 
     /// Removes a position and says whether it was there.
@@ -148,19 +158,22 @@ impl IndexSet {
         }
         let before = (self.runs[from].0, start);
         let behind = (end, self.runs[to - 1].1);
-        self.runs.splice(
-            from..to,
-            [before, behind]
-                .into_iter()
-                .filter(|(start, end)| start < end),
-        );
+        let left = [before, behind].into_iter();
+        self.replace(from..to, left.filter(|(start, end)| start < end));
+    }
+
+    /// Puts other runs in the place of these.
+    fn replace(&mut self, place: Range<usize>, by: impl IntoIterator<Item = (u32, u32)>) {
+        let start = place.start;
+        self.runs.drain(place);
+        self.runs.insert_many(start, by);
     }
 
     /// Removes up to `count` of the smallest positions and returns them.
     #[must_use]
     pub fn take_first(&mut self, count: u32) -> Self {
         let mut wanted = count;
-        let mut taken = Vec::new();
+        let mut taken = Runs::new();
         let mut whole_runs = 0;
         for run in &mut self.runs {
             let length = run.1 - run.0;
@@ -194,7 +207,7 @@ impl IndexSet {
 
     /// Removes every position of `other`.
     pub fn subtract(&mut self, other: &Self) {
-        let mut left = Vec::with_capacity(self.runs.len());
+        let mut left = Runs::with_capacity(self.runs.len());
         let mut holes = other.runs.iter().copied().peekable();
         for &(mut start, end) in &self.runs {
             while holes.next_if(|hole| hole.1 <= start).is_some() {}
@@ -220,7 +233,7 @@ impl IndexSet {
 
     /// Keeps only the positions that `other` has too.
     pub fn intersect(&mut self, other: &Self) {
-        let mut both = Vec::new();
+        let mut both = Runs::new();
         let (mut left, mut right) = (self.runs.iter().peekable(), other.runs.iter().peekable());
         while let (Some(&&(left_start, left_end)), Some(&&(right_start, right_end))) =
             (left.peek(), right.peek())

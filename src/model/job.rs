@@ -19,7 +19,7 @@ use super::ids::{BlobId, JobId, NodeId, SlotId};
 use super::index_set::IndexSet;
 use super::rare::{Blank, Rare};
 use super::resource::Request;
-use super::shared_text::{Text, Texts};
+use super::shared::{Pool, Text};
 use super::signal::SignalSpec;
 use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -108,11 +108,11 @@ pub struct JobSpec {
     /// What the user typed, for people to read (script path or command, cut to 512 bytes).
     pub command: Text,
     /// Resources.
-    pub request: Request,
+    pub request: Arc<Request>,
     /// Indices, for an array.
-    pub array: Option<ArraySpec>,
+    pub array: Option<Box<ArraySpec>>,
     /// Jobs that must start or end first.
-    pub dependency: Option<Dependency>,
+    pub dependency: Option<Box<Dependency>>,
     /// End a job whose dependency can never be met instead of leaving it pending.
     pub kill_on_invalid_dependency: bool,
     /// Not before this time.
@@ -145,11 +145,18 @@ pub struct JobSpec {
     pub submit_host: Text,
 }
 
+/// What the specifications of many jobs have in common.
+#[derive(Debug, Clone, Default)]
+pub struct Commons {
+    texts: Pool<str>,
+    requests: Pool<Request>,
+}
+
 impl JobSpec {
     /// How many elements: 1, or the number of indices.
     #[must_use]
     pub fn count(&self) -> u32 {
-        self.array.as_ref().map_or(1, ArraySpec::count)
+        self.array.as_ref().map_or(1, |array| array.count())
     }
 
     /// How many elements may hold a slot at once.
@@ -161,8 +168,8 @@ impl JobSpec {
             .unwrap_or(u32::MAX)
     }
 
-    /// Makes its texts share their bytes with those of other jobs. The name is left out: it is a job's own.
-    pub fn share_texts(&mut self, pool: &mut Texts) {
+    /// Makes it share what it has in common with other jobs. The name is left out: it is a job's own.
+    pub fn share(&mut self, commons: &mut Commons) {
         let texts = [
             &mut self.partition,
             &mut self.account,
@@ -173,8 +180,9 @@ impl JobSpec {
         ];
         let named = [&mut self.output, &mut self.error, &mut self.input];
         for text in texts.into_iter().chain(named.into_iter().flatten()) {
-            pool.share(text);
+            text.share(&mut commons.texts);
         }
+        commons.requests.share(&mut self.request);
     }
 
     /// All blobs this job needs until it has ended.
@@ -591,13 +599,13 @@ pub struct Job {
     /// Positions that wait and may start.
     pub pending: IndexSet,
     /// Positions that wait for their counterpart in another array (`aftercorr`).
-    pub waiting: IndexSet,
+    pub waiting: Rare<IndexSet>,
     /// Allocations, ordered by number.
     pub slots: Vec<Slot>,
     /// The next slot's number.
     pub slot_next: u32,
     /// Elements put back, and how often: (position, count), ordered.
-    pub restarts: Vec<(u32, u32)>,
+    pub restarts: Rare<Vec<(u32, u32)>>,
     /// What has ended so far.
     pub ends: Rare<EndSummary>,
     /// What its latest slot held.
@@ -607,12 +615,12 @@ pub struct Job {
     /// Not before this time: the begin time, or the delay after a requeue.
     pub not_before: Option<Timestamp>,
     /// Dependency terms not yet decided; indexes into the spec's terms.
-    pub waits_for: Vec<u32>,
+    pub waits_for: Rare<Vec<u32>>,
     /// Steps started so far, for the next number.
     pub step_next: u32,
     /// Positions that ended other than COMPLETED (for `aftercorr`). Not stored: read from the element rows.
     #[serde(skip)]
-    pub unsuccessful: IndexSet,
+    pub unsuccessful: Rare<IndexSet>,
     /// Mean run time of its elements, decayed; microseconds, 0 = unknown. Not stored.
     #[serde(skip)]
     pub pace_us: u64,

@@ -23,7 +23,7 @@ pub mod partition;
 pub mod rare;
 pub mod refusal;
 pub mod resource;
-pub mod shared_text;
+pub mod shared;
 pub mod signal;
 pub mod size;
 mod text;

@@ -65,3 +65,7 @@ impl<'de, T: Blank + Deserialize<'de>> Deserialize<'de> for Rare<T> {
         T::deserialize(deserializer).map(Rare::from)
     }
 }
+
+impl<T: PartialEq + 'static> Blank for Vec<T> {
+    const BLANK: &'static Self = &Vec::new();
+}

@@ -5,7 +5,6 @@ use crate::model::allocation::NodeShare;
 use crate::model::array::ArraySpec;
 use crate::model::ids::{BlobId, JobId, NodeId, SlotId, SlotKey};
 use crate::model::job::{JobSpec, JobState, Owner, Reason, Surroundings};
-use crate::model::resource::Request;
 use crate::model::signal::SignalSpec;
 use std::sync::Arc;
 
@@ -41,7 +40,7 @@ fn command() -> SlotLaunch {
         },
         surroundings: around.0,
         command: "true".into(),
-        request: Request::default(),
+        request: Default::default(),
         array: None,
         dependency: None,
         kill_on_invalid_dependency: false,
@@ -94,7 +93,7 @@ fn command() -> SlotLaunch {
 /// The same as an array with these positions.
 fn array(positions: u32) -> SlotLaunch {
     let mut launch = command();
-    spec(&mut launch).array = Some(ArraySpec::parse("10-19", 1000).unwrap());
+    spec(&mut launch).array = Some(Box::new(ArraySpec::parse("10-19", 1000).unwrap()));
     launch.positions = IndexSet::from_range(0, positions);
     launch
 }

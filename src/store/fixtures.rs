@@ -13,7 +13,6 @@ use crate::model::job::{
     Usage,
 };
 use crate::model::node::{Inventory, Link, Node};
-use crate::model::resource::Request;
 use crate::model::time::Timestamp;
 use crate::store::{Loaded, Reader, StoreError};
 use std::ops::ControlFlow;
@@ -76,8 +75,8 @@ pub(crate) fn spec(name: &str, array: Option<&str>) -> JobSpec {
         },
         surroundings: blob("surroundings").0,
         command: format!("/home/ada/experiments/{name}.sh --seed 7").into(),
-        request: Request::default(),
-        array: array.map(|text| text.to_owned().try_into().expect("a valid array")),
+        request: Default::default(),
+        array: array.map(|text| Box::new(text.to_owned().try_into().expect("a valid array"))),
         dependency: None,
         kill_on_invalid_dependency: false,
         begin: None,
@@ -122,17 +121,17 @@ pub(crate) fn pending(id: u32, spec: JobSpec) -> Job {
         hold: Hold::None,
         reason: Reason::None,
         pending: IndexSet::from_range(0, count),
-        waiting: IndexSet::new(),
+        waiting: IndexSet::new().into(),
         slots: Vec::new(),
         slot_next: 0,
-        restarts: Vec::new(),
+        restarts: Vec::new().into(),
         ends: EndSummary::default().into(),
         granted: Arc::default(),
         row_next: 0,
         not_before: None,
-        waits_for: Vec::new(),
+        waits_for: Vec::new().into(),
         step_next: 0,
-        unsuccessful: IndexSet::default(),
+        unsuccessful: IndexSet::default().into(),
         pace_us: 0,
     }
 }

@@ -30,7 +30,7 @@ fn fill(store: &mut Store) {
     array.row_next = 1;
     array.ends.completed = 3;
     array.ends.unsuccessful = 1;
-    array.restarts = vec![(7, 2)];
+    array.restarts = vec![(7, 2)].into();
     let mut changes = with_job(&array);
     changes.rows = vec![(JobId(2), 0, fixtures::element_row(0, 0, 4, 4))];
     changes.steps = vec![fixtures::step(2, 0)];

@@ -9,9 +9,8 @@ use super::tables::{CLUSTER, COUNTERS, ELEMENT_ROWS, HISTORY_BY_END, JOBS, META,
 use crate::cluster::changes::Counters;
 use crate::model::ids::{JobId, NodeId};
 use crate::model::index_set::IndexSet;
-use crate::model::job::{ExitStatus, Job, JobState};
+use crate::model::job::{Commons, ExitStatus, Job, JobState};
 use crate::model::node::Node;
-use crate::model::shared_text::Texts;
 use crate::model::time::Timestamp;
 use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable};
 use std::collections::BTreeSet;
@@ -77,7 +76,7 @@ fn jobs(txn: &ReadTransaction) -> Result<Vec<Arc<Job>>, Fault> {
     let specs = txn.open_table(SPECS)?;
     let rows = txn.open_table(ELEMENT_ROWS)?;
     let mut names: BTreeSet<Arc<str>> = BTreeSet::new();
-    let mut texts = Texts::default();
+    let mut commons = Commons::default();
     let mut jobs = Vec::new();
     for entry in table.iter()? {
         let (id, bytes) = entry?;
@@ -87,7 +86,7 @@ fn jobs(txn: &ReadTransaction) -> Result<Vec<Arc<Job>>, Fault> {
             .ok_or(RecordError::Empty)
             .map_err(row("specs", id))?;
         let mut spec = decode_spec(spec.value()).map_err(row("specs", id))?;
-        spec.share_texts(&mut texts);
+        spec.share(&mut commons);
         let spec = Arc::new(spec);
         let mut job = decode_job(id, bytes.value(), spec).map_err(row("jobs", id))?;
         // Ten thousand jobs have a handful of owners: one copy of each name.
@@ -96,7 +95,7 @@ fn jobs(txn: &ReadTransaction) -> Result<Vec<Arc<Job>>, Fault> {
             None => drop(names.insert(job.owner.name.clone())),
         }
         if job.spec.array.is_some() && job.ends.unsuccessful > 0 {
-            job.unsuccessful = unsuccessful(&rows, id)?;
+            job.unsuccessful = unsuccessful(&rows, id)?.into();
         }
         jobs.push(Arc::new(job));
     }

@@ -14,6 +14,7 @@ use crate::model::job::{
     EndSummary, ExitStatus, Hold, Job, JobSpec, JobState, Owner, Reason, Slot, Usage,
 };
 use crate::model::node::{Inventory, Link, Node};
+use crate::model::rare::Rare;
 use crate::model::time::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::borrow::Cow;
@@ -160,17 +161,17 @@ pub fn decode_job(id: JobId, bytes: &[u8], spec: Arc<JobSpec>) -> Result<Job, Re
         hold: row.hold,
         reason: row.reason.into_owned(),
         pending: row.pending.into_owned(),
-        waiting: row.waiting.into_owned(),
+        waiting: row.waiting.into_owned().into(),
         slots: row.slots.into_owned(),
         slot_next: row.slot_next,
-        restarts: row.restarts.into_owned(),
+        restarts: row.restarts.into_owned().into(),
         ends: row.ends.into_owned().into(),
         granted: row.granted.into_owned().shared(),
         row_next: row.row_next,
         not_before: row.not_before,
-        waits_for: row.waits_for.into_owned(),
+        waits_for: row.waits_for.into_owned().into(),
         step_next: row.step_next,
-        unsuccessful: IndexSet::default(),
+        unsuccessful: Rare::default(),
         pace_us: 0,
     })
 }

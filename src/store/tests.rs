@@ -59,8 +59,8 @@ fn what_was_committed_is_loaded_by_the_next_process() {
 
     let waiting = pending(1, spec("a", None));
     let mut running = started(&pending(2, spec("b", Some("0-9%3"))), 1);
-    running.restarts = vec![(4, 2)];
-    running.waits_for = vec![0, 2];
+    running.restarts = vec![(4, 2)].into();
+    running.waits_for = vec![0, 2].into();
     running.reason = Reason::JobLaunchFailure("no such directory".into());
     let changes = Changes {
         jobs: vec![
@@ -126,7 +126,7 @@ fn unsuccessful_positions_are_rebuilt_from_the_rows() {
     assert_eq!(store.reader().unsuccessful(JobId(1)).unwrap(), expected);
     drop(store);
     let (_store, loaded) = Store::open_backend(disk).unwrap();
-    assert_eq!(loaded.jobs[0].unsuccessful, expected);
+    assert_eq!(*loaded.jobs[0].unsuccessful, expected);
     assert!(
         loaded.jobs[1].unsuccessful.is_empty(),
         "nothing is read where the job counts no failure"

@@ -3,7 +3,7 @@
 //! Fields are only ever added. Times are RFC 3339 in JSON and milliseconds on the wire.
 
 use crate::model::job::JobState;
-use crate::model::shared_text::Text;
+use crate::model::shared::Text;
 use crate::model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 

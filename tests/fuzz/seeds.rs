@@ -121,13 +121,17 @@ fn filter() -> Filter {
 /// A job that says something in every field.
 fn full_spec() -> JobSpec {
     let mut spec = fixtures::spec("train", Some("0-99:3,200%5"));
-    spec.dependency = "afterok:12:13_7,after:14+30".to_owned().try_into().ok();
+    spec.dependency = "afterok:12:13_7,after:14+30"
+        .to_owned()
+        .try_into()
+        .ok()
+        .map(Box::new);
     spec.signal = "B:USR1@120".to_owned().try_into().ok();
     spec.begin = Some(AT);
     spec.error = Some("%x.%4t.err".into());
     spec.input = Some("/dev/null".into());
     spec.comment = Some("third try".into());
-    let request = &mut spec.request;
+    let request = std::sync::Arc::make_mut(&mut spec.request);
     request.nodes_max = Some(2);
     request.ntasks = Some(8);
     request.ntasks_per_node = Some(4);
@@ -891,9 +895,9 @@ fn records() -> Vec<Vec<u8>> {
     seeds.push(record(0, &versioned(payload(&fixtures::spec("a", None)))));
     let mut job = fixtures::started(&fixtures::pending(7, full_spec()), 1);
     job.reason = Reason::JobLaunchFailure("no such directory".to_owned());
-    job.restarts = vec![(3, 1)];
+    job.restarts = vec![(3, 1)].into();
     job.not_before = Some(AT);
-    job.waits_for = vec![5, 6];
+    job.waits_for = vec![5, 6].into();
     job.granted = fixtures::granted();
     stored::encode_job(&mut buffer, &job);
     seeds.push(record(1, &buffer));

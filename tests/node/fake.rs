@@ -5,7 +5,6 @@ use hpc::model::array::ArraySpec;
 use hpc::model::ids::{BlobId, JobId, NodeId, SlotId, SlotKey};
 use hpc::model::index_set::IndexSet;
 use hpc::model::job::{ElementEnd, JobSpec, KillCause, Launch, Owner, Surroundings};
-use hpc::model::resource::Request;
 use hpc::model::time::Timestamp;
 use hpc::wire::codec::{self, FRAME_MAX};
 use hpc::wire::hello::{Hello, HelloReply, VERSION};
@@ -338,7 +337,7 @@ impl Order {
             launch,
             surroundings: around.0,
             command: Default::default(),
-            request: Request::default(),
+            request: Default::default(),
             array: None,
             dependency: None,
             kill_on_invalid_dependency: false,
@@ -438,7 +437,7 @@ impl Order {
 
     /// As an array with this many positions given.
     pub(crate) fn array(mut self, given: u32) -> Self {
-        self.spec().array = Some(ArraySpec::parse("0-999999", 2_000_000).unwrap());
+        self.spec().array = Some(Box::new(ArraySpec::parse("0-999999", 2_000_000).unwrap()));
         self.launch.positions = IndexSet::from_range(0, given);
         self
     }

@@ -74,9 +74,9 @@ proptest! {
             match step {
                 Step::Submit { cpus, elements, requeue, after } => {
                     let mut wanted = if elements == 1 { spec() } else { array(&format!("0-{}%5", elements - 1)) };
-                    wanted.request.cpus_per_task = Some(cpus);
+                    Arc::make_mut(&mut wanted.request).cpus_per_task = Some(cpus);
                     wanted.requeue = requeue;
-                    wanted.dependency = after.and_then(some).map(|id| Dependency::parse(&format!("afterany:{id}")).unwrap());
+                    wanted.dependency = after.and_then(some).map(|id| Box::new(Dependency::parse(&format!("afterany:{id}")).unwrap()));
                     let count = wanted.count();
                     let id = f.submit(wanted);
                     expected.insert(id, count);

@@ -53,7 +53,7 @@ pub(crate) fn spec() -> JobSpec {
         },
         surroundings: BlobId([2; 32]),
         command: "true".into(),
-        request: Request::default(),
+        request: Default::default(),
         array: None,
         dependency: None,
         kill_on_invalid_dependency: false,
@@ -76,7 +76,7 @@ pub(crate) fn spec() -> JobSpec {
 
 fn array(text: &str) -> JobSpec {
     JobSpec {
-        array: Some(ArraySpec::parse(text, 4_000_000).unwrap()),
+        array: Some(Box::new(ArraySpec::parse(text, 4_000_000).unwrap())),
         ..spec()
     }
 }
@@ -270,7 +270,8 @@ fn the_first_that_does_not_fit_holds_those_behind_it() {
         request: Request {
             cpus_per_task: Some(cpus),
             ..Request::default()
-        },
+        }
+        .into(),
         ..spec()
     };
     let first = f.submit(wide(1));
@@ -332,7 +333,8 @@ fn a_gang_starts_on_all_its_nodes_or_not_at_all() {
             nodelist: vec!["b".into()],
             cpus_per_task: Some(2),
             ..Request::default()
-        },
+        }
+        .into(),
         ..spec()
     });
     let gang = f.submit(JobSpec {
@@ -341,7 +343,8 @@ fn a_gang_starts_on_all_its_nodes_or_not_at_all() {
             nodes_max: Some(2),
             ntasks: Some(3),
             ..Request::default()
-        },
+        }
+        .into(),
         ..spec()
     });
     assert_eq!(f.running().len(), 1, "the gang waits for both nodes");
@@ -468,7 +471,10 @@ fn strangers_are_refused_by_name_and_bulk_verbs_pass_them_over() {
 #[test]
 fn what_can_never_run_is_refused_with_the_limit() {
     let mut f = Fixture::new(&[("ws1", 4)]);
-    let with = |request: Request| JobSpec { request, ..spec() };
+    let with = |request: Request| JobSpec {
+        request: request.into(),
+        ..spec()
+    };
     let cases = [
         (
             with(Request {
@@ -529,7 +535,7 @@ fn what_can_never_run_is_refused_with_the_limit() {
         ),
         (
             JobSpec {
-                dependency: Some(Dependency::parse("afterok:99").unwrap()),
+                dependency: Some(Box::new(Dependency::parse("afterok:99").unwrap())),
                 ..spec()
             },
             "there is no job 99",
@@ -548,7 +554,7 @@ fn what_can_never_run_is_refused_with_the_limit() {
 
 fn depends(text: String) -> JobSpec {
     JobSpec {
-        dependency: Some(Dependency::parse(&text).unwrap()),
+        dependency: Some(Box::new(Dependency::parse(&text).unwrap())),
         ..spec()
     }
 }
@@ -613,7 +619,7 @@ fn aftercorr_starts_each_element_with_its_counterpart() {
     let mut f = Fixture::new(&[("ws1", 8)]);
     let first = f.submit(array("1-3"));
     let second = f.submit(JobSpec {
-        array: Some(ArraySpec::parse("1-3", 100).unwrap()),
+        array: Some(Box::new(ArraySpec::parse("1-3", 100).unwrap())),
         ..depends(format!("aftercorr:{first}"))
     });
     assert_eq!(f.running().len(), 3);
@@ -773,7 +779,8 @@ fn a_million_elements_cost_a_run_and_are_cancelled_as_one_row() {
         request: Request {
             cpus_per_task: Some(1),
             ..Request::default()
-        },
+        }
+        .into(),
         ..spec()
     });
     let job = f.submit(array("0-999999"));

@@ -1,7 +1,7 @@
-//! Texts that many records have in common: a partition, a directory, a host.
+//! What many records have in common, kept once: a partition, a directory, an amount of resources.
 //!
-//! Ten thousand jobs of one user differ in their names and in little else. A [`Text`] is counted, so records that
-//! came from one [`Texts`] pool share its bytes.
+//! Ten thousand jobs of one user differ in their names and in little else. Such parts of a record are counted, so
+//! records that passed through one [`Pool`] share them. A [`Text`] is the counted form of a `String`.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Borrow;
@@ -23,9 +23,9 @@ impl Text {
         &self.0
     }
 
-    /// Whether nothing but this value holds the bytes.
-    fn is_unshared(&self) -> bool {
-        Arc::strong_count(&self.0) == 1
+    /// Makes it share its bytes with an equal text of this pool.
+    pub fn share(&mut self, pool: &mut Pool<str>) {
+        pool.share(&mut self.0);
     }
 }
 
@@ -131,29 +131,45 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
-/// Texts in the pool at which those that only the pool holds are dropped.
+/// Values in a pool at which those that only the pool holds are dropped.
 const POOL_MOST: usize = 16 * 1024;
 
-/// A pool of texts in use.
-#[derive(Debug, Clone, Default)]
-pub struct Texts {
-    known: BTreeSet<Text>,
+/// Values in use, each once.
+#[derive(Debug)]
+pub struct Pool<T: ?Sized> {
+    known: BTreeSet<Arc<T>>,
 }
 
-impl Texts {
-    /// Makes `text` share its bytes with an equal one that was here before, or be the one that later ones share.
-    pub fn share(&mut self, text: &mut Text) {
-        if let Some(known) = self.known.get(text) {
-            text.clone_from(known);
+impl<T: ?Sized> Clone for Pool<T> {
+    fn clone(&self) -> Self {
+        Pool {
+            known: self.known.clone(),
+        }
+    }
+}
+
+impl<T: ?Sized> Default for Pool<T> {
+    fn default() -> Self {
+        Pool {
+            known: BTreeSet::new(),
+        }
+    }
+}
+
+impl<T: ?Sized + Ord> Pool<T> {
+    /// Makes `value` an equal one that was here before, or the one that later ones become.
+    pub fn share(&mut self, value: &mut Arc<T>) {
+        if let Some(known) = self.known.get(value) {
+            value.clone_from(known);
             return;
         }
         if self.known.len() >= POOL_MOST {
-            self.known.retain(|text| !text.is_unshared());
+            self.known.retain(|value| Arc::strong_count(value) > 1);
             if self.known.len() >= POOL_MOST {
                 return;
             }
         }
-        self.known.insert(text.clone());
+        self.known.insert(value.clone());
     }
 }
 
@@ -163,18 +179,18 @@ mod tests {
 
     #[test]
     fn equal_texts_share_their_bytes_and_unused_ones_are_dropped() {
-        let mut pool = Texts::default();
+        let mut pool = Pool::default();
         let (mut one, mut two) = (Text::from("batch"), Text::from("batch"));
         assert!(!Arc::ptr_eq(&one.0, &two.0));
-        pool.share(&mut one);
-        pool.share(&mut two);
+        one.share(&mut pool);
+        two.share(&mut pool);
         assert!(Arc::ptr_eq(&one.0, &two.0));
         for at in 0..2 * POOL_MOST {
-            pool.share(&mut Text::from(at.to_string()));
+            Text::from(at.to_string()).share(&mut pool);
         }
         assert!(pool.known.len() <= POOL_MOST);
         let mut three = Text::from("batch");
-        pool.share(&mut three);
+        three.share(&mut pool);
         assert!(Arc::ptr_eq(&one.0, &three.0));
     }
 
