@@ -2,13 +2,15 @@
 //!
 //! A slot must not wait for a commit between two short tasks, so it is given work for about
 //! [`TARGET_US`] ahead; long tasks are given one at a time, so that order and fairness are decided afresh
-//! at every end. Near the end of an array blocks shrink, so that slots finish together.
+//! at every end. Near the end of an array blocks shrink, so that slots finish together, give or take [`LEAST_US`].
 
 use crate::model::job::{Job, Slot};
 use crate::model::time::Timestamp;
 
 /// Run time to give ahead: covers ten commits at 10 ms each.
 const TARGET_US: u64 = 100_000;
+/// Run time that is given ahead also near the end of an array, where blocks shrink: a commit on a slow disk.
+const LEAST_US: u64 = 10_000;
 /// Most positions in one block.
 const BLOCK_MAX: u64 = 1024;
 
@@ -22,8 +24,8 @@ fn block(job: &Job, waiting: u64, slots: u32) -> u64 {
         return 1;
     }
     let by_time = (TARGET_US / job.pace_us).clamp(1, BLOCK_MAX);
-    let by_balance = (waiting / (2 * u64::from(slots.max(1)))).max(1);
-    by_time.min(by_balance)
+    let by_balance = waiting / (2 * u64::from(slots.max(1)));
+    by_time.min(by_balance.max(LEAST_US / job.pace_us).max(1))
 }
 
 /// Positions for a new slot.
