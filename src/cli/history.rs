@@ -1,10 +1,10 @@
 //! `hpc history`: jobs that have ended.
 
-use super::connection::Target;
+use super::connection::{Connection, Target};
 use super::exit::{self, Failure, Outcome};
 use super::output::table::{Table, elastic, left, right};
 use super::output::words;
-use super::queue::{collect, print_json};
+use super::queue::{each_part, print_json};
 use super::selection::Which;
 use super::{Verb, now, zone};
 use crate::model::time::{Timestamp, parse_when};
@@ -72,7 +72,7 @@ impl Verb for History {
         if self.json {
             print_json(answers)?;
         } else {
-            table(&collect(answers)?).print()?;
+            print_table(answers)?;
         }
         Ok(exit::DONE)
     }
@@ -82,9 +82,21 @@ fn when(option: &str, text: &str) -> Outcome<Timestamp> {
     parse_when(text, now(), &zone()).map_err(|error| Failure::Usage(format!("{option}: {error}")))
 }
 
-/// The table of `hpc history`.
-pub(super) fn table(jobs: &[JobView]) -> Table {
-    let mut table = Table::new(&[
+/// The table of `hpc history`, as its rows arrive.
+fn print_table(answers: Connection) -> Outcome<()> {
+    let mut table = table();
+    each_part(answers, |jobs| {
+        for job in &jobs {
+            add(&mut table, job);
+        }
+        Ok(table.print_if_long()?)
+    })?;
+    Ok(table.print()?)
+}
+
+/// An empty one.
+pub(super) fn table() -> Table {
+    Table::new(&[
         right("JOBID"),
         elastic("NAME", 8),
         elastic("USER", 6),
@@ -95,23 +107,24 @@ pub(super) fn table(jobs: &[JobView]) -> Table {
         right("CPU"),
         right("MAXRSS"),
         elastic("NODES", 8),
-    ]);
-    for job in jobs {
-        let usage = job.usage.as_ref();
-        table
-            .add(&words::job_id(job))
-            .add(&job.name)
-            .add(&job.user)
-            .add(&job.state)
-            .add(&words::exit(job))
-            .add(&words::local(job.end_time))
-            .add(&words::elapsed(job, now()))
-            .add(&usage.map_or_else(|| "-".into(), |usage| format!("{:.1}s", usage.cpu_s)))
-            .add(&usage.map_or_else(
-                || "-".into(),
-                |usage| format!("{:.0}M", usage.max_rss_mib.ceil()),
-            ))
-            .add(&words::nodes(&job.nodes));
-    }
+    ])
+}
+
+/// Adds a job's row.
+pub(super) fn add(table: &mut Table, job: &JobView) {
+    let usage = job.usage.as_ref();
     table
+        .add(&words::job_id(job))
+        .add(&job.name)
+        .add(&job.user)
+        .add(&job.state)
+        .add(&words::exit(job))
+        .add(&words::local(job.end_time))
+        .add(&words::elapsed(job, now()))
+        .add(&usage.map_or_else(|| "-".into(), |usage| format!("{:.1}s", usage.cpu_s)))
+        .add(&usage.map_or_else(
+            || "-".into(),
+            |usage| format!("{:.0}M", usage.max_rss_mib.ceil()),
+        ))
+        .add(&words::nodes(&job.nodes));
 }

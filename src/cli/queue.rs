@@ -43,7 +43,7 @@ impl Verb for Queue {
         if self.json {
             print_json(target.request(&Request::Queue(filter))?)?;
         } else {
-            table(target.request(&Request::QueueLines(filter))?)?.print()?;
+            print_table(target.request(&Request::QueueLines(filter))?)?;
         }
         Ok(exit::DONE)
     }
@@ -88,8 +88,8 @@ pub(super) fn print_json(answers: Connection) -> Outcome<()> {
     Ok(())
 }
 
-/// The table of `hpc queue`, filled as its lines arrive.
-fn table(mut answers: Connection) -> Outcome<Table> {
+/// The table of `hpc queue`, as its lines arrive.
+fn print_table(mut answers: Connection) -> Outcome<()> {
     let mut table = Table::new(&[
         right("JOBID"),
         elastic("PARTITION", 5),
@@ -125,7 +125,8 @@ fn table(mut answers: Connection) -> Outcome<Table> {
                 .add(&job.place);
         }
         if last {
-            return Ok(table);
+            return Ok(table.print()?);
         }
+        table.print_if_long()?;
     }
 }

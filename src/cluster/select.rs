@@ -4,7 +4,7 @@ use super::command::Principal;
 use super::snapshot::by_raw_id;
 use crate::model::ids::JobId;
 use crate::model::index_set::IndexSet;
-use crate::model::job::{Job, JobState};
+use crate::model::job::{Job, JobSpec, JobState, Owner};
 use crate::model::refusal::{Code, Refusal};
 use crate::wire::client::{Filter, Selector};
 use imbl::OrdMap;
@@ -82,11 +82,6 @@ pub fn select(
 /// Whether a job meets the conditions beside the operands.
 #[must_use]
 pub fn matches(filter: &Filter, job: &Job) -> bool {
-    let user = filter.users.is_empty()
-        || filter
-            .users
-            .iter()
-            .any(|user| *user == *job.owner.name || user.parse() == Ok(job.owner.uid));
     let state = filter.states.is_empty()
         || filter.states.iter().any(|state| match state {
             JobState::Pending => !job.pending.is_empty() || !job.waiting.is_empty(),
@@ -95,13 +90,21 @@ pub fn matches(filter: &Filter, job: &Job) -> bool {
             JobState::Completing => job.slots.iter().any(|slot| !slot.kills.is_empty()),
             _ => false,
         });
-    let partition = filter.partitions.is_empty()
+    state && is_named(filter, &job.owner, &job.spec)
+}
+
+/// Whether a job, hot or ended, is of the users, partitions and names that a filter asks for.
+#[must_use]
+pub fn is_named(filter: &Filter, owner: &Owner, spec: &JobSpec) -> bool {
+    let user = filter.users.is_empty()
         || filter
-            .partitions
+            .users
             .iter()
-            .any(|name| job.spec.partition == *name);
-    let name = filter.names.is_empty() || filter.names.iter().any(|name| job.spec.name == *name);
-    user && state && partition && name
+            .any(|user| *user == *owner.name || user.parse() == Ok(owner.uid));
+    let partition = filter.partitions.is_empty()
+        || filter.partitions.iter().any(|name| spec.partition == *name);
+    let name = filter.names.is_empty() || filter.names.iter().any(|name| spec.name == *name);
+    user && partition && name
 }
 
 /// Never given out.

@@ -19,6 +19,7 @@ use crate::wire::view::{
     UsageView,
 };
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 
 /// Default output names.
 const OUTPUT: &str = "slurm-%j.out";
@@ -316,17 +317,37 @@ fn rest_text(array: &ArraySpec, rest: &IndexSet) -> String {
     format!("{}{throttle}", index_text(array, rest))
 }
 
+/// Which parts of a hot job are shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Which<'a> {
+    /// A row for every element of the pending rest, instead of one for all.
+    pub expand: bool,
+    /// Positions, when not all are meant.
+    pub meant: Option<&'a IndexSet>,
+    /// Only those in one of these states; all when empty.
+    pub states: &'a [JobState],
+}
+
+impl Which<'_> {
+    fn wants(&self, state: JobState) -> bool {
+        self.states.is_empty() || self.states.contains(&state)
+    }
+
+    /// Whether the pending `rest` of an array is shown element by element.
+    fn one_by_one(&self, rest: &IndexSet) -> bool {
+        self.expand || (self.meant.is_some() && rest.len() == 1)
+    }
+}
+
 /// The rows of a hot job: the pending rest of it (one row, or one for each element), then what runs.
-#[must_use]
 pub fn hot_rows(
     snapshot: &Snapshot,
     job: &Job,
-    expand: bool,
-    meant: Option<&IndexSet>,
-) -> Vec<JobView> {
-    let (rest, held) = hot_parts(job, meant);
-    let mut rows = Vec::new();
-    if !rest.is_empty() {
+    which: Which<'_>,
+    each: &mut dyn FnMut(JobView) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let (rest, held) = hot_parts(job, which.meant);
+    if !rest.is_empty() && which.wants(JobState::Pending) {
         let reason = pending_reason(snapshot, job);
         let first = rest.first().unwrap_or(0);
         let mut view = blank(job.id.0, first, &job.spec, &job.owner, job.submitted);
@@ -339,45 +360,43 @@ pub fn hot_rows(
         match &job.spec.array {
             None => {
                 set_paths(&mut view, &job.spec, 0, "");
-                rows.push(view);
+                each(view)?;
             }
-            Some(array) if expand || (meant.is_some() && rest.len() == 1) => {
+            Some(array) if which.one_by_one(&rest) => {
                 for position in rest.iter() {
                     let mut row = view.clone();
                     row.array_task = Some(array.index_at(position));
                     row.raw_id = job.id.raw(position);
                     row.restarts = job.restarts_of(position);
-                    rows.push(row);
+                    set_paths(&mut row, &job.spec, position, "");
+                    each(row)?;
                 }
             }
             Some(array) => {
                 view.array_tasks = Some(rest_text(array, &rest));
                 view.array_task = None;
                 view.raw_id = job.id.0;
-                rows.push(view);
+                each(view)?;
             }
         }
     }
-    rows.extend(held.iter().map(|held| {
+    for held in held.iter().filter(|held| which.wants(held.state())) {
         let mut view = slot_view(snapshot, job, held);
         view.elements = elements(job);
-        view
-    }));
-    rows
+        each(view)?;
+    }
+    ControlFlow::Continue(())
 }
 
-/// The same as [`hot_rows`], for a table, and only those in one of these states (all when empty).
+/// The same as [`hot_rows`], for a table.
 pub fn hot_lines(
     snapshot: &Snapshot,
     now: Timestamp,
     job: &Job,
-    expand: bool,
-    meant: Option<&IndexSet>,
-    states: &[JobState],
-    lines: &mut Vec<JobLine>,
-) {
-    let wanted = |state: JobState| states.is_empty() || states.contains(&state);
-    let (rest, held) = hot_parts(job, meant);
+    which: Which<'_>,
+    each: &mut dyn FnMut(JobLine) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let (rest, held) = hot_parts(job, which.meant);
     let blank = || JobLine {
         id: job.id.0,
         array_task: None,
@@ -392,25 +411,27 @@ pub fn hot_lines(
         cpus: job.spec.request.cpus_total(),
         place: String::new(),
     };
-    if !rest.is_empty() && wanted(JobState::Pending) {
+    if !rest.is_empty() && which.wants(JobState::Pending) {
         let reason = pending_reason(snapshot, job);
         let mut line = blank();
         line.place = format!("({})", reason.word());
         match &job.spec.array {
-            None => lines.push(line),
-            Some(array) if expand || (meant.is_some() && rest.len() == 1) => {
-                lines.extend(rest.iter().map(|position| JobLine {
-                    array_task: Some(array.index_at(position)),
-                    ..line.clone()
-                }));
+            None => each(line)?,
+            Some(array) if which.one_by_one(&rest) => {
+                for position in rest.iter() {
+                    each(JobLine {
+                        array_task: Some(array.index_at(position)),
+                        ..line.clone()
+                    })?;
+                }
             }
             Some(array) => {
                 line.array_tasks = Some(rest_text(array, &rest));
-                lines.push(line);
+                each(line)?;
             }
         }
     }
-    for held in held.iter().filter(|held| wanted(held.state())) {
+    for held in held.iter().filter(|held| which.wants(held.state())) {
         let allocation = &held.slot.allocation;
         let names: Vec<String> = allocation
             .nodes
@@ -418,7 +439,7 @@ pub fn hot_lines(
             .map(|share| snapshot.node_name(share.node))
             .collect();
         let array = job.spec.array.as_ref();
-        lines.push(JobLine {
+        each(JobLine {
             array_task: array.map(|array| array.index_at(held.position)),
             state: held.state(),
             run_s: u32::try_from(now.minus(held.started()) / 1000).unwrap_or(0),
@@ -426,8 +447,9 @@ pub fn hot_lines(
             cpus: allocation.cpus(),
             place: hostlist::fold(&names),
             ..blank()
-        });
+        })?;
     }
+    ControlFlow::Continue(())
 }
 
 fn set_end(
@@ -532,24 +554,17 @@ pub struct ElementOf<'a> {
 
 /// The ended elements of one row that are meant.
 #[must_use]
-pub fn element_views(
-    of: ElementOf<'_>,
-    row: &ElementRow,
-    meant: Option<&IndexSet>,
-) -> Vec<JobView> {
-    let is_meant = |position: u32| meant.is_none_or(|meant| meant.contains(position));
+pub fn element_views(of: ElementOf<'_>, row: &ElementRow, meant: &IndexSet) -> Vec<JobView> {
     let mut views: Vec<JobView> = row
         .ends
         .iter()
-        .filter(|end| is_meant(end.position))
+        .filter(|end| meant.contains(end.position))
         .map(|end| element_view(of, &row.granted, end))
         .collect();
     if let Some(never) = &row.never_started {
-        for position in never
-            .positions
-            .iter()
-            .filter(|position| is_meant(*position))
-        {
+        let mut positions = never.positions.clone();
+        positions.intersect(meant);
+        for position in positions.iter() {
             views.push(element_view(of, &row.granted, &never.end_at(position)));
         }
     }

@@ -13,6 +13,7 @@
 mod act;
 mod attach;
 mod links;
+mod listing;
 mod output;
 mod queries;
 mod run;

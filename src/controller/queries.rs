@@ -1,32 +1,25 @@
-//! Answers that need no decision: from the published snapshot and the store, never through the loop.
+//! Answers that need no decision: from the published snapshot and the store, never through the loop. Those that may
+//! be long are in `listing.rs`.
 
 use super::act::Notice;
 use super::run::{Message, Shared, now};
 use super::session::{Outgoing, code_of};
-use crate::cluster::select::{matches, select, unknown};
-use crate::cluster::views::{self, ElementOf};
-use crate::cluster::{Principal, Snapshot};
+use crate::cluster::Principal;
+use crate::cluster::select::unknown;
+use crate::cluster::views;
 use crate::model::history::EndedJob;
 use crate::model::ids::JobId;
 use crate::model::index_set::IndexSet;
-use crate::model::job::{ExitStatus, Job, JobState, Launch};
+use crate::model::job::{ExitStatus, JobState, Launch};
 use crate::model::node::Link;
 use crate::model::refusal::{Code, Refusal};
-use crate::model::time::Timestamp;
 use crate::store::{Reader, StoreError};
-use crate::wire::client::{Filter, Selector, ToClient};
+use crate::wire::client::{Selector, ToClient};
 use crate::wire::codec::CodecError;
-use crate::wire::view::{JobView, StatusView};
+use crate::wire::view::StatusView;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use tokio::sync::mpsc;
-
-/// Rows in one frame.
-const ROWS_MAX: usize = 512;
-/// Lines that make a frame.
-const LINES_MAX: usize = 1024;
-/// Rows of a history that names no limit.
-const HISTORY_MAX: usize = 1_000_000;
 
 impl Shared {
     /// The store, unless it is being opened again.
@@ -60,152 +53,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Sends rows in parts.
-async fn send_rows(outgoing: &mut Outgoing, mut rows: Vec<JobView>) -> std::io::Result<()> {
-    while rows.len() > ROWS_MAX {
-        let rest = rows.split_off(ROWS_MAX);
-        outgoing
-            .send(&ToClient::Jobs {
-                jobs: rows,
-                last: false,
-            })
-            .await?;
-        rows = rest;
-    }
-    outgoing
-        .send(&ToClient::Jobs {
-            jobs: rows,
-            last: true,
-        })
-        .await
-}
-
-/// Jobs that have not ended, for a table.
-pub(super) async fn queue_lines(
-    shared: &Shared,
-    filter: &Filter,
-    outgoing: &mut Outgoing,
-) -> Result<(), CodecError> {
-    let snapshot = shared.snapshot.load_full();
-    let selected = match select(&snapshot.jobs, snapshot.job_next, filter) {
-        Ok(selected) => selected,
-        Err(refusal) => return Ok(outgoing.send(&ToClient::Refused(refusal)).await?),
-    };
-    let most = if filter.limit == 0 {
-        usize::MAX
-    } else {
-        filter.limit as usize
-    };
-    let (at, mut sent, mut lines) = (now(), 0, Vec::with_capacity(LINES_MAX));
-    for target in &selected.targets {
-        views::hot_lines(
-            &snapshot,
-            at,
-            &target.job,
-            filter.expand_arrays,
-            target.positions.as_ref(),
-            &filter.states,
-            &mut lines,
-        );
-        lines.truncate(most - sent);
-        if lines.len() >= LINES_MAX {
-            sent += lines.len();
-            let lines = std::mem::replace(&mut lines, Vec::with_capacity(LINES_MAX));
-            outgoing
-                .send(&ToClient::Lines { lines, last: false })
-                .await?;
-        }
-        if sent + lines.len() >= most {
-            break;
-        }
-    }
-    Ok(outgoing
-        .send(&ToClient::Lines { lines, last: true })
-        .await?)
-}
-
-/// Jobs that have not ended.
-pub(super) async fn queue(
-    shared: &Shared,
-    filter: &Filter,
-    outgoing: &mut Outgoing,
-) -> Result<(), CodecError> {
-    let snapshot = shared.snapshot.load_full();
-    let selected = match select(&snapshot.jobs, snapshot.job_next, filter) {
-        Ok(selected) => selected,
-        Err(refusal) => return Ok(outgoing.send(&ToClient::Refused(refusal)).await?),
-    };
-    let mut rows = Vec::new();
-    for target in &selected.targets {
-        rows.extend(views::hot_rows(
-            &snapshot,
-            &target.job,
-            filter.expand_arrays,
-            target.positions.as_ref(),
-        ));
-    }
-    if !filter.states.is_empty() {
-        rows.retain(|row| filter.states.iter().any(|state| state.word() == row.state));
-    }
-    if filter.limit > 0 {
-        rows.truncate(filter.limit as usize);
-    }
-    Ok(send_rows(outgoing, rows).await?)
-}
-
-/// What a history query matches beside the operands.
-fn row_matches(filter: &Filter, row: &JobView) -> bool {
-    let uid = row.uid.to_string();
-    (filter.users.is_empty()
-        || filter
-            .users
-            .iter()
-            .any(|user| *user == row.user || *user == uid))
-        && (filter.states.is_empty() || filter.states.iter().any(|state| state.word() == row.state))
-        && (filter.partitions.is_empty() || filter.partitions.contains(&row.partition))
-        && (filter.names.is_empty() || filter.names.contains(&row.name))
-}
-
-/// Rows of one ended job: itself, or the elements of an array.
-fn ended_rows(
-    reader: &Reader,
-    ended: &EndedJob,
-    meant: Option<&IndexSet>,
-    rows: &mut Vec<JobView>,
-) -> Result<(), StoreError> {
-    if ended.spec.array.is_none() {
-        rows.push(views::ended_view(ended));
-        return Ok(());
-    }
-    let of = ElementOf {
-        id: ended.id.0,
-        spec: &ended.spec,
-        owner: &ended.owner,
-        submitted: ended.submitted,
-    };
-    element_rows(reader, of, meant, rows)
-}
-
-fn element_rows(
-    reader: &Reader,
-    of: ElementOf<'_>,
-    meant: Option<&IndexSet>,
-    rows: &mut Vec<JobView>,
-) -> Result<(), StoreError> {
-    let first = rows.len();
-    reader.element_rows(JobId(of.id), &mut |_, row| {
-        rows.extend(views::element_views(of, &row, meant));
-        if rows.len() > HISTORY_MAX {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    })?;
-    rows[first..].sort_by_key(|row| (row.raw_id, row.restarts));
-    Ok(())
-}
-
-fn positions_of(
+pub(super) fn positions_of(
     spec: &crate::model::job::JobSpec,
     id: JobId,
     selector: &Selector,
@@ -225,152 +73,12 @@ fn positions_of(
     }
 }
 
-/// Ended jobs and elements, newest first; of named jobs in the order named.
-pub(super) async fn history(
-    shared: &Arc<Shared>,
-    filter: Filter,
-    outgoing: &mut Outgoing,
-) -> Result<(), CodecError> {
-    let snapshot = shared.snapshot.load_full();
-    let rows = blocking(shared, move |reader| {
-        collect_history(&snapshot, reader, &filter)
-    })
-    .await;
-    match rows {
-        Ok(Ok(rows)) => Ok(send_rows(outgoing, rows).await?),
-        Ok(Err(refusal)) | Err(refusal) => Ok(outgoing.send(&ToClient::Refused(refusal)).await?),
-    }
-}
-
-fn collect_history(
-    snapshot: &Snapshot,
-    reader: &Reader,
-    filter: &Filter,
-) -> Result<Result<Vec<JobView>, Refusal>, StoreError> {
-    let most = if filter.limit == 0 {
-        HISTORY_MAX
-    } else {
-        filter.limit as usize
-    };
-    let mut rows = Vec::new();
-    if !filter.jobs.is_empty() {
-        for selector in &filter.jobs {
-            if selector.job == 0 || selector.job >= snapshot.job_next {
-                return Ok(Err(unknown(selector.job)));
-            }
-            if let Some((job, _)) = snapshot.by_raw_id(selector.job) {
-                let meant = positions_of(&job.spec, job.id, selector);
-                if job.spec.array.is_some() {
-                    element_rows(reader, element_of(job), meant.as_ref(), &mut rows)?;
-                }
-                // A job that is running is part of its own history.
-                rows.extend(views::hot_rows(snapshot, job, false, meant.as_ref()));
-            } else if let Some(ended) = find_ended(reader, selector.job)? {
-                let meant = positions_of(&ended.spec, ended.id, selector);
-                ended_rows(reader, &ended, meant.as_ref(), &mut rows)?;
-            }
-        }
-        rows.retain(|row| row_matches(filter, row));
-        rows.truncate(most);
-        return Ok(Ok(rows));
-    }
-    for job in snapshot
-        .jobs
-        .values()
-        .filter(|job| job.spec.array.is_some() && job.row_next > 0)
-    {
-        if matches(
-            &Filter {
-                states: Vec::new(),
-                ..filter.clone()
-            },
-            job,
-        ) {
-            element_rows(reader, element_of(job), None, &mut rows)?;
-        }
-    }
-    let since = filter.since.unwrap_or(Timestamp(i64::MIN));
-    rows.retain(|row| row_matches(filter, row) && row.end_time.is_some_and(|end| end >= since));
-    let until = filter.until.unwrap_or(Timestamp(i64::MAX));
-    let mut failed = None;
-    reader.history(since, until, &mut |ended| {
-        let mut more = Vec::new();
-        if let Err(error) = ended_rows(reader, &ended, None, &mut more) {
-            failed = Some(error);
-            return ControlFlow::Break(());
-        }
-        rows.extend(more.into_iter().filter(|row| row_matches(filter, row)));
-        if rows.len() >= most {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    })?;
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    rows.truncate(most);
-    Ok(Ok(rows))
-}
-
-fn element_of(job: &Job) -> ElementOf<'_> {
-    ElementOf {
-        id: job.id.0,
-        spec: &job.spec,
-        owner: &job.owner,
-        submitted: job.submitted,
-    }
-}
-
 /// The ended job that has this number, or an element of this raw id.
 pub(super) fn find_ended(reader: &Reader, raw: u32) -> Result<Option<EndedJob>, StoreError> {
     if let Some(ended) = reader.ended(JobId(raw))? {
         return Ok(Some(ended));
     }
     reader.ended_around(JobId(raw))
-}
-
-/// One job, hot or ended.
-pub(super) async fn job(
-    shared: &Arc<Shared>,
-    selector: Selector,
-    outgoing: &mut Outgoing,
-) -> Result<(), CodecError> {
-    let snapshot = shared.snapshot.load_full();
-    let number = selector.job;
-    let found = blocking(shared, move |reader| {
-        let Some((job, _)) = snapshot.by_raw_id(number) else {
-            let Some(ended) = find_ended(reader, number)? else {
-                return Ok(Vec::new());
-            };
-            let mut rows = Vec::new();
-            match positions_of(&ended.spec, ended.id, &selector) {
-                Some(meant) if ended.spec.array.is_some() => {
-                    ended_rows(reader, &ended, Some(&meant), &mut rows)?
-                }
-                _ => rows.push(views::ended_view(&ended)),
-            }
-            let steps = views::step_views(&reader.steps(ended.id)?);
-            rows.iter_mut().for_each(|row| row.steps.clone_from(&steps));
-            return Ok(rows);
-        };
-        let meant = positions_of(&job.spec, job.id, &selector);
-        let mut rows = views::hot_rows(&snapshot, job, false, meant.as_ref());
-        if rows.is_empty() && meant.is_some() {
-            element_rows(reader, element_of(job), meant.as_ref(), &mut rows)?;
-        }
-        let steps = views::step_views(&reader.steps(job.id)?);
-        rows.iter_mut().for_each(|row| row.steps.clone_from(&steps));
-        Ok(rows)
-    })
-    .await;
-    match found {
-        Ok(rows) if rows.is_empty() => {
-            Ok(outgoing.send(&ToClient::Refused(unknown(number))).await?)
-        }
-        Ok(rows) => Ok(send_rows(outgoing, rows).await?),
-        Err(refusal) => Ok(outgoing.send(&ToClient::Refused(refusal)).await?),
-    }
 }
 
 /// Nodes.
@@ -520,15 +228,30 @@ fn worst_element(
     id: JobId,
     meant: &IndexSet,
 ) -> Result<(JobState, ExitStatus), StoreError> {
+    let mut bad = reader.unsuccessful(id)?;
+    bad.intersect(meant);
     let mut worst = (JobState::Completed, ExitStatus::default());
-    for position in meant.iter() {
-        if let Some(at) = reader.element_end(id, position)?
-            && at.end.state != JobState::Completed
-            && (worst.0 == JobState::Completed || at.end.exit.shell_code() > worst.1.shell_code())
-        {
-            worst = (at.end.state, at.end.exit);
+    let (Some(first), Some(last)) = (bad.first(), bad.last()) else {
+        return Ok(worst);
+    };
+    let mut note = |position: u32, state: JobState, exit: ExitStatus| {
+        let worse = worst.0 == JobState::Completed || exit.shell_code() > worst.1.shell_code();
+        if state != JobState::Completed && bad.contains(position) && worse {
+            worst = (state, exit);
         }
-    }
+    };
+    reader.element_rows_within(id, first..last + 1, &mut |_, row| {
+        for end in &row.ends {
+            note(end.position, end.state, end.exit);
+        }
+        if let Some(never) = &row.never_started {
+            for position in never.positions.iter() {
+                let end = never.end_at(position);
+                note(position, end.state, end.exit);
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
     Ok(worst)
 }
 

@@ -1,7 +1,7 @@
 //! Local connections: who is there (by the kernel), as what (by the hello), then requests or a worker's link.
 
 use super::run::{Message, Shared, now};
-use super::{attach, output, queries, worker_session};
+use super::{attach, listing, output, queries, worker_session};
 use crate::cluster::command::Outcome;
 use crate::cluster::{Command, Principal, Reply};
 use crate::model::ids::{BlobId, JobId};
@@ -236,12 +236,12 @@ async fn clients(
             outgoing.flush().await?;
         }
         match request {
-            Request::Queue(filter) => queries::queue(shared, &filter, &mut outgoing).await?,
+            Request::Queue(filter) => listing::queue(shared, filter, &mut outgoing).await?,
             Request::QueueLines(filter) => {
-                queries::queue_lines(shared, &filter, &mut outgoing).await?;
+                listing::queue_lines(shared, filter, &mut outgoing).await?;
             }
-            Request::History(filter) => queries::history(shared, filter, &mut outgoing).await?,
-            Request::Job { selector } => queries::job(shared, selector, &mut outgoing).await?,
+            Request::History(filter) => listing::history(shared, filter, &mut outgoing).await?,
+            Request::Job { selector } => listing::job(shared, selector, &mut outgoing).await?,
             Request::Wait(selectors) => queries::wait(shared, &selectors, &mut outgoing).await?,
             Request::Output {
                 selector,

@@ -5,7 +5,7 @@
 
 use super::backup;
 use super::blob::decode_blob;
-use super::columns::{decode_element_row, holds_position};
+use super::columns::{decode_element_row, holds_position, reaches_into};
 use super::error::{Fault, StoreError, row};
 use super::load;
 use super::record::{RecordError, decode_ended, decode_spec, decode_step};
@@ -17,7 +17,7 @@ use crate::model::job::ElementEnd;
 use crate::model::time::Timestamp;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
 use std::io::Write;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -110,23 +110,35 @@ impl Reader {
         id: JobId,
         each: &mut dyn FnMut(u32, ElementRow) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
+        self.element_rows_within(id, 0..u32::MAX, each)
+    }
+
+    /// Those of them that hold an end of one of these positions, among others.
+    pub fn element_rows_within(
+        &self,
+        id: JobId,
+        positions: Range<u32>,
+        each: &mut dyn FnMut(u32, ElementRow) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
         let mut from = Some(0);
         while let Some(first) = from {
-            let section: Vec<(u32, ElementRow)> = self.read(|txn| {
+            let mut section = Vec::new();
+            from = self.read(|txn| {
                 let table = txn.open_table(ELEMENT_ROWS)?;
                 let rows = ReadableTable::range(&table, (id.0, first)..=(id.0, u32::MAX))?;
-                rows.take(SECTION)
-                    .map(|entry| {
-                        let (key, bytes) = entry?;
-                        Ok((
-                            key.value().1,
-                            decode_element_row(bytes.value())
-                                .map_err(row("element_rows", key.value()))?,
-                        ))
-                    })
-                    .collect::<Result<_, Fault>>()
+                let mut next = None;
+                for entry in rows.take(SECTION) {
+                    let (key, bytes) = entry?;
+                    let key = key.value();
+                    next = key.1.checked_add(1);
+                    let fault = || row("element_rows", key);
+                    if reaches_into(bytes.value(), &positions).map_err(fault())? {
+                        let decoded = decode_element_row(bytes.value()).map_err(fault())?;
+                        section.push((key.1, decoded));
+                    }
+                }
+                Ok(next)
             })?;
-            from = section.last().and_then(|(number, _)| number.checked_add(1));
             for (number, row) in section {
                 if each(number, row).is_break() {
                     return Ok(());

@@ -20,6 +20,7 @@ use crate::model::job::{ElementEnd, ExitStatus, JobState, Reason, Usage};
 use crate::model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 const WHAT: &str = "element row";
@@ -167,15 +168,24 @@ pub fn decode_element_row(bytes: &[u8]) -> Result<ElementRow, RecordError> {
 
 /// Whether the row holds the end of this position; reads the first column only.
 pub fn holds_position(bytes: &[u8], position: u32) -> Result<bool, RecordError> {
+    reaches_into(bytes, &(position..position.saturating_add(1)))
+}
+
+/// Whether the row holds the end of one of these positions; reads the first column only.
+pub(super) fn reaches_into(bytes: &[u8], positions: &Range<u32>) -> Result<bool, RecordError> {
     let mut reader = Reader(body(bytes)?);
     let Head {
         never_started,
         count,
         ..
     } = head(&mut reader)?;
-    let mut found = never_started.is_some_and(|never| never.positions.contains(position));
+    let overlaps = |start: u32, end: u32| start < positions.end && positions.start < end;
+    let mut found = never_started.is_some_and(|never| {
+        let runs = never.positions.runs();
+        runs.iter().any(|(start, end)| overlaps(*start, *end))
+    });
     position_runs(&mut reader, count, |start, length| {
-        found |= position >= start && position - start < length;
+        found |= overlaps(start, start.saturating_add(length));
     })?;
     Ok(found)
 }

@@ -19,6 +19,7 @@ mod disk_full;
 mod first_job;
 mod foreign_users;
 mod limits;
+mod listings;
 mod shepherd_killed;
 mod store_files;
 mod support;

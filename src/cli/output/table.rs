@@ -51,7 +51,12 @@ pub(in crate::cli) struct Table {
     text: String,
     /// Where each cell ends in `text`, and its width on screen.
     cells: Vec<(usize, usize)>,
+    /// A first part has been printed, head and all.
+    begun: bool,
 }
+
+/// Rows that are gathered to find out how wide columns are; what follows is printed in the same columns.
+const GATHERED_MAX: usize = 50_000;
 
 impl Table {
     /// An empty one.
@@ -61,6 +66,7 @@ impl Table {
             columns: columns.to_vec(),
             text: String::new(),
             cells: Vec::new(),
+            begun: false,
         }
     }
 
@@ -106,6 +112,18 @@ impl Table {
         })
     }
 
+    /// Prints what is there when it is much, so that a listing of millions of rows needs no room for them.
+    pub(in crate::cli) fn print_if_long(&mut self) -> io::Result<()> {
+        if self.cells.len() < GATHERED_MAX * self.columns.len() {
+            return Ok(());
+        }
+        self.print()?;
+        self.begun = true;
+        self.text.clear();
+        self.cells.clear();
+        Ok(())
+    }
+
     /// Prints it to standard output.
     pub(in crate::cli) fn print(&self) -> io::Result<()> {
         let window = io::stdout()
@@ -128,8 +146,10 @@ impl Table {
             .columns
             .iter()
             .map(|column| (column.title, column.title.len()));
-        self.line(&mut line, &widths, titles);
-        out.write_all(line.as_bytes())?;
+        if !self.begun {
+            self.line(&mut line, &widths, titles);
+            out.write_all(line.as_bytes())?;
+        }
         let mut start = 0;
         for row in self.cells.chunks(self.columns.len()) {
             line.clear();
