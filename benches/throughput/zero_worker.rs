@@ -75,7 +75,7 @@ fn spec() -> JobSpec {
         output: None,
         error: None,
         input: None,
-        append: false,
+        open_mode: Default::default(),
         kill_wait_s: 30,
         comment: None,
         submit_host: "bench".into(),

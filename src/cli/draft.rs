@@ -11,7 +11,7 @@ use crate::model::dependency::Dependency;
 use crate::model::export::ExportSpec;
 use crate::model::filename;
 use crate::model::ids::BlobId;
-use crate::model::job::{JobSpec, Launch};
+use crate::model::job::{JobSpec, Launch, OpenMode};
 use crate::model::refusal::Code;
 use crate::model::resource::{GpuRequest, MemoryRequest, Request};
 use crate::model::shared::Text;
@@ -61,7 +61,7 @@ pub(super) struct Draft {
     pub(super) output: Option<String>,
     pub(super) error: Option<String>,
     pub(super) input: Option<String>,
-    pub(super) append: Option<bool>,
+    pub(super) open_mode: OpenMode,
     pub(super) signal: Option<SignalSpec>,
     pub(super) kill_wait_s: Option<u32>,
     pub(super) wrap: Option<String>,
@@ -161,7 +161,7 @@ impl Draft {
             error: checked_file("error", self.error.as_deref(), &work_dir)?.map(Text::from),
             input: checked_file("input", self.input.as_deref(), &work_dir)?.map(Text::from),
             work_dir: work_dir.into(),
-            append: self.append.unwrap_or(false),
+            open_mode: self.open_mode,
             kill_wait_s: self.kill_wait_s.unwrap_or(KILL_WAIT_S),
             comment: self.comment.as_deref().map(Text::from),
             submit_host: super::host_name().into(),
@@ -244,6 +244,13 @@ fn checked_file(option: &str, pattern: Option<&str>, work_dir: &str) -> Outcome<
     };
     filename::validate(pattern).map_err(|error| Failure::Usage(format!("--{option}: {error}")))?;
     let path = Path::new(work_dir).join(pattern);
+    if !pattern.contains('%') && path.is_dir() {
+        return Err(Failure::refused(
+            Code::Path,
+            format!("--{option} {pattern}: {} is a directory", path.display()),
+            "name a file in it, as in DIR/%j.out",
+        ));
+    }
     let parent = path.parent().unwrap_or(Path::new("/"));
     // A pattern in the directory part is only known when the job runs.
     if !parent.to_string_lossy().contains('%') && !parent.is_dir() {

@@ -18,6 +18,7 @@ use crate::model::directive;
 use crate::model::export::ExportSpec;
 use crate::model::gres;
 use crate::model::hostlist;
+use crate::model::job::OpenMode;
 use crate::model::refusal::Code;
 use crate::model::resource::{GpuCount, GpuRequest, MemoryRequest};
 use crate::model::signal::SignalSpec;
@@ -871,8 +872,8 @@ fn nice(draft: &mut Draft, text: &str) -> Result<(), String> {
 
 fn open_mode(draft: &mut Draft, text: &str) -> Result<(), String> {
     match text {
-        "a" | "append" => set(&mut draft.append, true),
-        "t" | "truncate" => set(&mut draft.append, false),
+        "a" | "append" => set_to(&mut draft.open_mode, OpenMode::Append),
+        "t" | "truncate" => set_to(&mut draft.open_mode, OpenMode::Truncate),
         _ => Err(format!("\"{text}\" is neither append nor truncate")),
     }
 }

@@ -9,6 +9,7 @@ use super::script::title_of;
 use super::step_log::digits;
 use super::submit::{augment, queue, settings, would_run};
 use super::{Verb, submit, surroundings};
+use crate::model::export::ExportSpec;
 use crate::model::ids::StepId;
 use crate::wire::client::{Request, StepRequest, ToClient};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
@@ -94,7 +95,7 @@ impl Run {
         let request = StepRequest {
             raw_job,
             arguments: self.words,
-            environment: match &given.export {
+            environment: match given.export.clone().or(exported()?) {
                 Some(export) => export.apply(environment),
                 None => environment,
             },
@@ -113,6 +114,17 @@ impl Run {
             .or_else(|| env::var("SLURM_NTASKS").ok()?.parse().ok())
             .unwrap_or(1);
         attachment(raw_job, step, &given, tasks).follow(target)
+    }
+}
+
+/// What the job's own `--export` said, for its steps.
+fn exported() -> Outcome<Option<ExportSpec>> {
+    let Ok(text) = env::var(surroundings::EXPORT) else {
+        return Ok(None);
+    };
+    match ExportSpec::parse(&text) {
+        Ok(export) => Ok(Some(export)),
+        Err(error) => Err(Failure::Usage(format!("{}: {error}", surroundings::EXPORT))),
     }
 }
 

@@ -20,11 +20,28 @@ const LIMITS: &[Resource] = &[
     Resource::RLIMIT_AS,
 ];
 
+/// What `--export` said where the job was submitted.
+pub(super) const EXPORT: &str = "SLURM_EXPORT_ENV";
+
 /// Ours, with the variables that `--export` lets through.
 pub(super) fn capture(export: Option<&ExportSpec>) -> Surroundings {
+    // Variables that describe a job around us stay behind: the new job has its own.
+    let mut passed = export.unwrap_or(&ExportSpec::All).apply(environment());
+    // It is about the steps of the job around us.
+    passed.retain(|(name, _)| name != EXPORT.as_bytes());
+    let mut say = |name: &str, value: Vec<u8>| {
+        passed.retain(|(known, _)| known != name.as_bytes());
+        passed.push((name.as_bytes().to_vec(), value));
+    };
+    if let Some(export) = export {
+        // `hpc run` in the job passes on as much.
+        say(EXPORT, export.to_string().into_bytes());
+    }
+    if let Ok(directory) = super::draft::current_dir() {
+        say("SLURM_SUBMIT_DIR", directory.into_os_string().into_vec());
+    }
     Surroundings {
-        // Variables that describe a job around us stay behind: the new job has its own.
-        environment: export.unwrap_or(&ExportSpec::All).apply(environment()),
+        environment: passed,
         umask: current_umask(),
         limits: LIMITS
             .iter()

@@ -7,6 +7,7 @@ use crate::model::history::Granted;
 use crate::model::ids::JobId;
 use crate::model::index_set::IndexSet;
 use crate::model::job::{Hold, Job, JobSpec, Launch, Reason};
+use crate::model::partition::Partition;
 use crate::model::rare::Rare;
 use crate::model::refusal::{Code, Refusal};
 use crate::model::shared::Text;
@@ -37,6 +38,7 @@ pub(super) fn submit(
     fill_defaults(cluster, &mut spec)?;
     check_time_limit(cluster, &spec)?;
     check_possible(cluster, who.owner.uid, &spec)?;
+    check_nice(who, &spec)?;
     let id = JobId(cluster.counters.job_next);
     let mut job = new_job(id, now, who, spec);
     let mut events = Vec::new();
@@ -240,15 +242,11 @@ fn fill_defaults(cluster: &Cluster, spec: &mut JobSpec) -> Result<(), Refusal> {
             .find(|partition| partition.default)
             .map_or_else(Text::default, |partition| Text::from(&partition.name));
     }
-    // A list of partitions means the first that exists; all of ours have the same nodes.
-    let wanted = spec
-        .partition
-        .split(',')
-        .find(|name| cluster.partitions.iter().any(|known| known.name == **name));
-    if let Some(partition) = wanted {
-        spec.partition = partition.into();
+    choose_partition(cluster, spec)?;
+    if spec.time_limit_s.is_none() {
+        // As Slurm does: the limit is the job's from now on, whatever becomes of the partition's.
+        spec.time_limit_s = partition(cluster, &spec.partition).and_then(|known| known.max_time_s);
     }
-    check_partition(cluster, spec)?;
     for (field, only, code, what) in [
         (&mut spec.account, ACCOUNT, Code::UnknownAccount, "account"),
         (&mut spec.qos, QOS, Code::UnknownQos, "QOS"),
@@ -266,13 +264,39 @@ fn fill_defaults(cluster: &Cluster, spec: &mut JobSpec) -> Result<(), Refusal> {
     Ok(())
 }
 
+fn partition<'a>(cluster: &'a Cluster, name: &str) -> Option<&'a Partition> {
+    cluster.partitions.iter().find(|known| known.name == name)
+}
+
+/// Of a list of partitions the first that allows the time asked for. All must exist; all of ours have the same
+/// nodes, so none can offer an earlier start.
+fn choose_partition(cluster: &Cluster, spec: &mut JobSpec) -> Result<(), Refusal> {
+    if !spec.partition.contains(',') {
+        return check_partition(cluster, spec);
+    }
+    let mut chosen = None;
+    for name in spec.partition.clone().split(',') {
+        spec.partition = name.into();
+        check_partition(cluster, spec)?;
+        let allows = check_time_limit(cluster, spec);
+        match (&chosen, allows) {
+            (None | Some((_, Err(_))), Ok(())) => chosen = Some((spec.partition.clone(), Ok(()))),
+            (None, refused) => chosen = Some((spec.partition.clone(), refused)),
+            _ => {}
+        }
+    }
+    match chosen {
+        Some((name, allows)) => {
+            spec.partition = name;
+            allows
+        }
+        None => check_partition(cluster, spec),
+    }
+}
+
 /// Refuses a partition that does not exist.
 pub(super) fn check_partition(cluster: &Cluster, spec: &JobSpec) -> Result<(), Refusal> {
-    if cluster
-        .partitions
-        .iter()
-        .any(|known| known.name == spec.partition)
-    {
+    if partition(cluster, &spec.partition).is_some() {
         return Ok(());
     }
     let known: Vec<&str> = cluster
@@ -288,11 +312,7 @@ pub(super) fn check_partition(cluster: &Cluster, spec: &JobSpec) -> Result<(), R
 }
 
 pub(super) fn check_time_limit(cluster: &Cluster, spec: &JobSpec) -> Result<(), Refusal> {
-    let partition = cluster
-        .partitions
-        .iter()
-        .find(|partition| partition.name == spec.partition);
-    let most = partition.and_then(|partition| partition.max_time_s);
+    let most = partition(cluster, &spec.partition).and_then(|known| known.max_time_s);
     match (spec.time_limit_s, most) {
         (Some(asked), Some(most)) if asked > most => Err(Refusal::new(
             Code::TimeLimit,
@@ -306,6 +326,21 @@ pub(super) fn check_time_limit(cluster: &Cluster, spec: &JobSpec) -> Result<(), 
         )),
         _ => Ok(()),
     }
+}
+
+/// Lowering one's own priority is everybody's; raising it is not.
+fn check_nice(who: &Principal, spec: &JobSpec) -> Result<(), Refusal> {
+    if spec.nice >= 0 || who.operator {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Code::NotPermitted,
+        format!(
+            "nice {} is below 0, the least for {}",
+            spec.nice, who.owner.name
+        ),
+        "only an operator may raise a job; leave --nice out",
+    ))
 }
 
 fn check_possible(cluster: &Cluster, uid: u32, spec: &JobSpec) -> Result<(), Refusal> {
@@ -340,6 +375,16 @@ fn would_run(cluster: &Cluster, job: &Job) -> String {
             format!(
                 "would start now using {processors} processors on nodes {nodes} in partition {partition}"
             )
+        }
+        _ if !Cluster::is_eligible(job) => {
+            let why = if job.hold != Hold::None {
+                "until it is released".to_owned()
+            } else if let Some(at) = job.not_before {
+                format!("until its begin time, {at}")
+            } else {
+                "for the jobs it depends on".to_owned()
+            };
+            format!("would wait {why}, then use {processors} processors in partition {partition}")
         }
         _ => format!(
             "would wait in partition {partition} for {processors} processors behind {ahead} jobs"

@@ -17,11 +17,20 @@ use std::sync::Arc;
 type Decided = Result<(Reply, Vec<Event>), Refusal>;
 
 fn targets(cluster: &Cluster, who: &Principal, filter: &Filter) -> Result<Selected, Refusal> {
+    let selected = select(&cluster.jobs, cluster.counters.job_next, filter);
     permitted(
         who,
         filter,
-        select(&cluster.jobs, cluster.counters.job_next, filter)?,
+        selected.map_err(|refusal| all_or_nothing(refusal, filter))?,
     )
+}
+
+/// Of several operands one is wrong: the others were left alone too, which must be said.
+fn all_or_nothing(mut refusal: Refusal, filter: &Filter) -> Refusal {
+    if filter.jobs.len() > 1 {
+        refusal.what.push_str("; nothing was changed");
+    }
+    refusal
 }
 
 fn touched(count: u32, selected: &Selected, mut notes: Vec<String>) -> Reply {
@@ -59,16 +68,25 @@ fn waiting_of(job: &Job) -> IndexSet {
 
 /// The end of everything of a job that waits.
 pub(super) fn end_waiting(now: Timestamp, job: &Job, by: Option<u32>, reason: Reason) -> Event {
-    Event::WaitingEnded {
-        job: job.id,
-        ended: NeverStarted {
-            positions: waiting_of(job),
-            state: JobState::Cancelled,
-            reason,
-            cancelled_by: by,
-            at: now,
-        },
-    }
+    end_positions(now, job.id, waiting_of(job), by, reason)
+}
+
+/// The end of these positions of a job, which wait.
+pub(super) fn end_positions(
+    now: Timestamp,
+    job: JobId,
+    positions: IndexSet,
+    by: Option<u32>,
+    reason: Reason,
+) -> Event {
+    let ended = NeverStarted {
+        positions,
+        state: JobState::Cancelled,
+        reason,
+        cancelled_by: by,
+        at: now,
+    };
+    Event::WaitingEnded { job, ended }
 }
 
 /// Ends elements that wait and orders the end of those that run.
@@ -77,16 +95,7 @@ fn end_target(now: Timestamp, target: &Target, cause: KillCause, by: Option<u32>
     let mut events = Vec::new();
     let waiting = target.among(&waiting_of(job));
     if !waiting.is_empty() {
-        events.push(Event::WaitingEnded {
-            job: job.id,
-            ended: NeverStarted {
-                positions: waiting,
-                state: JobState::Cancelled,
-                reason: Reason::None,
-                cancelled_by: by,
-                at: now,
-            },
-        });
+        events.push(end_positions(now, job.id, waiting, by, Reason::None));
     }
     events.extend(kill_running(target, cause, false));
     events
@@ -236,8 +245,28 @@ pub(super) fn signal(
     Ok((reply, events))
 }
 
+/// Refuses what can only be done to a whole array.
+fn whole_only(selected: &Selected, verb: &str) -> Result<(), Refusal> {
+    let part = selected
+        .targets
+        .iter()
+        .find(|target| target.positions.is_some() && target.job.spec.array.is_some());
+    match part {
+        None => Ok(()),
+        Some(target) => Err(Refusal::new(
+            Code::Unsupported,
+            format!(
+                "one element of array {} cannot be {verb} by itself",
+                target.job.id
+            ),
+            format!("name the array as a whole: {}", target.job.id),
+        )),
+    }
+}
+
 pub(super) fn hold(cluster: &Cluster, who: &Principal, filter: &Filter) -> Decided {
     let selected = targets(cluster, who, filter)?;
+    whole_only(&selected, "held")?;
     let mut events = Vec::new();
     let mut notes = Vec::new();
     for target in &selected.targets {
@@ -265,6 +294,7 @@ pub(super) fn hold(cluster: &Cluster, who: &Principal, filter: &Filter) -> Decid
 
 pub(super) fn release(cluster: &Cluster, who: &Principal, filter: &Filter) -> Decided {
     let selected = targets(cluster, who, filter)?;
+    whole_only(&selected, "released")?;
     let mut events = Vec::new();
     let mut notes = Vec::new();
     for target in &selected.targets {
@@ -409,7 +439,7 @@ fn changed(
     let mut not_before = job.not_before;
     let mut waits_for = job.waits_for.to_vec();
     let mut never = false;
-    let started = !job.slots.is_empty() || job.ends != crate::model::rare::Rare::default();
+    let started = !job.slots.is_empty() || job.ends.first_start.is_some();
     let pending_only = |what: &str| {
         let text = format!("job {} has started, its {what} cannot be changed", job.id);
         if started {

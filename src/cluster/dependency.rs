@@ -5,7 +5,7 @@ use super::{Cluster, Event};
 use crate::model::dependency::{Dependency, DependencyKind, Term};
 use crate::model::ids::JobId;
 use crate::model::index_set::IndexSet;
-use crate::model::job::{Job, JobState, Reason};
+use crate::model::job::{Job, JobSpec, JobState, Reason};
 use crate::model::refusal::{Code, Refusal};
 use crate::model::time::Timestamp;
 
@@ -72,6 +72,19 @@ pub(super) fn begin(
     for term in &dependency.terms {
         if let Some(target) = &term.job {
             let id = JobId(target.job);
+            if let Some(index) = target.index
+                && let Some(hot) = cluster.job(id)
+                && !has_element(&hot.spec, index)
+            {
+                return Err(Refusal::new(
+                    Code::Dependency,
+                    format!("dependency `{dependency}`: job {id} has no element {index}"),
+                    match &hot.spec.array {
+                        Some(array) => format!("its indices are {array}"),
+                        None => "it is not an array: leave out the index".to_owned(),
+                    },
+                ));
+            }
             if id == job.id || !is_known(cluster, id, ended) {
                 return Err(Refusal::new(
                     Code::Dependency,
@@ -103,6 +116,11 @@ pub(super) fn begin(
         by_element,
         not_before,
     })
+}
+
+fn has_element(spec: &JobSpec, index: u32) -> bool {
+    let array = spec.array.as_ref();
+    array.is_some_and(|array| array.position_of(index).is_some())
 }
 
 fn delay(now: Timestamp, term: &Term) -> Option<Timestamp> {
@@ -267,7 +285,7 @@ fn review(cluster: &Cluster, now: Timestamp, job: &Job) -> Vec<Event> {
     if job.reason == Reason::DependencyNeverSatisfied {
         return Vec::new();
     }
-    let mut events = counterparts(cluster, job, dependency);
+    let mut events = counterparts(cluster, now, job, dependency);
     let standings: Vec<(u32, Standing, &Term)> = job
         .waits_for
         .iter()
@@ -325,7 +343,12 @@ pub(super) fn never_met(now: Timestamp, job: &Job) -> Vec<Event> {
 }
 
 /// Elements of this array whose counterpart has ended well.
-fn counterparts(cluster: &Cluster, job: &Job, dependency: &Dependency) -> Vec<Event> {
+fn counterparts(
+    cluster: &Cluster,
+    now: Timestamp,
+    job: &Job,
+    dependency: &Dependency,
+) -> Vec<Event> {
     let Some(array) = job.spec.array.as_ref().filter(|_| !job.waiting.is_empty()) else {
         return Vec::new();
     };
@@ -366,14 +389,21 @@ fn counterparts(cluster: &Cluster, job: &Job, dependency: &Dependency) -> Vec<Ev
     if !ready.is_empty() {
         events.push(Event::CounterpartsEnded {
             job: job.id,
-            positions: ready,
+            positions: ready.clone(),
         });
     }
     // The others' counterparts are gone and did not end well.
     if lost && !all {
-        events.push(Event::ReasonChanged {
-            job: job.id,
-            reason: Reason::Dependency,
+        let mut never = IndexSet::clone(&job.waiting);
+        never.subtract(&ready);
+        events.push(if job.spec.kill_on_invalid_dependency {
+            let reason = Reason::DependencyNeverSatisfied;
+            super::control::end_positions(now, job.id, never, None, reason)
+        } else {
+            Event::ReasonChanged {
+                job: job.id,
+                reason: Reason::Dependency,
+            }
         });
     }
     events

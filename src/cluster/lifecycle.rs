@@ -43,14 +43,9 @@ pub(super) fn consequences(cluster: &Cluster, now: Timestamp, trigger: Trigger) 
         Trigger::Nothing => Vec::new(),
         Trigger::Started(id) => dependency::wake(cluster, now, id),
         Trigger::Moved(id) => {
-            let mut events = finish(cluster, now, id);
-            // When the job ends with this, its dependants are woken by its end.
-            if !events
-                .iter()
-                .any(|event| matches!(event, Event::JobEnded(_)))
-            {
-                events.extend(dependency::wake(cluster, now, id));
-            }
+            // Before its end: which of its elements ended well is known only as long as it is hot.
+            let mut events = dependency::wake(cluster, now, id);
+            events.extend(finish(cluster, now, id));
             events
         }
         Trigger::Gone(id) => {

@@ -125,38 +125,47 @@ fn target(
     if selector.job == 0 || selector.job >= job_next {
         return Err(unknown(selector.job));
     }
-    let Some((job, position)) = by_raw_id(jobs, selector.job) else {
+    let Some((job, _)) = by_raw_id(jobs, selector.job) else {
         return Ok(None);
     };
-    let whole = job.id.0 == selector.job;
-    let positions = match (&selector.indices, &job.spec.array) {
-        (None, _) if whole => None,
-        (None, _) => Some(IndexSet::from_range(position, position + 1)),
+    Ok(Some(Target {
+        job: Arc::clone(job),
+        positions: positions(job.id, &job.spec, selector)?,
+    }))
+}
+
+/// The positions of the job with this number that a selector means; `None` = all of them.
+///
+/// # Errors
+/// An index that the job does not have.
+pub fn positions(
+    id: JobId,
+    spec: &JobSpec,
+    selector: &Selector,
+) -> Result<Option<IndexSet>, Refusal> {
+    let (indices, array) = match (&selector.indices, &spec.array) {
+        (None, _) if id.0 == selector.job => return Ok(None),
+        (None, _) => {
+            let position = selector.job - id.0;
+            return Ok(Some(IndexSet::from_range(position, position + 1)));
+        }
         (Some(_), None) => {
             let what = format!("job {} is not an array", selector.job);
             return Err(Refusal::new(Code::UnknownJob, what, "leave out the index"));
         }
-        (Some(indices), Some(array)) => {
-            let mut positions = IndexSet::new();
-            for at in 0..indices.count() {
-                let index = indices.index_at(at);
-                let Some(position) = array.position_of(index) else {
-                    let what = format!("job {} has no element {index}", selector.job);
-                    return Err(Refusal::new(
-                        Code::UnknownJob,
-                        what,
-                        format!("its indices are {array}"),
-                    ));
-                };
-                positions.insert(position);
-            }
-            Some(positions)
-        }
+        (Some(indices), Some(array)) => (indices, array),
     };
-    Ok(Some(Target {
-        job: Arc::clone(job),
-        positions,
-    }))
+    let mut positions = IndexSet::new();
+    for at in 0..indices.count() {
+        let index = indices.index_at(at);
+        let Some(position) = array.position_of(index) else {
+            let what = format!("job {} has no element {index}", selector.job);
+            let hint = format!("its indices are {array}");
+            return Err(Refusal::new(Code::UnknownJob, what, hint));
+        };
+        positions.insert(position);
+    }
+    Ok(Some(positions))
 }
 
 /// Whether `who` may touch this job.
@@ -166,10 +175,10 @@ pub fn may(who: &Principal, job: &Job) -> bool {
 }
 
 /// Splits what a filter means into what `who` may touch; foreign jobs named by number are an error, those
-/// met by a condition are passed over.
+/// met by a condition are passed over where there are own ones beside them.
 ///
 /// # Errors
-/// A job named by number that belongs to another user.
+/// A job named by number that belongs to another user; a user named whose jobs one may not touch.
 pub fn permitted(
     who: &Principal,
     filter: &Filter,
@@ -180,7 +189,10 @@ pub fn permitted(
         .targets
         .into_iter()
         .partition(|target| may(who, &target.job));
-    if named && let Some(target) = foreign.first() {
+    // Naming a user whose jobs one may not touch is refused too: nothing would be done, and silently.
+    if (named || (own.is_empty() && !filter.users.is_empty()))
+        && let Some(target) = foreign.first()
+    {
         return Err(Refusal::new(
             Code::NotPermitted,
             format!(

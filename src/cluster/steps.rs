@@ -104,13 +104,6 @@ fn spread(slot: &Slot, request: &StepRequest, cpus_per_task: u32) -> Result<Vec<
             "ask for no more nodes than the job has",
         ));
     }
-    let Some(wanted) = request.ntasks else {
-        return Ok(shares
-            .iter()
-            .enumerate()
-            .map(|(at, share)| if at < nodes { share.tasks } else { 0 })
-            .collect());
-    };
     let room: Vec<u32> = shares
         .iter()
         .enumerate()
@@ -123,9 +116,25 @@ fn spread(slot: &Slot, request: &StepRequest, cpus_per_task: u32) -> Result<Vec<
         })
         .collect();
     let most: u32 = room.iter().sum();
+    // Not said: the job's own tasks, which need no look at cpus unless the step's are wider.
+    let own: Vec<u32> = shares.iter().take(nodes).map(|share| share.tasks).collect();
+    let wider = request.cpus_per_task.is_some();
+    let wanted = match request.ntasks {
+        Some(wanted) => wanted,
+        None if wider && own.iter().zip(&room).any(|(own, room)| own > room) => own.iter().sum(),
+        None => {
+            let none = std::iter::repeat_n(0, shares.len() - nodes);
+            return Ok(own.into_iter().chain(none).collect());
+        }
+    };
     if wanted == 0 || wanted > most {
+        let cpus: u32 = shares
+            .iter()
+            .take(nodes)
+            .map(|share| share.cpus.len())
+            .sum();
         let what = format!(
-            "{wanted} tasks of {cpus_per_task} cpus are asked for, the job has room for {most}"
+            "{wanted} tasks of {cpus_per_task} cpus are asked for, the job has {cpus} cpus on {nodes} nodes"
         );
         return Err(Refusal::new(
             Code::Impossible,

@@ -86,11 +86,37 @@ pub fn output_path(
         restart_count: restarts,
     };
     let path = filename::expand(pattern, &context).ok()?;
-    Some(if path.starts_with('/') {
+    Some(below(&spec.work_dir, path))
+}
+
+/// A path as a process in this directory understands it.
+fn below(directory: &str, path: String) -> String {
+    if path.starts_with('/') {
         path
     } else {
-        format!("{}/{path}", spec.work_dir.trim_end_matches('/'))
-    })
+        format!("{}/{path}", directory.trim_end_matches('/'))
+    }
+}
+
+/// What a waiting job will be given when it asked for no amount of its own, as far as that can be told before it is
+/// placed: by the first node that has enough cpus.
+fn expected_memory_mib(snapshot: &Snapshot, job: &Job) -> u64 {
+    let request = &job.spec.request;
+    let cpus = request.cpus_total();
+    let nodes = u64::from(request.nodes_min.max(1));
+    let mut large = snapshot
+        .nodes
+        .values()
+        .filter(|node| u64::from(node.cpus_total()) * nodes >= u64::from(cpus));
+    let Some(node) = large.next() else { return 0 };
+    match request.memory {
+        MemoryRequest::Default => {
+            node.memory_total_mib() * u64::from(cpus) / u64::from(node.cpus_total().max(1))
+        }
+        // 0: all of the node's.
+        MemoryRequest::PerNode(_) => node.memory_total_mib() * nodes,
+        MemoryRequest::PerCpu(_) => 0,
+    }
 }
 
 /// Indices at these positions in the array grammar, such as `3-9`; of a contiguous run at the cost of one.
@@ -173,8 +199,12 @@ fn set_paths(view: &mut JobView, spec: &JobSpec, position: u32, node: &str) {
 /// Why the pending part of a job waits.
 #[must_use]
 pub fn pending_reason(snapshot: &Snapshot, job: &Job) -> Reason {
-    if job.reason != Reason::None {
-        return job.reason.clone();
+    match &job.reason {
+        Reason::None => {}
+        // Said of an array some of whose elements wait for counterparts that did not end well; the others go on.
+        Reason::Dependency if job.waiting.is_empty() => {}
+        Reason::Dependency if job.pending.is_empty() => return Reason::DependencyNeverSatisfied,
+        reason => return reason.clone(),
     }
     match job.hold {
         Hold::User => return Reason::JobHeldUser,
@@ -357,6 +387,9 @@ pub fn hot_rows(
         view.restarts = job.restarts_of(first);
         view.begin_time = job.not_before.or(job.spec.begin);
         view.elements = elements(job);
+        if view.memory_mib == 0 {
+            view.memory_mib = expected_memory_mib(snapshot, job);
+        }
         match &job.spec.array {
             None => {
                 set_paths(&mut view, &job.spec, 0, "");
@@ -376,6 +409,12 @@ pub fn hot_rows(
                 view.array_tasks = Some(rest_text(array, &rest));
                 view.array_task = None;
                 view.raw_id = job.id.0;
+                // No path yet, since there is one for each element: the patterns, where they lead.
+                let pattern = |error| {
+                    let pattern = output_pattern(&job.spec, error)?;
+                    Some(below(&job.spec.work_dir, pattern.to_owned()))
+                };
+                (view.stdout_path, view.stderr_path) = (pattern(false), pattern(true));
                 each(view)?;
             }
         }

@@ -3,11 +3,11 @@
 //! An array may have millions of elements, so no listing is ever held whole. A thread that may block makes rows and
 //! hands them on in parts; a slow reader slows it, one that has gone ends it.
 
-use super::queries::{find_ended, positions_of};
+use super::queries::find_ended;
 use super::run::{Shared, now};
 use super::session::Outgoing;
 use crate::cluster::Snapshot;
-use crate::cluster::select::{Target, is_named, matches, select, unknown};
+use crate::cluster::select::{Target, is_named, matches, positions, select, unknown};
 use crate::cluster::views::{self, ElementOf};
 use crate::model::history::EndedJob;
 use crate::model::ids::JobId;
@@ -253,7 +253,7 @@ fn history_of(
         if !is_named(filter, &job.owner, &job.spec) {
             return Ok(());
         }
-        let meant = positions_of(&job.spec, job.id, selector);
+        let meant = positions(job.id, &job.spec, selector)?;
         if job.spec.array.is_some() {
             elements(
                 reader,
@@ -274,7 +274,7 @@ fn history_of(
         if !is_named(filter, &ended.owner, &ended.spec) {
             return Ok(());
         }
-        let meant = positions_of(&ended.spec, ended.id, selector);
+        let meant = positions(ended.id, &ended.spec, selector)?;
         of_ended(reader, &ended, meant.as_ref(), &mut wanted(filter, rows))
     } else {
         Ok(())
@@ -422,7 +422,7 @@ fn about_job(
             return Ok(());
         };
         let steps = views::step_views(&reader.steps(ended.id)?);
-        return match positions_of(&ended.spec, ended.id, selector) {
+        return match positions(ended.id, &ended.spec, selector)? {
             Some(meant) if ended.spec.array.is_some() => {
                 of_ended(reader, &ended, Some(&meant), &mut |row| {
                     rows.push(with_steps(row, &steps))
@@ -432,7 +432,7 @@ fn about_job(
         };
     };
     let steps = views::step_views(&reader.steps(job.id)?);
-    let meant = positions_of(&job.spec, job.id, selector);
+    let meant = positions(job.id, &job.spec, selector)?;
     let which = views::Which {
         expand: false,
         meant: meant.as_ref(),

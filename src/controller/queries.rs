@@ -5,7 +5,7 @@ use super::act::Notice;
 use super::run::{Message, Shared, now};
 use super::session::{Outgoing, code_of};
 use crate::cluster::Principal;
-use crate::cluster::select::unknown;
+use crate::cluster::select::{positions, unknown};
 use crate::cluster::views;
 use crate::model::history::EndedJob;
 use crate::model::ids::JobId;
@@ -50,26 +50,6 @@ pub(super) async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(move || read(&reader)).await {
         Ok(result) => result.map_err(|error| failed(error.to_string())),
         Err(error) => Err(failed(error.to_string())),
-    }
-}
-
-pub(super) fn positions_of(
-    spec: &crate::model::job::JobSpec,
-    id: JobId,
-    selector: &Selector,
-) -> Option<IndexSet> {
-    match (&selector.indices, &spec.array) {
-        (Some(indices), Some(array)) => Some(
-            indices
-                .iter()
-                .filter_map(|index| array.position_of(index))
-                .collect(),
-        ),
-        _ if selector.job != id.0 => Some(IndexSet::from_range(
-            selector.job - id.0,
-            selector.job - id.0 + 1,
-        )),
-        _ => None,
     }
 }
 
@@ -134,6 +114,7 @@ pub(super) fn status(shared: &Shared) -> StatusView {
             snapshot
                 .nodes
                 .values()
+                .filter(|node| node.link == Link::Up)
                 .map(|node| node.cpus_free.len())
                 .sum(),
         ),
@@ -195,32 +176,38 @@ async fn outcome(
     selector: &Selector,
 ) -> Result<Option<(JobState, ExitStatus)>, Refusal> {
     let snapshot = shared.snapshot.load_full();
-    let selector = selector.clone();
-    blocking(shared, move |reader| {
-        if let Some((job, _)) = snapshot.by_raw_id(selector.job) {
-            let Some(meant) = positions_of(&job.spec, job.id, &selector) else {
-                return Ok(None);
-            };
-            let here = |set: &IndexSet| meant.iter().any(|position| set.contains(position));
-            if here(&job.pending)
-                || here(&job.waiting)
-                || job.slots.iter().any(|slot| here(&slot.queue))
-            {
-                return Ok(None);
-            }
-            return worst_element(reader, job.id, &meant).map(Some);
-        }
-        let Some(ended) = find_ended(reader, selector.job)? else {
-            return Ok(Some((JobState::Failed, ExitStatus { code: 1, signal: 0 })));
+    if let Some((job, _)) = snapshot.by_raw_id(selector.job) {
+        let Some(meant) = positions(job.id, &job.spec, selector)? else {
+            return Ok(None);
         };
-        match positions_of(&ended.spec, ended.id, &selector) {
-            Some(meant) if ended.spec.array.is_some() => {
-                worst_element(reader, ended.id, &meant).map(Some)
-            }
-            _ => Ok(Some((ended.state, ended.exit))),
+        let here = |set: &IndexSet| {
+            let mut both = meant.clone();
+            both.intersect(set);
+            !both.is_empty()
+        };
+        if here(&job.pending)
+            || here(&job.waiting)
+            || job.slots.iter().any(|slot| here(&slot.queue))
+        {
+            return Ok(None);
         }
-    })
-    .await
+        let id = job.id;
+        return blocking(shared, move |reader| worst_element(reader, id, &meant))
+            .await
+            .map(Some);
+    }
+    let number = selector.job;
+    let Some(ended) = blocking(shared, move |reader| find_ended(reader, number)).await? else {
+        return Ok(Some((JobState::Failed, ExitStatus { code: 1, signal: 0 })));
+    };
+    match positions(ended.id, &ended.spec, selector)? {
+        Some(meant) if ended.spec.array.is_some() => blocking(shared, move |reader| {
+            worst_element(reader, ended.id, &meant)
+        })
+        .await
+        .map(Some),
+        _ => Ok(Some((ended.state, ended.exit))),
+    }
 }
 
 fn worst_element(

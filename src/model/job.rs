@@ -79,6 +79,30 @@ impl Launch {
     }
 }
 
+/// How a job's output files are opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum OpenMode {
+    /// Anew at the first start, and at their end when the job was put back and starts again.
+    #[default]
+    Usual,
+    /// At their end.
+    Append,
+    /// Anew at every start.
+    Truncate,
+}
+
+impl OpenMode {
+    /// Whether a job that was put back so often writes at the end of its files.
+    #[must_use]
+    pub fn appends(self, restarts: u32) -> bool {
+        match self {
+            OpenMode::Usual => restarts > 0,
+            OpenMode::Append => true,
+            OpenMode::Truncate => false,
+        }
+    }
+}
+
 /// The surroundings a job's processes start in; stored as a blob because many jobs share one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Surroundings {
@@ -135,8 +159,8 @@ pub struct JobSpec {
     pub error: Option<Text>,
     /// Standard input; `None` = /dev/null.
     pub input: Option<Text>,
-    /// Append to output files instead of truncating.
-    pub append: bool,
+    /// How output files are opened.
+    pub open_mode: OpenMode,
     /// Between SIGTERM and SIGKILL; seconds.
     pub kill_wait_s: u32,
     /// Free text.

@@ -56,18 +56,22 @@ pub fn fits_on_available(request: &Request, uid: u32, free: &FreeNodes<'_>) -> b
 /// Why this request can never run on these nodes, in one line with the limit; `None` = it can.
 #[must_use]
 pub fn never(request: &Request, uid: u32, nodes: &[&Node]) -> Option<String> {
-    if nodes.is_empty() || fits_on(request, uid, nodes.iter().copied()) {
+    if nodes.is_empty() {
+        return None;
+    }
+    let named = request.nodelist.iter().chain(&request.exclude);
+    for name in named {
+        if !nodes.iter().any(|node| node.name() == name) {
+            return Some(format!("node `{name}` does not exist"));
+        }
+    }
+    if fits_on(request, uid, nodes.iter().copied()) {
         return None;
     }
     Some(explain(request, uid, nodes))
 }
 
 fn explain(request: &Request, uid: u32, nodes: &[&Node]) -> String {
-    for name in &request.nodelist {
-        if !nodes.iter().any(|node| node.name() == name) {
-            return format!("node `{name}` does not exist");
-        }
-    }
     let admitted: Vec<&&Node> = nodes
         .iter()
         .filter(|node| admits(request, uid, node))
@@ -103,15 +107,8 @@ fn explain(request: &Request, uid: u32, nodes: &[&Node]) -> String {
             "{memory} MiB on a node are asked for, the largest node has {memory_most} MiB"
         );
     }
-    let gpus: usize = admitted
-        .iter()
-        .map(|node| node.inventory.topology.gpus.len())
-        .sum();
-    if request.gpus != GpuRequest::None && request.gpus_total() as usize > gpus {
-        return format!(
-            "{} GPUs are asked for, there are {gpus}",
-            request.gpus_total()
-        );
+    if let Some(why) = too_few_gpus(request, &admitted) {
+        return why;
     }
     let cpus: u64 = admitted
         .iter()
@@ -123,9 +120,51 @@ fn explain(request: &Request, uid: u32, nodes: &[&Node]) -> String {
             request.cpus_total()
         );
     }
+    let memory = match request.memory {
+        MemoryRequest::PerCpu(mib) => {
+            let all: u64 = admitted.iter().map(|node| node.memory_total_mib()).sum();
+            format!(" and {mib} MiB a cpu, of {all} MiB there are,")
+        }
+        MemoryRequest::PerNode(mib) => format!(" and {mib} MiB on each node"),
+        MemoryRequest::Default => String::new(),
+    };
     format!(
-        "{} tasks of {per_task} cpus on {least} or more nodes do not fit on the {} nodes there are",
+        "{} tasks of {per_task} cpus{memory} on {least} or more nodes do not fit on the {} nodes there are",
         request.ntasks_or_default(),
         admitted.len()
     )
+}
+
+/// Of the kind that is asked for.
+fn too_few_gpus(request: &Request, nodes: &[&&Node]) -> Option<String> {
+    let (GpuRequest::Total(count) | GpuRequest::PerNode(count) | GpuRequest::PerTask(count)) =
+        &request.gpus
+    else {
+        return None;
+    };
+    let all = || nodes.iter().flat_map(|node| &node.inventory.topology.gpus);
+    let meant = |kind: &str| {
+        count
+            .kind
+            .as_deref()
+            .is_none_or(|wanted| wanted.eq_ignore_ascii_case(kind))
+    };
+    let there = all().filter(|gpu| meant(&gpu.kind)).count();
+    if request.gpus_total() as usize <= there {
+        return None;
+    }
+    let mut kinds: Vec<&str> = all().map(|gpu| gpu.kind.as_str()).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    Some(match &count.kind {
+        Some(kind) if !kinds.is_empty() => format!(
+            "{} GPUs of kind {kind} are asked for, there are {there}; kinds here: {}",
+            request.gpus_total(),
+            kinds.join(", ")
+        ),
+        _ => format!(
+            "{} GPUs are asked for, there are {there}",
+            request.gpus_total()
+        ),
+    })
 }

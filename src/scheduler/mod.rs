@@ -91,7 +91,9 @@ enum Advance {
 fn advance(job: &Job, now: Timestamp, free: &mut FreeNodes<'_>, plan: &mut Plan) -> Advance {
     let mut waiting = u64::from(job.pending.len());
     let mut slots = u32::try_from(job.slots.len()).unwrap_or(u32::MAX);
-    for slot in &job.slots {
+    // A throttle may have been lowered since: slots beyond it run out.
+    let most = usize::try_from(job.spec.throttle()).unwrap_or(usize::MAX);
+    for slot in job.slots.iter().take(most) {
         if waiting == 0 {
             return Advance::Satisfied;
         }

@@ -50,10 +50,12 @@ pub(super) fn file_in(directory: &[u8], path: &[u8]) -> PathBuf {
     Path::new(OsStr::from_bytes(directory)).join(OsStr::from_bytes(path))
 }
 
-/// Appends to an existing file; called as its owner. What is no plain file is left alone: a pipe could hold us.
+/// Appends to a file, which is made when the task could not even begin; called as its owner. What is no plain file is
+/// left alone: a pipe could hold us.
 pub(super) fn append(path: &Path, line: &str) -> std::io::Result<()> {
     let mut file = OpenOptions::new()
         .append(true)
+        .create(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)?;
     if file.metadata()?.is_file() {

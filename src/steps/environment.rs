@@ -8,7 +8,7 @@ use crate::model::array::ArraySpec;
 use crate::model::hostlist;
 use crate::model::ids::StepId;
 use crate::model::job::Launch;
-use crate::model::resource::MemoryRequest;
+use crate::model::resource::{GpuCount, GpuRequest, MemoryRequest};
 use crate::wire::shepherd::Site;
 use crate::wire::worker::{SlotLaunch, StepLaunch, element_raw_id};
 use std::collections::BTreeMap;
@@ -44,6 +44,12 @@ const HPC_REMOVED: [&str; 19] = [
     "HPC_STEP",
     "HPC_SUBMIT_",
     "HPC_TASKS_PER_NODE",
+];
+/// What tells a program which GPUs it may use, for each vendor's runtime.
+const VISIBLE_DEVICES: [&str; 3] = [
+    "CUDA_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "ZE_AFFINITY_MASK",
 ];
 /// Where programs are found when the submitter had no PATH.
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
@@ -126,6 +132,8 @@ pub(super) struct TaskFacts {
     pub(super) node: u32,
     /// Ranks of the step that run here.
     pub(super) ranks: Arc<str>,
+    /// The GPUs it may use, by index: those of its slot here, or its own part of them.
+    pub(super) gpus: Arc<str>,
 }
 
 impl Environment {
@@ -141,6 +149,7 @@ impl Environment {
         }
         of_account(&mut env, site);
         of_job(&mut env, launch, site);
+        submitted_from(&mut env, submitted);
         of_place(&mut env, launch);
         if launch.spec.launch.is_attached() {
             env.variables.remove(b"ENVIRONMENT".as_slice());
@@ -160,6 +169,7 @@ impl Environment {
         env.variables.extend(step.environment.iter().cloned());
         of_account(&mut env, site);
         of_job(&mut env, launch, site);
+        submitted_from(&mut env, &step.environment);
         of_place(&mut env, launch);
         step_names(&mut env, step.step, &launch.nodes, &step.tasks);
         env.job("CPUS_PER_TASK", step.cpus_per_task.max(1));
@@ -204,6 +214,12 @@ impl Environment {
         job("LOCALID", &task.local);
         job("NODEID", &task.node);
         job("GTIDS", &task.ranks);
+        if !task.gpus.is_empty() {
+            job("STEP_GPUS", &task.gpus);
+            for name in VISIBLE_DEVICES {
+                strings.extend(CString::new(format!("{name}={}", task.gpus)));
+            }
+        }
         self.strings.clone()
     }
 }
@@ -232,6 +248,9 @@ fn of_job(env: &mut Builder, launch: &SlotLaunch, site: &Site) {
     env.job("JOB_GID", launch.owner.gid);
     env.job("CLUSTER_NAME", &launch.cluster);
     env.job("SUBMIT_DIR", &spec.work_dir);
+    if let Some(dependency) = &spec.dependency {
+        env.job("JOB_DEPENDENCY", dependency);
+    }
     env.job("SUBMIT_HOST", &spec.submit_host);
     if let Some(array) = &spec.array {
         of_array(env, launch, array);
@@ -242,6 +261,17 @@ fn of_job(env: &mut Builder, launch: &SlotLaunch, site: &Site) {
     env.set("HOSTNAME", &site.node);
     for (name, value) in &site.variables {
         env.set(name, value);
+    }
+}
+
+/// The client says with the environment where it was called: `--chdir` may have sent the job elsewhere.
+fn submitted_from(env: &mut Builder, submitted: &[(Vec<u8>, Vec<u8>)]) {
+    let said = |name: &[u8]| submitted.iter().find(|(other, _)| other == name);
+    if let Some((_, directory)) = said(b"SLURM_SUBMIT_DIR") {
+        for name in ["SLURM_SUBMIT_DIR", "HPC_SUBMIT_DIR"] {
+            env.variables
+                .insert(name.as_bytes().to_vec(), directory.clone());
+        }
     }
 }
 
@@ -302,12 +332,22 @@ fn of_place(env: &mut Builder, launch: &SlotLaunch) {
         env.job("JOB_GPUS", &list);
         // The driver counts by bus, CUDA by speed unless told otherwise.
         env.set("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
-        for name in [
-            "CUDA_VISIBLE_DEVICES",
-            "ROCR_VISIBLE_DEVICES",
-            "ZE_AFFINITY_MASK",
-        ] {
-            env.set(name, &list);
+        // Each task says for itself which of them it sees; what the submitter had set must not stand beside that.
+        for name in VISIBLE_DEVICES {
+            env.variables.remove(name.as_bytes());
+        }
+    }
+    let amount = |count: &GpuCount| match &count.kind {
+        Some(kind) => format!("{kind}:{}", count.count),
+        None => count.count.to_string(),
+    };
+    match &request.gpus {
+        GpuRequest::None => {}
+        GpuRequest::Total(count) => env.job("GPUS", amount(count)),
+        GpuRequest::PerNode(count) => env.job("GPUS_PER_NODE", amount(count)),
+        GpuRequest::PerTask(count) => {
+            env.job("GPUS_PER_TASK", amount(count));
+            env.job("GPUS", request.gpus_total());
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::model::cpu_set::CpuSet;
 use crate::model::filename::{self, ArrayElement, FilenameContext};
 use crate::model::ids::{BlobId, StepId};
 use crate::model::job::{JobSpec, Launch, Surroundings};
+use crate::model::resource::GpuRequest;
 use crate::wire::codec;
 use crate::wire::shepherd::Site;
 use crate::wire::worker::{SlotLaunch, StepLaunch, element_raw_id};
@@ -77,6 +78,46 @@ pub struct SlotPlan {
     umask: u32,
     limits: Arc<Vec<(u32, u64)>>,
     cpus: Arc<CpuSet>,
+    gpus: Gpus,
+}
+
+/// The GPUs of a slot on this node.
+#[derive(Debug, Clone)]
+struct Gpus {
+    here: Vec<u32>,
+    /// How many each task is to have; `None` = all tasks see all.
+    each: Option<u32>,
+}
+
+impl Gpus {
+    fn of(launch: &SlotLaunch, here: &[u32]) -> Self {
+        Gpus {
+            here: here.to_vec(),
+            each: match &launch.spec.request.gpus {
+                GpuRequest::PerTask(count) => Some(count.count),
+                GpuRequest::None | GpuRequest::PerNode(_) | GpuRequest::Total(_) => None,
+            },
+        }
+    }
+
+    /// Those of all tasks here.
+    fn all(&self) -> Arc<str> {
+        list(&self.here)
+    }
+
+    /// Those of the task with this local number: its share in turn, or all when there are too few to share.
+    fn of_task(&self, local: u32) -> Arc<str> {
+        let part = self.each.and_then(|each| {
+            let first = local.checked_mul(each)? as usize;
+            self.here.get(first..first.checked_add(each as usize)?)
+        });
+        list(part.unwrap_or(&self.here))
+    }
+}
+
+fn list(numbers: &[u32]) -> Arc<str> {
+    let words: Vec<String> = numbers.iter().map(u32::to_string).collect();
+    words.join(",").into()
 }
 
 impl SlotPlan {
@@ -108,6 +149,7 @@ impl SlotPlan {
             umask: around.umask,
             limits: Arc::new(around.limits),
             cpus: Arc::new(share.cpus.clone()),
+            gpus: Gpus::of(launch, &share.gpus),
         })
     }
 
@@ -122,6 +164,7 @@ impl SlotPlan {
             local: 0,
             node: launch.node_index,
             ranks: "0".into(),
+            gpus: self.gpus.all(),
         };
         let files = Files::of(launch, element, StepId::BATCH, &task);
         let spec = &launch.spec;
@@ -129,7 +172,7 @@ impl SlotPlan {
         let (stdout, stderr) = files.outputs(
             output,
             spec.error.as_deref(),
-            spec.append || element.restarts > 0,
+            spec.open_mode.appends(element.restarts),
         )?;
         Ok(LaunchPlan {
             task: TaskId {
@@ -157,14 +200,14 @@ impl SlotPlan {
         let counts: Vec<u32> = launch.shares.iter().map(|share| share.tasks).collect();
         let spec = &launch.spec;
         let width = spec.request.cpus_per_task.unwrap_or(1).max(1);
-        let facts = task_facts(&counts, launch.node_index);
+        let facts = task_facts(&counts, launch.node_index, &self.gpus);
         let plans = facts.into_iter().map(|task| {
             let files = Files::of(launch, element, StepId(0), &task);
             let (stdout, stderr) = match &spec.output {
                 Some(output) => files.outputs(
                     output,
                     spec.error.as_deref(),
-                    spec.append || element.restarts > 0,
+                    spec.open_mode.appends(element.restarts),
                 )?,
                 None => (Output::Log, files.error_alone(spec, element)?),
             };
@@ -198,7 +241,7 @@ impl SlotPlan {
         let mut environment = Environment::of_step(launch, step, site);
         let arguments = Arc::new(c_strings(&step.arguments)?);
         let directory = Arc::new(c_string(&step.work_dir)?);
-        let facts = task_facts(&step.tasks, launch.node_index);
+        let facts = task_facts(&step.tasks, launch.node_index, &self.gpus);
         let plans = facts.into_iter().map(|task| LaunchPlan {
             task: TaskId {
                 step: step.step,
@@ -228,7 +271,7 @@ fn default_output(spec: &JobSpec) -> &'static str {
 }
 
 /// The tasks of a step that run on one node.
-fn task_facts(counts: &[u32], node_index: u32) -> Vec<TaskFacts> {
+fn task_facts(counts: &[u32], node_index: u32, gpus: &Gpus) -> Vec<TaskFacts> {
     let here = counts.get(node_index as usize).copied().unwrap_or(0);
     let before: u32 = counts.iter().take(node_index as usize).sum();
     // The node's number within the step counts only nodes that have tasks of it.
@@ -248,6 +291,7 @@ fn task_facts(counts: &[u32], node_index: u32) -> Vec<TaskFacts> {
             local,
             node,
             ranks: ranks.clone(),
+            gpus: gpus.of_task(local),
         })
         .collect()
 }
@@ -319,7 +363,7 @@ impl Files {
     }
 
     fn error_alone(&self, spec: &JobSpec, element: ElementFacts) -> Result<Output, String> {
-        let append = spec.append || element.restarts > 0;
+        let append = spec.open_mode.appends(element.restarts);
         let path = spec
             .error
             .as_deref()

@@ -43,6 +43,8 @@ const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 const SIGCONT: i32 = 18;
 const SIGSTOP: i32 = 19;
+/// Run time before which no warning is sent.
+const WARN_EARLIEST_MS: u64 = 1000;
 
 /// The life of one slot on one node.
 ///
@@ -528,6 +530,16 @@ impl SlotCore {
             step.reported = true;
             let end = step.end(at);
             out.push(Effect::StepOver(id.step));
+            // An allocation that is being ended has nothing to wait for once its last step is over.
+            if main.is_none()
+                && element.steps.iter().all(Step::is_over)
+                && let Phase::Ending { verdict, .. } = &element.phase
+            {
+                element.phase = Phase::Sweeping {
+                    verdict: verdict.clone(),
+                };
+                out.push(Effect::Sweep);
+            }
             self.with_outbox(out, |outbox, reports| outbox.step_ended(end, reports));
         }
     }
@@ -657,9 +669,12 @@ impl SlotCore {
             .as_ref()
             .filter(|_| !element.warned)?;
         let before_ms = u64::from(asked.before_limit_s) * 1000;
+        let limit_ms = self.limit_ms()?;
+        // A script has to come as far as its trap: one that is shorter than its warning is not warned at once.
+        let earliest_ms = WARN_EARLIEST_MS.min(limit_ms / 2);
         element
             .clock
-            .shows_at(self.limit_ms()?.saturating_sub(before_ms))
+            .shows_at(limit_ms.saturating_sub(before_ms).max(earliest_ms))
     }
 
     /// Lets the outbox make reports and passes them on.

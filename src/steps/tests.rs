@@ -5,6 +5,7 @@ use crate::model::allocation::NodeShare;
 use crate::model::array::ArraySpec;
 use crate::model::ids::{BlobId, JobId, NodeId, SlotId, SlotKey};
 use crate::model::job::{JobSpec, JobState, Owner, Reason, Surroundings};
+use crate::model::resource::{GpuCount, GpuRequest};
 use crate::model::signal::SignalSpec;
 use std::sync::Arc;
 
@@ -54,7 +55,7 @@ fn command() -> SlotLaunch {
         output: None,
         error: None,
         input: None,
-        append: false,
+        open_mode: Default::default(),
         kill_wait_s: 30,
         comment: None,
         submit_host: "ws1".into(),
@@ -471,7 +472,7 @@ fn the_limit_does_not_run_while_stopped() {
 }
 
 #[test]
-fn the_warning_goes_to_the_shell_if_asked_else_to_steps_and_at_once_when_late() {
+fn the_warning_goes_to_the_shell_if_asked_else_to_steps_and_soon_when_late() {
     let mut launch = command();
     launch.time_limit_s = Some(100);
     spec(&mut launch).signal = Some(SignalSpec::parse("B:USR1@30").unwrap());
@@ -488,7 +489,11 @@ fn the_warning_goes_to_the_shell_if_asked_else_to_steps_and_at_once_when_late() 
     launch.time_limit_s = Some(10);
     let (mut slot, _) = Fixture::new(launch);
     slot.order(ToSlot::StartStep(Box::new(step(1))));
-    assert_eq!(slot.core.next_deadline(), Some(0));
+    assert_eq!(
+        slot.core.next_deadline(),
+        Some(1000),
+        "a script has come as far as its trap"
+    );
     let task = TaskId {
         step: StepId(1),
         rank: 0,
@@ -497,6 +502,60 @@ fn the_warning_goes_to_the_shell_if_asked_else_to_steps_and_at_once_when_late() 
         signals(&slot.time_passes()),
         [(10, &Recipients::Groups(vec![task]))]
     );
+}
+
+#[test]
+fn an_allocation_that_is_cancelled_ends_with_its_last_step() {
+    let mut launch = command();
+    spec(&mut launch).launch = Launch::Hold;
+    let (mut slot, _) = Fixture::new(launch);
+    slot.order(ToSlot::StartStep(Box::new(step(1))));
+    let effects = slot.order(ToSlot::Kill {
+        positions: IndexSet::from_range(0, 1),
+        cause: KillCause::Cancel { by: 1000 },
+        at_once: false,
+    });
+    assert!(signals(&effects).contains(&(SIGTERM, &Recipients::Everything)));
+    let effects = slot.when(Input::TaskExited {
+        task: TaskId {
+            step: StepId(1),
+            rank: 0,
+        },
+        exit: ExitStatus {
+            code: 0,
+            signal: 15,
+        },
+        usage: Usage::default(),
+    });
+    assert!(effects.contains(&Effect::Sweep), "{effects:?}");
+    let effects = slot.when(Input::Swept);
+    assert_eq!(ends(&effects)[0].state, JobState::Cancelled);
+}
+
+#[test]
+fn gpus_asked_for_by_task_are_seen_by_one_task_each() {
+    let mut launch = command();
+    let Launch::Command { arguments } = launch.spec.launch else {
+        panic!("a command")
+    };
+    launch.shares[0].tasks = 2;
+    launch.shares[0].gpus = vec![1, 3, 4, 6];
+    let seen = |launch: &SlotLaunch| {
+        let (_, effects) = Fixture::new(launch.clone());
+        spawned(&effects)
+            .into_iter()
+            .map(|plan| variable(plan, "CUDA_VISIBLE_DEVICES").unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(seen(&launch), ["1,3,4,6"], "a script sees all");
+    spec(&mut launch).launch = Launch::Tasks { arguments };
+    assert_eq!(seen(&launch), ["1,3,4,6", "1,3,4,6"]);
+    let asked = GpuCount {
+        kind: None,
+        count: 2,
+    };
+    Arc::make_mut(&mut spec(&mut launch).request).gpus = GpuRequest::PerTask(asked);
+    assert_eq!(seen(&launch), ["1,3", "4,6"]);
 }
 
 fn step(tasks: u32) -> StepLaunch {

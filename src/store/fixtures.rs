@@ -89,7 +89,7 @@ pub(crate) fn spec(name: &str, array: Option<&str>) -> JobSpec {
         output: Some("/home/ada/experiments/logs/%j.out".into()),
         error: None,
         input: None,
-        append: false,
+        open_mode: Default::default(),
         kill_wait_s: 30,
         comment: None,
         submit_host: "ws1".into(),

@@ -690,7 +690,7 @@ fn plain_spec() -> JobSpec {
         output: None,
         error: None,
         input: None,
-        append: false,
+        open_mode: Default::default(),
         kill_wait_s: 30,
         comment: None,
         submit_host: Default::default(),

@@ -118,9 +118,11 @@ fn a_killed_agent_is_seen_and_comes_back() {
         "-w",
         "n2",
         "--wrap",
-        "while [ ! -e go ]; do sleep 0.02; done; echo here; exit 2",
+        "touch ready; while [ ! -e go ]; do sleep 0.02; done; echo here; exit 2",
     ]);
-    cluster.wait_for_state(job, "RUNNING");
+    // RUNNING is said as soon as it has its node; an agent that is killed before it handed the job on loses nothing
+    // either, but then nothing runs until the agent is back.
+    wait_until("it runs", PATIENCE, || cluster.exists("ready"));
     kill_and_wait(i32::try_from(agent.0.id()).unwrap());
     drop(agent);
     wait_until("it does not respond", PATIENCE, || {

@@ -351,7 +351,7 @@ impl Order {
             output: None,
             error: None,
             input: None,
-            append: false,
+            open_mode: Default::default(),
             kill_wait_s: 30,
             comment: None,
             submit_host: "here".into(),

@@ -67,7 +67,7 @@ pub(crate) fn spec() -> JobSpec {
         output: None,
         error: None,
         input: None,
-        append: false,
+        open_mode: Default::default(),
         kill_wait_s: 30,
         comment: None,
         submit_host: "here".into(),
@@ -326,6 +326,74 @@ fn a_throttle_bounds_the_slots() {
 }
 
 #[test]
+fn a_throttle_that_is_lowered_holds_for_what_follows() {
+    use crate::wire::client::JobChange;
+    let mut f = Fixture::new(&[("ws1", 8)]);
+    let job = f.submit(array("0-9%2"));
+    f.run(Command::Update {
+        who: user(1000),
+        filter: Fixture::only(job),
+        changes: vec![JobChange::ArrayThrottle(1)],
+        ended: vec![],
+    })
+    .unwrap();
+    assert_eq!(f.running().len(), 2, "what runs goes on");
+    f.report_end(job, 1, 1, 0);
+    assert_eq!(f.running().len(), 1);
+    f.report_end(job, 0, 0, 0);
+    let running = f.running();
+    assert_eq!(running.len(), 1, "{running:?}");
+}
+
+#[test]
+fn what_is_an_operators_to_give_cannot_be_taken_at_submission() {
+    let mut f = Fixture::new(&[("ws1", 1)]);
+    let raised = JobSpec { nice: -5, ..spec() };
+    let refusal = f.submit_as(user(1000), raised.clone()).unwrap_err();
+    assert_eq!(refusal.code, crate::model::refusal::Code::NotPermitted);
+    assert!(refusal.what.contains("-5"), "{refusal}");
+    f.submit_as(user(0), raised).unwrap();
+}
+
+#[test]
+fn one_element_is_not_held_in_place_of_all() {
+    let mut f = Fixture::new(&[("ws1", 1)]);
+    let job = f.submit(array("1-4"));
+    let one = Filter {
+        jobs: vec![Selector {
+            job: job.0,
+            indices: Some(ArraySpec::parse("3", 100).unwrap()),
+        }],
+        ..Filter::default()
+    };
+    let who = user(1000);
+    let hold = Command::Hold { who, filter: one };
+    assert!(f.run(hold).unwrap_err().what.contains("element"));
+    assert_eq!(f.cluster.job(job).unwrap().hold, Hold::None);
+}
+
+#[test]
+fn a_list_of_partitions_means_the_first_that_allows_the_time() {
+    let mut f = Fixture::new(&[("ws1", 8)]);
+    let listed = |partition: &str, time_limit_s| JobSpec {
+        partition: partition.into(),
+        time_limit_s,
+        ..spec()
+    };
+    for (list, time, chosen) in [
+        ("batch,interactive", None, "batch"),
+        ("batch,interactive", Some(2 * 86_400), "interactive"),
+        ("interactive,batch", Some(60), "interactive"),
+    ] {
+        let job = f.submit(listed(list, time));
+        assert_eq!(f.cluster.job(job).unwrap().spec.partition, chosen);
+    }
+    for wrong in ["batch,nope", "batch,"] {
+        f.submit_as(user(1000), listed(wrong, None)).unwrap_err();
+    }
+}
+
+#[test]
 fn a_gang_starts_on_all_its_nodes_or_not_at_all() {
     let mut f = Fixture::new(&[("a", 2), ("b", 2)]);
     let busy = f.submit(JobSpec {
@@ -552,108 +620,6 @@ fn what_can_never_run_is_refused_with_the_limit() {
     );
 }
 
-fn depends(text: String) -> JobSpec {
-    JobSpec {
-        dependency: Some(Box::new(Dependency::parse(&text).unwrap())),
-        ..spec()
-    }
-}
-
-#[test]
-fn dependencies_of_every_kind_are_met_or_can_never_be() {
-    for (kind, code, starts) in [
-        ("afterok", 0, true),
-        ("afterok", 1, false),
-        ("afternotok", 0, false),
-        ("afternotok", 1, true),
-        ("afterany", 1, true),
-    ] {
-        let mut f = Fixture::new(&[("ws1", 4)]);
-        let first = f.submit(spec());
-        let second = f.submit(depends(format!("{kind}:{first}")));
-        assert_eq!(f.running().len(), 1);
-        f.report_end(first, 0, 0, code);
-        assert_eq!(f.running().len() == 1, starts, "{kind} after exit {code}");
-        if !starts {
-            assert_eq!(
-                f.cluster.job(second).unwrap().reason,
-                Reason::DependencyNeverSatisfied
-            );
-        }
-    }
-}
-
-#[test]
-fn a_dependency_on_an_ended_job_is_judged_at_once() {
-    let mut f = Fixture::new(&[("ws1", 4)]);
-    let first = f.submit(spec());
-    f.report_end(first, 0, 0, 0);
-    f.submit(depends(format!("afterok:{first}")));
-    assert_eq!(f.running().len(), 1);
-    let never = JobSpec {
-        kill_on_invalid_dependency: true,
-        ..depends(format!("afternotok:{first}"))
-    };
-    let never = f.submit(never);
-    assert_eq!(f.state(never), Some(JobState::Cancelled));
-}
-
-#[test]
-fn any_needs_one_and_all_needs_each() {
-    let mut f = Fixture::new(&[("ws1", 8)]);
-    let (a, b) = (f.submit(spec()), f.submit(spec()));
-    let any = f.submit(depends(format!("afterok:{a}?afterok:{b}")));
-    let all = f.submit(depends(format!("afterok:{a},afterok:{b}")));
-    f.report_end(a, 0, 0, 1);
-    assert!(f.cluster.job(any).unwrap().slots.is_empty());
-    assert_eq!(
-        f.cluster.job(all).unwrap().reason,
-        Reason::DependencyNeverSatisfied
-    );
-    f.report_end(b, 0, 0, 0);
-    assert_eq!(f.cluster.job(any).unwrap().slots.len(), 1);
-}
-
-#[test]
-fn aftercorr_starts_each_element_with_its_counterpart() {
-    let mut f = Fixture::new(&[("ws1", 8)]);
-    let first = f.submit(array("1-3"));
-    let second = f.submit(JobSpec {
-        array: Some(Box::new(ArraySpec::parse("1-3", 100).unwrap())),
-        ..depends(format!("aftercorr:{first}"))
-    });
-    assert_eq!(f.running().len(), 3);
-    f.report_end(first, 1, 1, 0);
-    let running: Vec<_> = f
-        .running()
-        .into_iter()
-        .filter(|(job, ..)| *job == second)
-        .collect();
-    assert_eq!(running.len(), 1);
-    assert_eq!(running[0].2, [1], "the element whose counterpart ended");
-}
-
-#[test]
-fn after_waits_for_the_start_and_singleton_for_the_namesakes() {
-    let mut f = Fixture::new(&[("ws1", 1)]);
-    let first = f.submit(JobSpec {
-        begin: Some(f.now.plus_ms(5000)),
-        ..spec()
-    });
-    let after = f.submit(depends(format!("after:{first}")));
-    let single = f.submit(depends("singleton".to_owned()));
-    assert!(f.running().is_empty());
-    f.now = f.now.plus_ms(5000);
-    assert_eq!(f.cluster.next_deadline(), Some(f.now));
-    f.run(Command::Tick).unwrap();
-    assert_eq!(f.running().len(), 1);
-    assert!(f.cluster.job(after).unwrap().waits_for.is_empty());
-    assert!(!f.cluster.job(single).unwrap().waits_for.is_empty());
-    f.report_end(first, 0, 0, 0);
-    f.report_end(after, 0, 0, 0);
-    assert_eq!(f.cluster.job(single).unwrap().slots.len(), 1);
-}
-
 #[test]
 fn requeue_puts_back_only_what_asked_for_it_and_counts() {
     let mut f = Fixture::new(&[("ws1", 1)]);
@@ -796,5 +762,6 @@ fn a_million_elements_cost_a_run_and_are_cancelled_as_one_row() {
     assert_eq!(f.state(job), Some(JobState::Cancelled));
 }
 
+mod dependencies;
 mod lives;
 mod nodes;
