@@ -86,10 +86,11 @@ impl Links {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    /// This link is gone; false when another speaks for the node by now.
+    /// This link is gone; false when another speaks for the node by now. One that [`Links::send`] found gone before is
+    /// the node's last too.
     pub(super) fn disconnect(&self, node: NodeId, id: u64) -> bool {
         let mut inner = self.inner();
-        let ours = inner.links.get(&node).is_some_and(|link| link.id == id);
+        let ours = inner.links.get(&node).is_none_or(|link| link.id == id);
         if ours {
             inner.links.remove(&node);
         }
@@ -193,5 +194,27 @@ impl Links {
         if let Some(provider) = self.inner().stdin.get(&(key, step)) {
             _ = provider.try_send(taken);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_found_gone_while_sending_is_still_the_nodes_last() {
+        let (links, node) = (Links::new(), NodeId(1));
+        let (outbox, orders) = Links::outbox();
+        links.connect(node, 7, outbox);
+        drop(orders);
+        assert!(!links.send(node, ToWorker::Ping { nonce: 1 }));
+        assert!(
+            links.disconnect(node, 7),
+            "the node must be said to be silent"
+        );
+        let (outbox, _orders) = Links::outbox();
+        links.connect(node, 8, outbox);
+        assert!(!links.disconnect(node, 7), "another link speaks for it");
+        assert!(links.send(node, ToWorker::Ping { nonce: 2 }));
     }
 }
