@@ -848,11 +848,6 @@ fn exclusive(draft: &mut Draft, text: &str) -> Result<(), String> {
 }
 
 fn partition(draft: &mut Draft, text: &str) -> Result<(), String> {
-    if text.contains(',') {
-        return Err(format!(
-            "\"{text}\" names several: this version takes one partition"
-        ));
-    }
     set(&mut draft.partition, some_text(text)?)
 }
 

@@ -1,7 +1,7 @@
 //! decide: may this job enter? Against bounds, partition, account and QOS; what cannot be is refused here
 //! with the value, the limit and the way out, never queued to wait for ever.
 
-use super::command::{Outcome, Principal};
+use super::command::{Gone, Principal};
 use super::{Cluster, Event, Reply, dependency};
 use crate::model::history::Granted;
 use crate::model::ids::JobId;
@@ -30,7 +30,7 @@ pub(super) fn submit(
     now: Timestamp,
     who: &Principal,
     mut spec: JobSpec,
-    ended: &[(JobId, Outcome)],
+    ended: &[Gone],
     dry_run: bool,
 ) -> Result<(Reply, Vec<Event>), Refusal> {
     check_bounds(cluster, &spec)?;
@@ -51,6 +51,10 @@ pub(super) fn submit(
         }
         if start.never {
             events = dependency::never_met(now, &job);
+        } else if !start.lost.is_empty() && !start.by_element {
+            job.pending.subtract(&start.lost);
+            job.waiting = start.lost.clone().into();
+            events.push(dependency::counterparts_lost(now, &job, start.lost));
         }
     }
     if dry_run {

@@ -1,7 +1,9 @@
 //! What the controller can be asked: one enum. A shell turns requests, reports and timers into these.
 
+use crate::model::array::ArraySpec;
 use crate::model::history::EndedJob;
 use crate::model::ids::{JobId, NodeId, SlotKey};
+use crate::model::index_set::IndexSet;
 use crate::model::job::{ExitStatus, JobSpec, JobState, Owner};
 use crate::model::node::Inventory;
 use crate::scheduler::Plan;
@@ -35,6 +37,35 @@ impl From<&EndedJob> for Outcome {
     }
 }
 
+/// A job that a dependency names and that has ended, as found in the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    /// Its number.
+    pub id: JobId,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// What became of its elements, where the dependency is about some of them.
+    pub elements: Option<GoneElements>,
+}
+
+/// How the elements of an ended array ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoneElements {
+    /// Which there were; `None` = it was no array.
+    pub array: Option<ArraySpec>,
+    /// Positions that ended otherwise than COMPLETED.
+    pub unsuccessful: IndexSet,
+}
+
+impl GoneElements {
+    /// Whether the element with this index ended well; `None` = there was none.
+    #[must_use]
+    pub fn ended_well(&self, index: u32) -> Option<bool> {
+        let position = self.array.as_ref()?.position_of(index)?;
+        Some(!self.unsuccessful.contains(position))
+    }
+}
+
 /// A request, a report or the passing of time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
@@ -45,7 +76,7 @@ pub enum Command {
         /// What.
         spec: Box<JobSpec>,
         /// Ended jobs its dependency names, as found in the history.
-        ended: Vec<(JobId, Outcome)>,
+        ended: Vec<Gone>,
         /// Check only.
         dry_run: bool,
     },
@@ -108,7 +139,7 @@ pub enum Command {
         /// How.
         changes: Vec<JobChange>,
         /// Ended jobs that a new dependency names.
-        ended: Vec<(JobId, Outcome)>,
+        ended: Vec<Gone>,
     },
     /// A step inside a running job.
     StartStep {

@@ -1,7 +1,7 @@
 //! decide: what people ask of jobs that exist: cancel, signal, hold, release, requeue, suspend, update.
 
 use super::admission;
-use super::command::{Outcome, Principal};
+use super::command::{Gone, Principal};
 use super::select::{Selected, Target, permitted, select};
 use super::{Cluster, Event, Reply, dependency};
 use crate::model::history::NeverStarted;
@@ -399,7 +399,7 @@ pub(super) fn update(
     who: &Principal,
     filter: &Filter,
     changes: &[JobChange],
-    ended: &[(JobId, Outcome)],
+    ended: &[Gone],
 ) -> Decided {
     let selected = targets(cluster, who, filter)?;
     let mut events = Vec::new();
@@ -433,7 +433,7 @@ fn changed(
     who: &Principal,
     job: &Job,
     changes: &[JobChange],
-    ended: &[(JobId, Outcome)],
+    ended: &[Gone],
 ) -> Result<Vec<Event>, Refusal> {
     let mut spec = (*job.spec).clone();
     let mut not_before = job.not_before;
@@ -491,7 +491,7 @@ fn changed(
                 waits_for.clear();
                 if let Some(wanted) = wanted {
                     let start = dependency::begin(cluster, now, job, wanted, ended)?;
-                    if start.by_element {
+                    if start.by_element || !start.lost.is_empty() {
                         let what = "aftercorr can only be given at submission";
                         return Err(Refusal::new(
                             Code::Unsupported,

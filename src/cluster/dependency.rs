@@ -1,11 +1,11 @@
 //! When a job's dependency is met, can never be met, or is still open.
 
-use super::command::Outcome;
+use super::command::{Gone, GoneElements, Outcome};
 use super::{Cluster, Event};
 use crate::model::dependency::{Dependency, DependencyKind, Term};
 use crate::model::ids::JobId;
 use crate::model::index_set::IndexSet;
-use crate::model::job::{Job, JobSpec, JobState, Reason};
+use crate::model::job::{ExitStatus, Job, JobState, Reason};
 use crate::model::refusal::{Code, Refusal};
 use crate::model::time::Timestamp;
 
@@ -52,6 +52,8 @@ pub(super) struct Start {
     pub never: bool,
     /// Every element waits for its counterpart.
     pub by_element: bool,
+    /// Positions whose counterparts have ended, and not well.
+    pub lost: IndexSet,
     /// A delay that begins now.
     pub not_before: Option<Timestamp>,
 }
@@ -65,21 +67,24 @@ pub(super) fn begin(
     now: Timestamp,
     job: &Job,
     dependency: &Dependency,
-    ended: &[(JobId, Outcome)],
+    ended: &[Gone],
 ) -> Result<Start, Refusal> {
+    let lost = lost_counterparts(job, dependency, ended);
     let mut standings = Vec::new();
     let mut not_before = None;
     for term in &dependency.terms {
         if let Some(target) = &term.job {
             let id = JobId(target.job);
+            let gone = || elements_of(ended, id).map(|elements| elements.array.as_ref());
+            let hot = || Some(cluster.job(id)?.spec.array.as_deref());
             if let Some(index) = target.index
-                && let Some(hot) = cluster.job(id)
-                && !has_element(&hot.spec, index)
+                && let Some(array) = hot().or_else(gone)
+                && array.is_none_or(|array| array.position_of(index).is_none())
             {
                 return Err(Refusal::new(
                     Code::Dependency,
                     format!("dependency `{dependency}`: job {id} has no element {index}"),
-                    match &hot.spec.array {
+                    match array {
                         Some(array) => format!("its indices are {array}"),
                         None => "it is not an array: leave out the index".to_owned(),
                     },
@@ -93,7 +98,15 @@ pub(super) fn begin(
                 ));
             }
         }
-        let standing = standing(cluster, job, term, ended);
+        let mut standing = standing(cluster, job, term, ended);
+        if term.kind == DependencyKind::AfterCorr
+            && standing == Standing::Never
+            && !lost.is_empty()
+            && lost.len() < job.spec.count()
+        {
+            // Not as a whole: the others have what they waited for.
+            standing = Standing::Met;
+        }
         if standing == Standing::Met {
             not_before = not_before.max(delay(now, term));
         }
@@ -114,13 +127,36 @@ pub(super) fn begin(
         waits_for,
         never,
         by_element,
+        lost,
         not_before,
     })
 }
 
-fn has_element(spec: &JobSpec, index: u32) -> bool {
-    let array = spec.array.as_ref();
-    array.is_some_and(|array| array.position_of(index).is_some())
+fn elements_of(ended: &[Gone], id: JobId) -> Option<&GoneElements> {
+    let gone = ended.iter().find(|gone| gone.id == id)?;
+    gone.elements.as_ref()
+}
+
+/// Positions of an array whose counterparts in arrays that have ended did not end well, or never were.
+fn lost_counterparts(job: &Job, dependency: &Dependency, ended: &[Gone]) -> IndexSet {
+    let mut lost = IndexSet::new();
+    let Some(array) = job.spec.array.as_ref().filter(|_| !dependency.any) else {
+        return lost;
+    };
+    let by_element = |term: &&Term| term.kind == DependencyKind::AfterCorr;
+    for term in dependency.terms.iter().filter(by_element) {
+        let elements = term.job.filter(|target| target.index.is_none());
+        let elements = elements.and_then(|target| elements_of(ended, JobId(target.job)));
+        let Some(elements) = elements.filter(|elements| elements.array.is_some()) else {
+            continue;
+        };
+        for position in 0..array.count() {
+            if elements.ended_well(array.index_at(position)) != Some(true) {
+                lost.insert(position);
+            }
+        }
+    }
+    lost
 }
 
 fn delay(now: Timestamp, term: &Term) -> Option<Timestamp> {
@@ -163,14 +199,14 @@ fn sum(dependency: &Dependency, standings: &[Standing], by_element: bool) -> (Ve
     (open, never)
 }
 
-fn is_known(cluster: &Cluster, id: JobId, ended: &[(JobId, Outcome)]) -> bool {
+fn is_known(cluster: &Cluster, id: JobId, ended: &[Gone]) -> bool {
     cluster.jobs.contains_key(&id)
         || cluster.recent.contains_key(&id)
-        || ended.iter().any(|(known, _)| *known == id)
+        || ended.iter().any(|gone| gone.id == id)
         || cluster.by_raw_id(id.0).is_some()
 }
 
-fn standing(cluster: &Cluster, job: &Job, term: &Term, ended: &[(JobId, Outcome)]) -> Standing {
+fn standing(cluster: &Cluster, job: &Job, term: &Term, ended: &[Gone]) -> Standing {
     let Some(target) = &term.job else {
         let other = cluster.jobs.values().any(|other| {
             other.id < job.id
@@ -196,12 +232,23 @@ fn standing(cluster: &Cluster, job: &Job, term: &Term, ended: &[(JobId, Outcome)
         };
         return standing_hot(hot, position, term.kind);
     }
-    let outcome = cluster.recent.get(&id).copied().or_else(|| {
-        ended
-            .iter()
-            .find(|(known, _)| *known == id)
-            .map(|(_, outcome)| *outcome)
+    let of_element = target.index.and_then(|index| {
+        let well = elements_of(ended, id)?.ended_well(index)?;
+        Some(Outcome {
+            state: if well {
+                JobState::Completed
+            } else {
+                JobState::Failed
+            },
+            exit: ExitStatus::default(),
+        })
     });
+    let of_job = || {
+        let gone = ended.iter().find(|gone| gone.id == id);
+        let recent = cluster.recent.get(&id).copied();
+        recent.or_else(|| gone.map(|gone| gone.outcome))
+    };
+    let outcome = of_element.or_else(of_job);
     outcome.map_or(Standing::Never, |outcome| {
         standing_ended(outcome, term.kind)
     })
@@ -252,7 +299,7 @@ fn standing_hot(target: &Job, position: Option<u32>, kind: DependencyKind) -> St
     standing_ended(
         Outcome {
             state,
-            exit: crate::model::job::ExitStatus::default(),
+            exit: ExitStatus::default(),
         },
         kind,
     )
@@ -342,6 +389,19 @@ pub(super) fn never_met(now: Timestamp, job: &Job) -> Vec<Event> {
     events
 }
 
+/// The end, or the reason, of elements whose counterparts did not end well.
+pub(super) fn counterparts_lost(now: Timestamp, job: &Job, lost: IndexSet) -> Event {
+    if job.spec.kill_on_invalid_dependency {
+        let reason = Reason::DependencyNeverSatisfied;
+        super::control::end_positions(now, job.id, lost, None, reason)
+    } else {
+        Event::ReasonChanged {
+            job: job.id,
+            reason: Reason::Dependency,
+        }
+    }
+}
+
 /// Elements of this array whose counterpart has ended well.
 fn counterparts(
     cluster: &Cluster,
@@ -396,15 +456,7 @@ fn counterparts(
     if lost && !all {
         let mut never = IndexSet::clone(&job.waiting);
         never.subtract(&ready);
-        events.push(if job.spec.kill_on_invalid_dependency {
-            let reason = Reason::DependencyNeverSatisfied;
-            super::control::end_positions(now, job.id, never, None, reason)
-        } else {
-            Event::ReasonChanged {
-                job: job.id,
-                reason: Reason::Dependency,
-            }
-        });
+        events.push(counterparts_lost(now, job, never));
     }
     events
 }

@@ -2,8 +2,9 @@
 
 use super::run::{Message, Shared, now};
 use super::{attach, listing, output, queries, worker_session};
-use crate::cluster::command::Outcome;
+use crate::cluster::command::{Gone, GoneElements, Outcome};
 use crate::cluster::{Command, Principal, Reply};
+use crate::model::dependency::{Dependency, DependencyKind};
 use crate::model::ids::{BlobId, JobId};
 use crate::model::job::{JobSpec, JobState, Owner};
 use crate::model::refusal::{Code, Refusal};
@@ -379,25 +380,42 @@ async fn answer(
 /// What the history says of ended jobs that a dependency names.
 async fn ended_targets(
     shared: &Arc<Shared>,
-    dependency: &crate::model::dependency::Dependency,
-) -> Result<Vec<(JobId, Outcome)>, Refusal> {
+    dependency: &Dependency,
+) -> Result<Vec<Gone>, Refusal> {
     let snapshot = shared.snapshot.load_full();
-    let cold: Vec<JobId> = dependency
-        .terms
-        .iter()
-        .filter_map(|term| term.job)
-        .map(|job| JobId(job.job))
-        .filter(|id| snapshot.by_raw_id(id.0).is_none() && !snapshot.recent.contains_key(id))
-        .collect();
-    if cold.is_empty() {
+    let mut wanted: BTreeMap<JobId, bool> = BTreeMap::new();
+    for term in &dependency.terms {
+        let Some(target) = term.job else { continue };
+        let of_elements = term.kind == DependencyKind::AfterCorr || target.index.is_some();
+        *wanted.entry(JobId(target.job)).or_default() |= of_elements;
+    }
+    // Of what ended lately the cluster knows the outcome itself.
+    wanted.retain(|id, of_elements| {
+        snapshot.by_raw_id(id.0).is_none() && (*of_elements || !snapshot.recent.contains_key(id))
+    });
+    if wanted.is_empty() {
         return Ok(Vec::new());
     }
     queries::blocking(shared, move |reader| {
         let mut found = Vec::new();
-        for id in cold {
-            if let Some(ended) = reader.ended(id)? {
-                found.push((id, Outcome::from(&ended)));
-            }
+        for (id, of_elements) in wanted {
+            let Some(ended) = reader.ended(id)? else {
+                continue;
+            };
+            let elements = if of_elements {
+                Some(GoneElements {
+                    array: ended.spec.array.as_deref().cloned(),
+                    unsuccessful: reader.unsuccessful(id)?,
+                })
+            } else {
+                None
+            };
+            let outcome = Outcome::from(&ended);
+            found.push(Gone {
+                id,
+                outcome,
+                elements,
+            });
         }
         Ok(found)
     })

@@ -1,6 +1,7 @@
 //! What waits for what, and what comes of it when that ends well, badly or never.
 
 use super::*;
+use crate::cluster::command::{Gone, GoneElements};
 
 fn depends(text: String) -> JobSpec {
     JobSpec {
@@ -154,4 +155,53 @@ fn a_dependency_names_elements_that_exist() {
         assert!(refusal.to_string().contains(said), "{refusal}");
     }
     f.submit(depends(format!("afterok:{first}_3")));
+}
+
+#[test]
+fn elements_of_an_array_that_has_ended_are_judged_one_by_one() {
+    let mut f = Fixture::new(&[("ws1", 16)]);
+    let first = f.submit(array("1-3"));
+    for (slot, code) in [(0, 0), (1, 1), (2, 0)] {
+        f.report_end(first, slot, slot, code);
+    }
+    assert_eq!(f.state(first), Some(JobState::Failed));
+    let gone = Gone {
+        id: first,
+        outcome: f.cluster.recent[&first],
+        elements: Some(GoneElements {
+            array: Some(ArraySpec::parse("1-3", 100).unwrap()),
+            unsuccessful: IndexSet::from_range(1, 2),
+        }),
+    };
+    let mut submit = |spec: JobSpec| {
+        f.run(Command::Submit {
+            who: user(1000),
+            spec: Box::new(spec),
+            ended: vec![gone.clone()],
+            dry_run: false,
+        })
+    };
+    let waits = JobSpec {
+        array: Some(Box::new(ArraySpec::parse("1-4", 100).unwrap())),
+        ..depends(format!("aftercorr:{first}"))
+    };
+    let Ok(Reply::Submitted(second)) = submit(waits) else {
+        panic!("refused")
+    };
+    let Ok(Reply::Submitted(third)) = submit(depends(format!("afterok:{first}_3"))) else {
+        panic!("refused")
+    };
+    let refusal = submit(depends(format!("afterok:{first}_9"))).unwrap_err();
+    assert!(refusal.hint.contains("1-3"), "{refusal}");
+    let started = |job: JobId| {
+        let slots = &f.cluster.job(job).unwrap().slots;
+        let positions = slots.iter().flat_map(|slot| slot.queue.iter());
+        positions.collect::<Vec<u32>>()
+    };
+    assert_eq!(started(second), [0, 2]);
+    assert_eq!(started(third), [0]);
+    assert_eq!(
+        f.cluster.job(second).unwrap().waiting.runs(),
+        [(1, 2), (3, 4)]
+    );
 }
