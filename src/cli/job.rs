@@ -69,6 +69,7 @@ pub(super) fn describe(job: &JobView, now: Timestamp) -> String {
     let mut line = |word: &str, value: String| {
         if !value.is_empty() {
             // Writing to a text cannot fail.
+            let value = output::clean(&value);
             let _ = writeln!(text, "{:<14}{value}", format!("{word}:"));
         }
     };

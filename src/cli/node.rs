@@ -112,6 +112,7 @@ pub(super) fn describe(node: &NodeView) -> String {
     let mut line = |word: &str, value: String| {
         if !value.is_empty() {
             // Writing to a text cannot fail.
+            let value = output::clean(&value);
             let _ = writeln!(text, "{:<14}{value}", format!("{word}:"));
         }
     };

@@ -322,6 +322,26 @@ fn one_job_in_words_and_json() {
 }
 
 #[test]
+fn what_people_wrote_cannot_steer_the_terminal_or_forge_lines() {
+    let hostile = JobView {
+        comment: Some("x\nState:        COMPLETED".into()),
+        command: "\u{1b}]0;owned\u{7}".into(),
+        ..job(7, "\u{1b}[2J\u{9b}1m", "FAILED")
+    };
+    let fake = Fake::answering(ToClient::Jobs {
+        jobs: vec![hostile],
+        last: true,
+    });
+    let shown = fake.run(&["job", "7"]).ok();
+    assert!(
+        shown.contains("Name:         ?[2J?1m\n")
+            && shown.contains("Command:      ?]0;owned?\n")
+            && shown.contains("Comment:      x?State:        COMPLETED\n"),
+        "{shown}"
+    );
+}
+
+#[test]
 fn a_script_comes_back_byte_for_byte() {
     let fake = Fake::answering(ToClient::Script(b"#!/bin/sh\necho \xc3\xa9\n".to_vec()));
     assert_eq!(

@@ -5,7 +5,21 @@ pub(super) mod table;
 pub(super) mod words;
 
 use crate::cli::exit::Outcome;
+use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
+
+/// The text with `?` for control characters: what somebody named a job must not reach the terminal as a command
+/// to it, nor begin a line of its own.
+pub(super) fn clean(text: &str) -> Cow<'_, str> {
+    // Beyond ASCII stand the C1 controls, which a look at every character finds.
+    if text.bytes().all(|byte| (b' '..0x7f).contains(&byte)) {
+        return Cow::Borrowed(text);
+    }
+    if text.chars().any(char::is_control) {
+        return Cow::Owned(text.replace(char::is_control, "?"));
+    }
+    Cow::Borrowed(text)
+}
 
 /// Standard output with a buffer; flush it before the command ends.
 pub(super) fn stdout() -> BufWriter<io::StdoutLock<'static>> {

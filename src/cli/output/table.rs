@@ -3,6 +3,7 @@
 //!
 //! Cells live in one text with marks, since a queue may have ten thousand rows.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use unicode_width::UnicodeWidthStr;
 
@@ -74,13 +75,7 @@ impl Table {
     pub(in crate::cli) fn cell(&mut self, write: impl FnOnce(&mut String)) -> &mut Self {
         let start = self.text.len();
         write(&mut self.text);
-        let added = &self.text[start..];
-        if added.bytes().any(|byte| byte < b' ') {
-            // A job's name must not reach the terminal as a command to it.
-            let clean: String = added
-                .chars()
-                .map(|c| if c.is_control() { '?' } else { c })
-                .collect();
+        if let Cow::Owned(clean) = super::clean(&self.text[start..]) {
             self.text.truncate(start);
             self.text.push_str(&clean);
         }
@@ -260,9 +255,9 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
         let mut table = Table::new(&[left("NAME")]);
-        table.add("\u{1b}[2Jx");
+        table.add("\u{1b}[2Jx").add("é\u{9b}\u{7f}");
         let mut out = Vec::new();
         table.write(&mut out, None).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "NAME\n?[2Jx\n");
+        assert_eq!(String::from_utf8(out).unwrap(), "NAME\n?[2Jx\né??\n");
     }
 }
