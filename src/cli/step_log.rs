@@ -6,7 +6,7 @@ use crate::wire::worker::LogChunk;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-/// A line without an end is shown in pieces of this length when labelled.
+/// Of a labelled line so much is kept until its end; a longer one is shown in pieces.
 const LINE_MAX: usize = 64 * 1024;
 
 /// What is wrong with a log.
@@ -33,6 +33,8 @@ pub(super) struct StepLog {
     label: Option<usize>,
     /// Beginnings of lines, by stream and rank.
     begun: BTreeMap<(u8, u32), Vec<u8>>,
+    /// Whose line was shown in part, by stream: what follows of it needs no label.
+    open: BTreeMap<u8, u32>,
 }
 
 impl StepLog {
@@ -90,20 +92,43 @@ impl StepLog {
         let Some(digits) = self.label else {
             return to.write_all(bytes);
         };
-        let begun = self.begun.entry((chunk.stream, chunk.rank)).or_default();
+        let line = (chunk.stream, chunk.rank);
         while !bytes.is_empty() {
             let end = bytes
                 .iter()
                 .position(|byte| *byte == b'\n')
                 .map_or(bytes.len(), |newline| newline + 1);
             let (part, rest) = bytes.split_at(end.min(LINE_MAX));
+            let begun = self.begun.entry(line).or_default();
             begun.extend_from_slice(part);
             bytes = rest;
             if begun.ends_with(b"\n") || begun.len() >= LINE_MAX {
-                write!(to, "{:>digits$}: ", chunk.rank)?;
-                to.write_all(begun)?;
-                begun.clear();
+                let text = std::mem::take(begun);
+                self.show(line, &text, digits, to)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Shows the whole of a line or the next piece of it; the label stands at its beginning alone.
+    fn show(
+        &mut self,
+        (stream, rank): (u8, u32),
+        text: &[u8],
+        digits: usize,
+        to: &mut dyn Write,
+    ) -> io::Result<()> {
+        let open = self.open.remove(&stream);
+        if open != Some(rank) {
+            if open.is_some() {
+                // Another rank's line stands there in part, and goes on in a line of its own.
+                to.write_all(b"\n")?;
+            }
+            write!(to, "{rank:>digits$}: ")?;
+        }
+        to.write_all(text)?;
+        if !text.ends_with(b"\n") {
+            self.open.insert(stream, rank);
         }
         Ok(())
     }
@@ -111,17 +136,21 @@ impl StepLog {
     /// The log is over: lines without an end are shown with one.
     pub(super) fn end(&mut self, out: &mut impl Write, err: &mut impl Write) -> io::Result<()> {
         let digits = self.label.unwrap_or(0);
-        for ((stream, rank), line) in std::mem::take(&mut self.begun) {
-            if line.is_empty() {
-                continue;
+        let mut begun: Vec<_> = std::mem::take(&mut self.begun).into_iter().collect();
+        // What goes on in the line that stands there comes before it is broken.
+        begun.sort_by_key(|((stream, rank), _)| self.open.get(stream) != Some(rank));
+        for (line, text) in begun {
+            if !text.is_empty() {
+                let to: &mut dyn Write = if line.0 == 1 { out } else { err };
+                self.show(line, &text, digits, to)?;
             }
-            let to: &mut dyn Write = if stream == 1 { out } else { err };
-            write!(to, "{rank:>digits$}: ")?;
-            to.write_all(&line)?;
-            to.write_all(b"\n")?;
-            to.flush()?;
         }
-        Ok(())
+        for stream in std::mem::take(&mut self.open).into_keys() {
+            let to: &mut dyn Write = if stream == 1 { out } else { err };
+            to.write_all(b"\n")?;
+        }
+        out.flush()?;
+        err.flush()
     }
 }
 
@@ -183,6 +212,20 @@ mod tests {
         assert_eq!(err, " 3: oops\n");
         let (out, err) = shown(&bytes, 1000, None);
         assert_eq!((out.as_str(), err.as_str()), ("heyou\nllo\nbye", "oops\n"));
+    }
+
+    #[test]
+    fn a_long_line_has_one_label_unless_another_comes_between() {
+        let piece = (0, 1, &*"x".repeat(LINE_MAX));
+        let long = piece.2.repeat(3);
+        let bytes = log(&[piece, piece, piece, (0, 1, "end\n"), (0, 1, "next\n")]);
+        let (out, _) = shown(&bytes, 4096, Some(1));
+        assert!(out == format!("0: {long}end\n0: next\n"), "{}", out.len());
+        let between = [(1, 1, "mine\n"), (0, 1, "end\n"), piece];
+        let bytes = log(&[[piece, piece, piece], between].concat());
+        let (out, _) = shown(&bytes, 4096, Some(1));
+        let piece = piece.2;
+        assert!(out == format!("0: {long}\n1: mine\n0: end\n0: {piece}\n"));
     }
 
     #[test]
