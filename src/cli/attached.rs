@@ -10,7 +10,7 @@
 //! ```
 
 use super::connection::{AFTER_BREAK, Connection, RECONNECT, Target, unexpected};
-use super::exit::{Failure, Outcome};
+use super::exit::{self, Failure, Outcome};
 use super::follow::unseen;
 use super::step_log::{LogError, StepLog};
 use crate::model::ids::StepId;
@@ -72,7 +72,7 @@ impl Attachment {
             heard: false,
             said_waiting: false,
             interrupted: None,
-            cancelled: false,
+            cancelled: None,
             acknowledged: 0,
         };
         session.run(connection)
@@ -150,7 +150,8 @@ struct Session<'a> {
     heard: bool,
     said_waiting: bool,
     interrupted: Option<Instant>,
-    cancelled: bool,
+    /// The signal on which we asked for the end.
+    cancelled: Option<Signal>,
 }
 
 /// What became of one connection.
@@ -246,7 +247,7 @@ impl Session<'_> {
         let mut frames = FrameBuffer::default();
         frames.extend(&read);
         self.heard = false;
-        if self.cancelled {
+        if self.cancelled.is_some() {
             self.say_end(&mut stream);
         }
         let mut buffer = vec![0; READ];
@@ -312,7 +313,11 @@ impl Session<'_> {
     /// What the controller said; the code when that is the end.
     fn take(&mut self, message: ToClient, stream: &mut UnixStream) -> Result<Option<u8>, Broken> {
         match message {
-            ToClient::Refused(refusal) => return Err(Broken::Failed(refusal.into())),
+            ToClient::Refused(refusal) => match self.cancelled_while_waiting() {
+                // What was cancelled before it ran has nothing to attach to.
+                Some(code) => return Ok(Some(code)),
+                None => return Err(Broken::Failed(refusal.into())),
+            },
             ToClient::Started { .. } => {
                 self.started = true;
                 self.heard = true;
@@ -335,6 +340,11 @@ impl Session<'_> {
                 }
             }
             ToClient::Ended { state, code, .. } => {
+                if state == JobState::Cancelled
+                    && let Some(code) = self.cancelled_while_waiting()
+                {
+                    return Ok(Some(code));
+                }
                 self.log
                     .end(&mut io::stdout().lock(), &mut io::stderr().lock())?;
                 if !matches!(state, JobState::Completed | JobState::Failed) {
@@ -346,6 +356,15 @@ impl Session<'_> {
             other => return Err(Broken::Failed(unexpected(&other))),
         }
         Ok(None)
+    }
+
+    /// The code, when the job never started because we were told to end; says so.
+    fn cancelled_while_waiting(&self) -> Option<u8> {
+        let signal = self
+            .cancelled
+            .filter(|_| !self.started && !self.about.inside)?;
+        self.say_to_user(&format!("job {} cancelled", self.about.job));
+        Some(exit::of_signal(signal))
     }
 
     fn show(&mut self, offset: u64, bytes: &[u8], stream: &mut UnixStream) -> Result<(), Broken> {
@@ -421,7 +440,7 @@ impl Session<'_> {
                 Signal::SIGINT => self.interrupt(stream)?,
                 // Nothing runs yet that could take it.
                 Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT if !self.started => {
-                    self.cancel(stream)
+                    self.cancel(signal, stream)
                 }
                 other => say(stream, &FromClient::Signal(other as i32)),
             }
@@ -434,13 +453,13 @@ impl Session<'_> {
             .interrupted
             .is_some_and(|before| before.elapsed() <= AGAIN);
         self.interrupted = Some(Instant::now());
-        match (again, self.cancelled) {
+        match (again, self.cancelled.is_some()) {
             (true, true) => {
                 let text = format!("left job {} while it was being ended", self.about.job);
                 return Err(Broken::Failed(Failure::Other(anyhow::anyhow!(text))));
             }
-            (true, false) => self.cancel(stream),
-            (false, _) if !self.started => self.cancel(stream),
+            (true, false) => self.cancel(Signal::SIGINT, stream),
+            (false, _) if !self.started => self.cancel(Signal::SIGINT, stream),
             (false, _) => {
                 eprintln!(
                     "hpc {}: interrupt (one more within 1 s ends job {})",
@@ -451,14 +470,16 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn cancel(&mut self, stream: &mut UnixStream) {
-        self.cancelled = true;
-        let what = if self.about.inside {
-            "the steps of job"
-        } else {
-            "job"
-        };
-        eprintln!("hpc {}: ending {what} {}", self.about.verb, self.about.job);
+    fn cancel(&mut self, signal: Signal, stream: &mut UnixStream) {
+        self.cancelled = Some(signal);
+        if self.started {
+            let what = if self.about.inside {
+                "the steps of job"
+            } else {
+                "job"
+            };
+            eprintln!("hpc {}: ending {what} {}", self.about.verb, self.about.job);
+        }
         self.say_end(stream);
     }
 

@@ -10,6 +10,7 @@
 //! | other | `run`, `alloc`, `wait`, `submit --wait`: the job's own code, 128 + signal when a signal ended it |
 
 use crate::model::refusal::{Code, Refusal};
+use nix::sys::signal::Signal;
 use std::fmt;
 use std::io;
 
@@ -25,6 +26,11 @@ pub(super) const UNREACHABLE: u8 = 3;
 pub(super) const NOT_PERMITTED: u8 = 4;
 /// The reader of our output has gone: what a shell shows for SIGPIPE.
 pub(super) const PIPE_CLOSED: u8 = 141;
+
+/// What a shell shows for a process that a signal ended.
+pub(super) fn of_signal(signal: Signal) -> u8 {
+    u8::try_from(128 + signal as i32).unwrap_or(REFUSED)
+}
 
 /// What a command leaves behind: its exit code, or why it failed.
 pub(super) type Outcome<T = u8> = Result<T, Failure>;

@@ -3,6 +3,7 @@
 use crate::fake::{Fake, Ran, Talk, eventually};
 use hpc::model::ids::StepId;
 use hpc::model::job::{JobState, Launch};
+use hpc::model::refusal::{Code, Refusal};
 use hpc::wire::client::{FromClient, Request, STREAM_WINDOW, Selector, ToClient};
 use hpc::wire::worker::LogChunk;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -255,12 +256,36 @@ fn a_job_that_waits_says_so_and_an_interrupt_cancels_it() {
     err.read_line(&mut line).unwrap();
     assert_eq!(line, "hpc run: job 42 queued and waiting for resources\n");
     signal(&child, nix::sys::signal::Signal::SIGINT);
-    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert_eq!(child.wait().unwrap().code(), Some(130));
     let mut rest = String::new();
     err.read_to_string(&mut rest).unwrap();
-    assert_eq!(
-        rest,
-        "hpc run: ending job 42\nhpc run: job 42 ended CANCELLED\n"
+    assert_eq!(rest, "hpc run: job 42 cancelled\n");
+}
+
+#[test]
+fn a_cancelled_job_that_never_ran_is_no_error() {
+    let fake = runner(|_, talk| {
+        while let Some(message) = talk.hear() {
+            if message == FromClient::Cancel {
+                break;
+            }
+        }
+        talk.say(&ToClient::Refused(Refusal::new(
+            Code::WrongState,
+            "job 42 ended CANCELLED without running",
+            "there is nothing to attach to",
+        )));
+    });
+    let mut child = start(&fake, &["run", "true"]);
+    let mut err = BufReader::new(child.stderr.take().unwrap());
+    let mut text = String::new();
+    err.read_line(&mut text).unwrap();
+    signal(&child, nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    err.read_to_string(&mut text).unwrap();
+    assert!(
+        text.ends_with("resources\nhpc run: job 42 cancelled\n"),
+        "{text}"
     );
 }
 
