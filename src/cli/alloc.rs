@@ -1,4 +1,7 @@
 //! `hpc alloc`: hold an allocation while a command runs here.
+//!
+//! The command belongs to the allocation: it gets the environment and the directory that a job would, what ends
+//! us is passed on to it, and the allocation is given back only when it has gone.
 
 use super::connection::{Connection, RECONNECT, Target, unexpected};
 use super::draft::{Draft, Program};
@@ -6,22 +9,29 @@ use super::exit::{self, Failure, Outcome};
 use super::job_options::{self, ALLOC, Setting};
 use super::script::title_of;
 use super::submit::{augment, queue, settings, would_run};
-use super::{Verb, paths, submit};
+use super::{Verb, modes, paths, submit, surroundings};
 use crate::model::job::JobState;
+use crate::sys::signals::Signals;
 use crate::wire::client::{Request, ToClient};
 use anyhow::Context;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::env;
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ExitStatus};
+use std::process::{self, Child, ExitStatus};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Between losing the allocation and being made to end.
-const AFTER_REVOKED: Duration = Duration::from_secs(30);
+/// Between losing the allocation, or being told to end, and being made to.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Where the cluster is: what lets `hpc run` inside find it, whatever `--export` says.
+const CLUSTER_VARIABLES: [&[u8]; 3] = [b"HPC_CONTROLLER", b"HPC_SOCKET", b"HPC_STATE_DIR"];
 
 /// Arguments of `hpc alloc`: the table of job options, then a command.
 #[derive(Debug)]
@@ -52,6 +62,7 @@ impl Verb for Alloc {
         if given.dry_run || given.test_only {
             return would_run(target, "alloc", &given, spec, blobs);
         }
+        let mut command = command(&words, &given, target)?;
         let job = queue(target, spec, blobs)?;
         let held = Held {
             target,
@@ -59,7 +70,8 @@ impl Verb for Alloc {
             quiet: given.quiet,
         };
         let (connection, environment) = held.granted()?;
-        held.run(&words, environment, connection)
+        command.envs(environment);
+        held.run(&words[0], command, connection)
     }
 }
 
@@ -69,6 +81,34 @@ fn shell() -> String {
         || "/bin/sh".into(),
         |shell| shell.to_string_lossy().into_owned(),
     )
+}
+
+/// The command, where and with what a job of this request would start; nothing of a job around us.
+fn command(words: &[String], given: &Draft, target: &Target) -> Outcome<process::Command> {
+    let ours = surroundings::environment();
+    let cluster = ours
+        .iter()
+        .filter(|(name, _)| CLUSTER_VARIABLES.contains(&name.as_slice()))
+        .cloned()
+        .collect::<Vec<_>>();
+    let passed = given.export.clone().unwrap_or_default().apply(ours);
+    // It starts with the signals blocked that we block; this mode of ours opens them again.
+    let mut command = process::Command::new("/proc/self/exe");
+    command
+        .arg(modes::EXEC)
+        .args(words)
+        .current_dir(given.directory()?)
+        .env_clear()
+        .envs(
+            cluster
+                .into_iter()
+                .chain(passed)
+                .map(|(name, value)| (OsString::from_vec(name), OsString::from_vec(value))),
+        );
+    if let Some(address) = target.address()? {
+        command.env("HPC_CONTROLLER", address);
+    }
+    Ok(command)
 }
 
 /// A queued allocation that is ours to hold.
@@ -116,31 +156,26 @@ impl Held<'_> {
     }
 
     /// Runs the command, then gives the allocation back.
-    fn run(
-        &self,
-        words: &[String],
-        environment: Vec<(String, String)>,
-        connection: Connection,
-    ) -> Outcome {
-        let child = std::process::Command::new(&words[0])
-            .args(&words[1..])
-            .envs(environment)
-            .spawn();
-        let child = match child.with_context(|| format!("cannot run {}", words[0])) {
+    fn run(&self, name: &str, mut command: process::Command, connection: Connection) -> Outcome {
+        // Set before the command starts, so that no signal ends us and leaves it behind.
+        let signals = Signals::new(&WATCHED)?;
+        let child = match command
+            .spawn()
+            .with_context(|| format!("cannot run {name}"))
+        {
             Ok(child) => child,
             Err(error) => {
                 self.end(127);
                 return Err(error.into());
             }
         };
-        ignore_terminal_signals();
-        let code = self.watch(child, connection)?;
+        let code = self.watch(child, &signals, connection)?;
         self.end(code);
         Ok(code)
     }
 
     /// Waits for the command while another thread watches the allocation.
-    fn watch(&self, mut child: Child, connection: Connection) -> Outcome {
+    fn watch(&self, mut child: Child, signals: &Signals, connection: Connection) -> Outcome {
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
         let (done, is_done) = mpsc::channel::<()>();
         let (target, job, quiet) = (self.target.clone(), self.job, self.quiet);
@@ -156,13 +191,13 @@ impl Held<'_> {
             }
             // As when a terminal closes; then as at a time limit.
             let _ = kill(pid, Signal::SIGHUP);
-            if is_done.recv_timeout(AFTER_REVOKED) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if is_done.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
                 let _ = kill(pid, Signal::SIGKILL);
             }
         });
-        let status = child.wait()?;
+        let code = wait(&mut child, pid, signals)?;
         drop(done);
-        Ok(code_of(status))
+        Ok(code)
     }
 
     /// Gives the allocation back; the command's code is what remains of it.
@@ -198,14 +233,55 @@ fn hold(target: &Target, job: u32, mut connection: Connection) -> Option<JobStat
     }
 }
 
-/// They are for the command, which has the terminal.
-fn ignore_terminal_signals() {
-    let mut set = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTSTP] {
-        set.add(signal);
+/// Signals that we wait for or keep from ourselves while the command runs. Those of the terminal's keys reach the
+/// command without us.
+const WATCHED: [Signal; 8] = [
+    Signal::SIGCHLD,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTSTP,
+];
+
+/// Waits for the command, passing signals on; after one that ends us it has a bounded time. Its code, or the signal's.
+fn wait(child: &mut Child, pid: Pid, signals: &Signals) -> Outcome {
+    let mut told: Option<(Signal, Instant)> = None;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(told.map_or_else(|| code_of(status), |(signal, _)| exit::of_signal(signal)));
+        }
+        let timeout = match told {
+            Some((_, when)) => {
+                let left = (when + PATIENCE).saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    child.kill()?;
+                }
+                // Killed, it leaves at once, but for the kernel's own waits.
+                PollTimeout::try_from(left.max(Duration::from_millis(50)))
+                    .unwrap_or(PollTimeout::MAX)
+            }
+            None => PollTimeout::NONE,
+        };
+        let mut waiting = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        // Interrupted or not, the loop looks at everything.
+        let _ = poll(&mut waiting, timeout);
+        while let Some(caught) = signals.read()? {
+            match caught.signal {
+                signal @ (Signal::SIGTERM | Signal::SIGHUP) => {
+                    told.get_or_insert((signal, Instant::now()));
+                    // Gone already is as good, here and below.
+                    let _ = kill(pid, signal);
+                }
+                signal @ (Signal::SIGUSR1 | Signal::SIGUSR2) => {
+                    let _ = kill(pid, signal);
+                }
+                _ => {}
+            }
+        }
     }
-    // Without it a Ctrl-C ends us and with us the allocation: unpleasant, not wrong.
-    let _ = set.thread_block();
 }
 
 fn code_of(status: ExitStatus) -> u8 {

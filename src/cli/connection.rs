@@ -132,6 +132,15 @@ impl Target {
         self.ask(&Request::Status).is_ok()
     }
 
+    /// The address of what the command line names, for commands that are started by this one.
+    pub(super) fn address(&self) -> Outcome<Option<String>> {
+        if self.controller.is_some() || self.state_dir.is_none() {
+            return Ok(self.controller.clone());
+        }
+        let socket = paths::places(self.state_dir.as_deref())?.socket;
+        Ok(Some(format!("unix:{}", socket.display())))
+    }
+
     /// The target that means exactly this socket.
     pub(super) fn at(socket: &Path) -> Target {
         Target {

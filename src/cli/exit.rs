@@ -32,6 +32,30 @@ pub(super) fn of_signal(signal: Signal) -> u8 {
     u8::try_from(128 + signal as i32).unwrap_or(REFUSED)
 }
 
+/// An error of the system in words: without its number, beginning small.
+pub(super) fn plain(error: &io::Error) -> String {
+    let text = without_numbers(&error.to_string());
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| {
+        first.to_lowercase().chain(characters).collect()
+    })
+}
+
+/// Takes every ` (os error N)` out of a text.
+fn without_numbers(text: &str) -> String {
+    const MARK: &str = " (os error ";
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(MARK) {
+        shown.push_str(before);
+        rest = after
+            .split_once(')')
+            .map_or(after, |(_number, behind)| behind);
+    }
+    shown.push_str(rest);
+    shown
+}
+
 /// What a command leaves behind: its exit code, or why it failed.
 pub(super) type Outcome<T = u8> = Result<T, Failure>;
 
@@ -77,7 +101,7 @@ impl fmt::Display for Failure {
                 f.write_str(text)
             }
             Failure::Refused(refusal) => refusal.fmt(f),
-            Failure::Other(error) => write!(f, "{error:#}"),
+            Failure::Other(error) => f.write_str(&without_numbers(&format!("{error:#}"))),
             Failure::PipeClosed => f.write_str("standard output is closed"),
         }
     }
@@ -107,6 +131,14 @@ impl From<io::Error> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_of_the_system_have_no_numbers() {
+        let error = io::Error::from_raw_os_error(13);
+        assert_eq!(plain(&error), "permission denied");
+        let failure = Failure::from(anyhow::Error::from(error).context("cannot write /x"));
+        assert_eq!(failure.to_string(), "cannot write /x: Permission denied");
+    }
 
     #[test]
     fn each_failure_has_its_row() {

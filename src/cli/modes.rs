@@ -16,7 +16,9 @@ use anyhow::Context;
 use clap::Args;
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process;
 
 /// Run the controller in the foreground (`hpc up` does)
 ///
@@ -154,6 +156,27 @@ pub(super) fn shepherd(arguments: &[OsString]) -> u8 {
             exit::REFUSED
         }
     }
+}
+
+/// Hidden word before a command of `hpc alloc`.
+pub(super) const EXEC: &str = "exec";
+
+/// `hpc exec COMMAND ARGS`: becomes that command, with no signal blocked. `hpc alloc` blocks some for itself
+/// before it starts its command, which inherits that.
+pub(super) fn exec(words: &[OsString]) -> u8 {
+    let Some((program, arguments)) = words.split_first() else {
+        eprintln!("hpc exec: started by `hpc alloc`, not by hand");
+        return exit::USAGE;
+    };
+    // What fails here leaves signals blocked: better than no command.
+    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+    let error = process::Command::new(program).args(arguments).exec();
+    eprintln!(
+        "hpc alloc: cannot run {}: {}",
+        program.display(),
+        exit::plain(&error)
+    );
+    127
 }
 
 /// The configuration file's contents, or the defaults where there is none.

@@ -372,6 +372,96 @@ fn an_allocation_is_held_used_and_given_back() {
     ));
 }
 
+/// Grants allocation 42 with this environment and takes it back.
+fn granting() -> Fake {
+    Fake::new(|request, talk| match request {
+        Request::Submit { .. } => talk.say(&ToClient::Submitted { job: 42 }),
+        Request::HoldAllocation { job: 42 } => {
+            talk.say(&ToClient::Started {
+                raw_job: 42,
+                environment: vec![("SLURM_JOB_ID".into(), "42".into())],
+            });
+            talk.hear();
+        }
+        Request::EndAllocation { job: 42, .. } => talk.say(&ToClient::Done {
+            count: 1,
+            notes: vec![],
+        }),
+        other => panic!("{other:?}"),
+    })
+}
+
+#[test]
+fn what_ends_the_client_of_an_allocation_ends_its_command_first() {
+    use nix::sys::signal::Signal;
+    for (sent, script, shown) in [
+        (
+            Signal::SIGTERM,
+            "trap 'echo told; kill $!; exit 3' TERM",
+            "told\n",
+        ),
+        (
+            Signal::SIGHUP,
+            "trap 'echo hung up; kill $!; exit' HUP",
+            "hung up\n",
+        ),
+    ] {
+        let fake = granting();
+        let script = format!("{script}; echo ready; read line; sleep 60 & wait $!");
+        let mut child = start(&fake, &["alloc", "-Q", "sh", "-c", &script]);
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        child.stdin.take().unwrap().write_all(b"\n").unwrap();
+        signal(&child, sent);
+        line.clear();
+        out.read_line(&mut line).unwrap();
+        assert_eq!(line, shown);
+        let code = 128 + sent as i32;
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        assert!(
+            matches!(fake.seen().last(), Some(Request::EndAllocation { code: given, .. }) if i32::from(*given) == code)
+        );
+    }
+}
+
+#[test]
+fn the_command_of_an_allocation_starts_as_a_job_would() {
+    let fake = granting();
+    let missing = fake.run(&["alloc", "-Q", "./no-such-command"]);
+    assert_eq!(
+        (missing.code, missing.err.as_str()),
+        (
+            127,
+            "hpc alloc: cannot run ./no-such-command: no such file or directory\n"
+        )
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().canonicalize().unwrap();
+    let place = place.to_str().unwrap();
+    let script = "pwd; echo ${A-none} ${SECRET-none} ${SLURM_CPUS_PER_TASK-none} ${SLURM_MEM_PER_CPU-none} $SLURM_JOB_ID; echo $HPC_SOCKET";
+    let shown = |export: &str| {
+        let mut command = fake.command(&["alloc", "-Q", "-D", place, export, "sh", "-c", script]);
+        command
+            .env("SECRET", "s")
+            .env("SLURM_JOB_ID", "7")
+            .env("SLURM_CPUS_PER_TASK", "4")
+            .env("SLURM_MEM_PER_CPU", "100");
+        Ran::from(command.output().unwrap()).ok()
+    };
+    let socket = fake.dir().join("hpc.sock");
+    let socket = socket.display();
+    assert_eq!(
+        shown("--export=A=1"),
+        format!("{place}\n1 none none none 42\n{socket}\n")
+    );
+    assert_eq!(
+        shown("--export=ALL"),
+        format!("{place}\nnone s none none 42\n{socket}\n")
+    );
+}
+
 #[test]
 fn a_lost_allocation_ends_its_command() {
     let fake = Fake::new(|request, talk| match request {
