@@ -12,6 +12,7 @@
 
 use super::draft::Draft;
 use super::exit::{Failure, Outcome};
+use super::numbers::{count, whole};
 use crate::model::array::{ArraySpec, MAX_INDEX};
 use crate::model::dependency::Dependency;
 use crate::model::directive;
@@ -759,16 +760,11 @@ fn set_to<T>(field: &mut T, value: T) -> Result<(), String> {
 }
 
 fn number(text: &str) -> Result<u32, String> {
-    text.trim()
-        .parse()
-        .map_err(|_| format!("\"{text}\" is not a number: write a whole number such as 4"))
+    count(text, 0, u32::MAX)
 }
 
 fn at_least_one(text: &str) -> Result<u32, String> {
-    match number(text)? {
-        0 => Err("0 is too few: write 1 or more".into()),
-        count => Ok(count),
-    }
+    count(text, 1, u32::MAX)
 }
 
 fn some_text(text: &str) -> Result<String, String> {
@@ -851,18 +847,17 @@ fn partition(draft: &mut Draft, text: &str) -> Result<(), String> {
     set(&mut draft.partition, some_text(text)?)
 }
 
+/// A `nice` as a user may write it.
+pub(super) fn nice_value(text: &str) -> Result<i32, String> {
+    let value = whole(text, -1_000_000..=1_000_000)?;
+    i32::try_from(value).map_err(|error| error.to_string())
+}
+
 fn nice(draft: &mut Draft, text: &str) -> Result<(), String> {
-    let value = if text.is_empty() {
-        Some(100)
-    } else {
-        text.parse().ok()
-    };
-    match value {
-        Some(value @ -1_000_000..=1_000_000) => set(&mut draft.nice, value),
-        _ => Err(format!(
-            "\"{text}\" is not a number from -1000000 to 1000000"
-        )),
+    if text.is_empty() {
+        return set(&mut draft.nice, 100);
     }
+    set(&mut draft.nice, nice_value(text)?)
 }
 
 fn open_mode(draft: &mut Draft, text: &str) -> Result<(), String> {

@@ -33,6 +33,7 @@ mod man;
 mod modes;
 mod node;
 mod nodes;
+mod numbers;
 mod output;
 mod partitions;
 mod paths;

@@ -5,6 +5,7 @@
 use super::Verb;
 use super::connection::Target;
 use super::exit::{self, Failure, Outcome};
+use super::numbers::argument;
 use super::paths;
 use crate::config::Config;
 use crate::controller::{self, ControllerOptions};
@@ -72,13 +73,13 @@ pub(super) struct Machine {
     #[arg(long, value_name = "NAME")]
     pub(super) name: Option<String>,
     /// Declare so many cpus instead of the measured ones
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    #[arg(long, value_name = "N", value_parser = |text: &str| argument(text, 1, 65_535))]
     pub(super) cpus: Option<u32>,
     /// Declare so much memory, such as 64G
     #[arg(long, value_name = "SIZE")]
     pub(super) memory: Option<String>,
     /// Declare so many GPUs
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1024))]
+    #[arg(long, value_name = "N", value_parser = |text: &str| argument(text, 0, 1024))]
     pub(super) gpus: Option<u32>,
 }
 

@@ -12,6 +12,12 @@ pub(super) fn selectors(operands: &[String]) -> Outcome<Vec<Selector>> {
     let mut found = Vec::new();
     for operand in operands {
         let list = job_ref::parse_list(operand).map_err(|error| {
+            if let Some(number) = too_large(operand) {
+                return Failure::Usage(format!(
+                    "Invalid job id {number}: the largest is {}",
+                    u32::MAX
+                ));
+            }
             Failure::Usage(format!(
                 "Invalid job id {operand}: {:#}",
                 anyhow::Error::from(error)
@@ -23,6 +29,13 @@ pub(super) fn selectors(operands: &[String]) -> Outcome<Vec<Selector>> {
         }));
     }
     Ok(found)
+}
+
+/// The number in a list of jobs that is too large for one, if that is what is wrong with it.
+fn too_large(operand: &str) -> Option<&str> {
+    operand
+        .split(|character: char| !character.is_ascii_digit())
+        .find(|digits| !digits.is_empty() && digits.parse::<u32>().is_err())
 }
 
 /// Reads the one operand of a command about a single job or element.
@@ -169,6 +182,11 @@ mod tests {
             "{failure}"
         );
         assert!(selector("1,2").is_err());
+        let large = selectors(&["99999999999999999999".into()]).unwrap_err();
+        assert_eq!(
+            large.to_string(),
+            "Invalid job id 99999999999999999999: the largest is 4294967295"
+        );
     }
 
     #[test]

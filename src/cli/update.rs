@@ -3,6 +3,8 @@
 use super::Verb;
 use super::connection::Target;
 use super::exit::{self, Failure, Outcome};
+use super::job_options::nice_value;
+use super::numbers::count;
 use super::selection::{change, selectors};
 use super::{now, zone};
 use crate::model::dependency::Dependency;
@@ -51,11 +53,6 @@ fn parse(text: &str) -> Outcome<JobChange> {
         return Err(Failure::Usage(format!("\"{text}\" is not KEY=VALUE")));
     };
     let wrong = |error: &dyn std::fmt::Display| Failure::Usage(format!("{key}: {error}"));
-    let whole = || {
-        value
-            .parse()
-            .map_err(|_| wrong(&format!("\"{value}\" is not a whole number")))
-    };
     let folded: String = key
         .chars()
         .filter(|c| !matches!(c, '-' | '_'))
@@ -74,11 +71,7 @@ fn parse(text: &str) -> Outcome<JobChange> {
         "name" | "jobname" => JobChange::Name(value.to_owned()),
         "partition" => JobChange::Partition(value.to_owned()),
         "comment" => JobChange::Comment(value.to_owned()),
-        "nice" => JobChange::Nice(
-            value
-                .parse()
-                .map_err(|_| wrong(&format!("\"{value}\" is not a whole number")))?,
-        ),
+        "nice" => JobChange::Nice(nice_value(value).map_err(|error| wrong(&error))?),
         "begin" | "starttime" => {
             JobChange::Begin(parse_begin(value, now(), &zone()).map_err(|error| wrong(&error))?)
         }
@@ -86,7 +79,9 @@ fn parse(text: &str) -> Outcome<JobChange> {
         "dependency" => JobChange::Dependency(Some(
             Dependency::parse(value).map_err(|error| wrong(&error))?,
         )),
-        "throttle" | "arraytaskthrottle" | "arraythrottle" => JobChange::ArrayThrottle(whole()?),
+        "throttle" | "arraytaskthrottle" | "arraythrottle" => {
+            JobChange::ArrayThrottle(count(value, 0, u32::MAX).map_err(|error| wrong(&error))?)
+        }
         _ => {
             return Err(Failure::Usage(format!(
                 "\"{key}\" cannot be changed: the keys are time, name, partition, comment, nice, begin, dependency, throttle"
