@@ -2,6 +2,7 @@
 
 use super::connection::{Connection, Target};
 use super::exit::{self, Failure, Outcome};
+use super::numbers::argument;
 use super::output::table::{Table, elastic, left, right};
 use super::output::words;
 use super::queue::{each_part, print_json};
@@ -12,7 +13,7 @@ use crate::wire::client::Request;
 use crate::wire::view::JobView;
 use clap::Args;
 
-/// Show jobs that have ended, the latest first; array elements with `JOB_[...]` or --array
+/// Show jobs that have ended: the newest job first, the elements of an array by index
 ///
 /// Examples:
 ///   hpc history
@@ -36,11 +37,11 @@ pub(super) struct History {
     #[arg(short = 'E', long, value_name = "WHEN", alias = "endtime")]
     until: Option<String>,
     /// At most so many rows; 0 = all [default: 50 without JOBS or times, else all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = |text: &str| argument(text, 0, u32::MAX))]
     limit: Option<u32>,
-    /// One row for every element of an array
-    #[arg(short = 'r', long = "array")]
-    expand: bool,
+    /// One row for every element of an array: so it always is
+    #[arg(short = 'r', long = "array", hide = true)]
+    _expand: bool,
     /// One JSON array of job objects
     #[arg(long)]
     json: bool,
@@ -62,17 +63,18 @@ impl Verb for History {
             .as_deref()
             .map(|text| when("--until", text))
             .transpose()?;
-        filter.expand_arrays = self.expand;
         let open = filter.jobs.is_empty()
             && filter.since.is_none()
             && filter.until.is_none()
             && !self.json;
-        filter.limit = self.limit.unwrap_or(if open { LIMIT } else { 0 });
+        let cut = self.limit.is_none() && open;
+        // One more than is shown tells whether there is more.
+        filter.limit = self.limit.unwrap_or(if cut { LIMIT + 1 } else { 0 });
         let answers = target.request(&Request::History(filter))?;
         if self.json {
             print_json(answers)?;
         } else {
-            print_table(answers)?;
+            print_table(answers, if cut { LIMIT as usize } else { usize::MAX })?;
         }
         Ok(exit::DONE)
     }
@@ -82,16 +84,22 @@ fn when(option: &str, text: &str) -> Outcome<Timestamp> {
     parse_when(text, now(), &zone()).map_err(|error| Failure::Usage(format!("{option}: {error}")))
 }
 
-/// The table of `hpc history`, as its rows arrive.
-fn print_table(answers: Connection) -> Outcome<()> {
+/// The table of `hpc history`, as its rows arrive; at most so many, with a word about others.
+fn print_table(answers: Connection, most: usize) -> Outcome<()> {
     let mut table = table();
+    let mut arrived = 0;
     each_part(answers, |jobs| {
-        for job in &jobs {
+        for job in jobs.iter().take(most.saturating_sub(arrived)) {
             add(&mut table, job);
         }
+        arrived += jobs.len();
         Ok(table.print_if_long()?)
     })?;
-    Ok(table.print()?)
+    table.print()?;
+    if arrived > most {
+        eprintln!("hpc history: {most} rows are shown; --limit 0 shows all");
+    }
+    Ok(())
 }
 
 /// An empty one.

@@ -304,7 +304,7 @@ fn filters_reach_the_controller() {
     assert_eq!(
         *open,
         Filter {
-            limit: 50,
+            limit: 51,
             ..Filter::default()
         }
     );
@@ -319,6 +319,31 @@ fn one_job_in_words_and_json() {
     golden("job.txt", &fake.run(&["job", "7"]).ok());
     golden("job.json", &fake.run(&["job", "7", "--json"]).ok());
     golden("history.txt", &fake.run(&["history", "7"]).ok());
+}
+
+#[test]
+fn a_history_that_is_cut_says_so() {
+    let rows = |count: u32| {
+        Fake::answering(ToClient::Jobs {
+            jobs: (1..=count).map(|id| job(id, "x", "COMPLETED")).collect(),
+            last: true,
+        })
+    };
+    let cut = rows(51).run(&["history"]);
+    assert_eq!((cut.code, cut.out.lines().count()), (0, 51));
+    assert_eq!(
+        cut.err,
+        "hpc history: 50 rows are shown; --limit 0 shows all\n"
+    );
+    assert_eq!(rows(50).run(&["history"]).ok().lines().count(), 51);
+    assert_eq!(
+        rows(60)
+            .run(&["history", "--limit", "0"])
+            .ok()
+            .lines()
+            .count(),
+        61
+    );
 }
 
 #[test]
