@@ -2,11 +2,12 @@
 
 use super::connection::{Target, unexpected};
 use super::exit::{self, Outcome};
+use super::output::words::counted;
 use super::output::{self, json, words};
 use super::queue::collect;
 use super::selection::selector;
 use super::{Verb, now};
-use crate::model::time::Timestamp;
+use crate::model::time::{Timestamp, format_elapsed};
 use crate::wire::client::{Request, ToClient};
 use crate::wire::view::{JobView, StepView, UsageView};
 use clap::Args;
@@ -66,6 +67,10 @@ impl Verb for Job {
 /// A job in lines of `Word: value`; what has nothing to say is left out.
 pub(super) fn describe(job: &JobView, now: Timestamp) -> String {
     let mut text = String::new();
+    let nodes = match job.nodes.len() {
+        0 => job.nodes_requested,
+        held => u32::try_from(held).unwrap_or(u32::MAX),
+    };
     let mut line = |word: &str, value: String| {
         if !value.is_empty() {
             // Writing to a text cannot fail.
@@ -114,23 +119,20 @@ pub(super) fn describe(job: &JobView, now: Timestamp) -> String {
         format!(
             "{} of {}",
             words::elapsed(job, now),
-            words::limit(job.time_limit_s)
+            job.time_limit_s
+                .map_or_else(|| words::limit(None), |limit| format_elapsed(limit.into()))
         ),
     );
     line(
         "Resources",
         format!(
-            "{} tasks, {} cpus ({} each), {}, {} GPUs, {} nodes",
-            job.ntasks,
-            job.cpus,
+            "{}, {} ({} each), {}, {}, {}",
+            counted(job.ntasks, "task"),
+            counted(job.cpus, "cpu"),
             job.cpus_per_task,
             memory_of(job),
-            job.gpus,
-            if job.nodes.is_empty() {
-                job.nodes_requested as usize
-            } else {
-                job.nodes.len()
-            }
+            counted(job.gpus, "GPU"),
+            counted(nodes, "node")
         ),
     );
     if let Some(elements) = &job.elements {
@@ -167,9 +169,9 @@ pub(super) fn describe(job: &JobView, now: Timestamp) -> String {
         line(
             "On",
             format!(
-                "{}: {} tasks, cpus {}, {}{gpus}",
+                "{}: {}, cpus {}, {}{gpus}",
                 place.node,
-                place.tasks,
+                counted(place.tasks, "task"),
                 place.cpus,
                 words::memory(place.memory_mib)
             ),
@@ -207,8 +209,11 @@ fn reason(job: &JobView) -> String {
 
 fn step(step: &StepView) -> String {
     let mut text = format!(
-        "{} {} {}, {} tasks",
-        step.id, step.name, step.state, step.ntasks
+        "{} {} {}, {}",
+        step.id,
+        step.name,
+        step.state,
+        counted(step.ntasks, "task")
     );
     if step.exit_code.is_some() || step.signal.is_some() {
         let _ = write!(

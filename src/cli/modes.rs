@@ -6,6 +6,7 @@ use super::Verb;
 use super::connection::Target;
 use super::exit::{self, Failure, Outcome};
 use super::numbers::argument;
+use super::output;
 use super::paths;
 use crate::config::Config;
 use crate::controller::{self, ControllerOptions};
@@ -83,7 +84,30 @@ pub(super) struct Machine {
     pub(super) gpus: Option<u32>,
 }
 
+/// Longest name of a node; characters.
+const NODE_NAME_MAX: usize = 64;
+
+/// A node's name is a host's: it stands in lists, in the environment of jobs and in file names.
+fn check_node_name(name: &str) -> Outcome<()> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    let begins_well = name.starts_with(|first: char| first.is_ascii_alphanumeric());
+    if begins_well && name.len() <= NODE_NAME_MAX && name.bytes().all(allowed) {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!(
+        "--name \"{}\" cannot name a node: write 1 to {NODE_NAME_MAX} letters, digits, '-', '.' and '_', a letter or digit \
+         first\n  without --name the node has the host's name",
+        output::clean(name)
+    )))
+}
+
 impl Machine {
+    /// Refuses what cannot be said of a machine.
+    pub(super) fn check(&self) -> Outcome<()> {
+        self.name.as_deref().map_or(Ok(()), check_node_name)?;
+        self.memory_mib().map(|_| ())
+    }
+
     /// The declared memory in MiB.
     pub(super) fn memory_mib(&self) -> Outcome<Option<u64>> {
         let parse = |text: &String| match parse_memory_mib(text) {
@@ -118,6 +142,7 @@ impl Verb for Controller {
 impl Verb for Worker {
     fn run(self, target: &Target) -> Outcome {
         let places = paths::places(target.state_dir.as_deref())?;
+        self.machine.check()?;
         let memory_mib = self.machine.memory_mib()?;
         leave_session(self.own_session);
         worker::run(WorkerOptions {
@@ -197,5 +222,21 @@ fn leave_session(wanted: bool) {
     if wanted {
         // Fails only where we lead a group already; then we are apart as it is.
         let _ = nix::unistd::setsid();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_named_as_hosts_are() {
+        for name in ["ws1", "node-7.lab", "a_b", &"x".repeat(64)] {
+            assert!(check_node_name(name).is_ok(), "{name}");
+        }
+        for name in ["", "a b", "x[1]", "-x", ".", "a/b", "é", &"x".repeat(65)] {
+            let text = check_node_name(name).unwrap_err().to_string();
+            assert!(text.contains(name) && text.contains("1 to 64"), "{text}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::selection::change;
 use crate::model::hostlist;
 use crate::model::refusal::Code;
 use crate::wire::client::{NodeChange, Request};
-use crate::wire::view::NodeView;
+use crate::wire::view::{GpuView, NodeView};
 use clap::{Args, Subcommand};
 use std::fmt::Write as _;
 
@@ -38,6 +38,11 @@ pub(super) struct Node {
 #[derive(Debug, Subcommand)]
 enum Act {
     /// Start nothing new there; what runs goes on
+    ///
+    /// Examples:
+    ///   hpc node drain ws1 --reason "new disk"
+    ///   hpc node drain ws[1-4]
+    #[command(verbatim_doc_comment)]
     Drain {
         /// Nodes: ws1, ws[1-4]
         #[arg(value_name = "NODES")]
@@ -47,12 +52,20 @@ enum Act {
         reason: String,
     },
     /// Start work there again
+    ///
+    /// Examples:
+    ///   hpc node resume ws[1-4]
+    #[command(verbatim_doc_comment)]
     Resume {
         /// Nodes: ws1, ws[1-4]
         #[arg(value_name = "NODES")]
         nodes: String,
     },
     /// Forget a node that is down and holds no jobs
+    ///
+    /// Examples:
+    ///   hpc node remove ws7
+    #[command(verbatim_doc_comment)]
     Remove {
         /// Nodes: ws1, ws[1-4]
         #[arg(value_name = "NODES")]
@@ -75,6 +88,9 @@ impl Verb for Node {
 
 fn each(target: &Target, nodes: &str, act: &NodeChange) -> Outcome {
     let names = hostlist::parse(nodes).map_err(|error| Failure::Usage(error.to_string()))?;
+    if names.is_empty() {
+        return Err(no_name(nodes));
+    }
     for name in names {
         change(
             target,
@@ -87,7 +103,16 @@ fn each(target: &Target, nodes: &str, act: &NodeChange) -> Outcome {
     Ok(exit::DONE)
 }
 
+fn no_name(text: &str) -> Failure {
+    Failure::Usage(format!(
+        "\"{text}\" names no node: write a name such as ws1; `hpc nodes` shows them"
+    ))
+}
+
 fn show(target: &Target, name: &str, as_json: bool) -> Outcome {
+    if name.trim().is_empty() {
+        return Err(no_name(name));
+    }
     let nodes = super::nodes::all(target)?;
     let Some(node) = nodes.iter().find(|node| node.name == name) else {
         let known: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
@@ -133,8 +158,10 @@ pub(super) fn describe(node: &NodeView) -> String {
     line(
         "Cpus",
         format!(
-            "{} in {} NUMA nodes, {} free",
-            node.cpus, node.numa_nodes, node.cpus_free
+            "{} in {}, {} free",
+            node.cpus,
+            words::counted(node.numa_nodes, "NUMA node"),
+            node.cpus_free
         ),
     );
     line(
@@ -146,17 +173,7 @@ pub(super) fn describe(node: &NodeView) -> String {
         ),
     );
     for gpu in &node.gpus {
-        let state = if gpu.free { "free" } else { "in use" };
-        line(
-            "GPU",
-            format!(
-                "{} {} {}, {state}, {}",
-                gpu.index,
-                gpu.kind,
-                words::memory(gpu.memory_mib),
-                gpu.uuid
-            ),
-        );
+        line("GPU", gpu_line(gpu));
     }
     line("Jobs", node.jobs.join(" "));
     line(
@@ -165,6 +182,21 @@ pub(super) fn describe(node: &NodeView) -> String {
     );
     for remark in &node.remarks {
         line("Note", remark.clone());
+    }
+    text
+}
+
+/// A GPU in words; those of a declared one that nobody measured are left out.
+fn gpu_line(gpu: &GpuView) -> String {
+    let mut text = format!("{} {}", gpu.index, gpu.kind);
+    if gpu.memory_mib > 0 {
+        text.push(' ');
+        text.push_str(&words::memory(gpu.memory_mib));
+    }
+    text.push_str(if gpu.free { ", free" } else { ", in use" });
+    if !gpu.uuid.is_empty() {
+        text.push_str(", ");
+        text.push_str(&gpu.uuid);
     }
     text
 }

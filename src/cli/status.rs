@@ -46,18 +46,21 @@ pub(super) fn ask(target: &Target) -> Outcome<StatusView> {
 pub(super) fn describe(status: &StatusView) -> String {
     let up = u64::try_from(status.now.minus(status.started) / 1000).unwrap_or(0);
     format!(
-        "cluster {}: {} of {} nodes answer, {} of {} cpus free\n\
-         jobs: {} running, {} pending ({} array elements), next is {}\n\
+        "cluster {}: {} of {} answer, {} of {} free\n\
+         jobs: {} running, {} pending ({}), next is {}\n\
          controller {} (process {}) up {} since {}\n\
          state in {}, socket unix:{}\n",
         status.cluster,
         status.nodes.1,
-        status.nodes.0,
+        words::counted(status.nodes.0, "node"),
         status.cpus.1,
-        status.cpus.0,
+        words::counted(status.cpus.0, "cpu"),
         status.jobs_running,
         status.jobs_pending,
-        status.elements_pending,
+        words::counted(
+            u32::try_from(status.elements_pending).unwrap_or(u32::MAX),
+            "array element"
+        ),
         status.next_job,
         status.version,
         status.pid,

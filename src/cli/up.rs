@@ -7,7 +7,7 @@ use super::modes::{Machine, read_config};
 use super::output::{self, words};
 use super::paths::{self, Places};
 use super::process::{self, Kind};
-use super::{down, host_name};
+use super::{down, host_name, status};
 use crate::config::check_name;
 use crate::model::refusal::Code;
 use crate::wire::view::NodeView;
@@ -67,6 +67,11 @@ impl Verb for Up {
         let mut cluster = Cluster {
             arguments: self.arguments()?,
             name: self.node_name(),
+            asked: Asked {
+                machine: self.machine,
+                cluster: self.cluster,
+                config: self.config.is_some(),
+            },
             places,
             children: Vec::new(),
         };
@@ -93,8 +98,7 @@ impl Up {
         }
         // A mistake in the file is told here rather than in a log.
         read_config(self.config.as_deref())?;
-        self.machine.memory_mib()?;
-        Ok(())
+        self.machine.check()
     }
 
     fn node_name(&self) -> String {
@@ -147,6 +151,61 @@ impl Up {
     }
 }
 
+/// What was asked for besides that it runs, to be held against what runs already.
+struct Asked {
+    machine: Machine,
+    cluster: Option<String>,
+    config: bool,
+}
+
+impl Asked {
+    /// Refuses a name that the running controller does not have.
+    fn check_controller(&self, running: &str) -> Outcome<()> {
+        match &self.cluster {
+            Some(name) if name != running => Err(already(
+                "controller",
+                &format!("its cluster is {running}, not {name}"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses what the running worker's node is not declared to be.
+    fn check_node(&self, node: &NodeView) -> Outcome<()> {
+        let Machine {
+            name, cpus, gpus, ..
+        } = &self.machine;
+        let memory = self.machine.memory_mib()?;
+        let mut differing = Vec::new();
+        if name.as_ref().is_some_and(|name| *name != node.name) {
+            differing.push(format!("its node is {}", node.name));
+        }
+        if cpus.is_some_and(|cpus| cpus != node.cpus) {
+            differing.push(format!("it has {}", words::counted(node.cpus, "cpu")));
+        }
+        if memory.is_some_and(|memory| memory != node.memory_mib) {
+            differing.push(format!("it has {} memory", words::memory(node.memory_mib)));
+        }
+        let held = u32::try_from(node.gpus.len()).unwrap_or(u32::MAX);
+        if gpus.is_some_and(|gpus| gpus != held) {
+            differing.push(format!("it has {}", words::counted(held, "GPU")));
+        }
+        if differing.is_empty() {
+            return Ok(());
+        }
+        Err(already("worker", &differing.join(", ")))
+    }
+}
+
+/// Options for a process that runs with others.
+fn already(process: &str, differing: &str) -> Failure {
+    Failure::refused(
+        Code::Conflict,
+        format!("the {process} already runs, and is not as asked: {differing}"),
+        "leave the options out, or stop it with `hpc down` first and start it again with them",
+    )
+}
+
 /// The processes of this state directory.
 struct Cluster {
     places: Places,
@@ -154,6 +213,7 @@ struct Cluster {
     arguments: [Vec<OsString>; 2],
     /// This node's name.
     name: String,
+    asked: Asked,
     /// Those that are our own children.
     children: Vec<(Kind, Child)>,
 }
@@ -173,20 +233,29 @@ impl Cluster {
             "controller ready on unix:{}",
             self.places.socket.display()
         ))?;
-        if process::running(Kind::Worker, &self.places).is_none() {
+        let runs = process::running(Kind::Worker, &self.places).is_some();
+        if !runs {
             let child = process::start(Kind::Worker, &self.places, &self.arguments[1])?
                 .wait_ready(deadline)?;
             self.children.push((Kind::Worker, child));
         }
         drop(lock);
-        let node = self.node(deadline)?;
+        let node = self.node(deadline, runs)?;
+        if runs {
+            self.asked.check_node(&node)?;
+        }
         output::line(&words::node_line(&node))
     }
 
     fn start_controller(&mut self, deadline: Instant) -> Outcome<()> {
         while process::running(Kind::Controller, &self.places).is_some() {
-            if self.target().is_up() {
-                return Ok(());
+            if let Ok(status) = status::ask(&self.target()) {
+                if self.asked.config {
+                    eprintln!(
+                        "hpc up: the controller already runs: --config counts from its next start, after `hpc down`"
+                    );
+                }
+                return self.asked.check_controller(&status.cluster);
             }
             if Instant::now() >= deadline {
                 return Err(Failure::Unreachable(format!(
@@ -214,14 +283,18 @@ impl Cluster {
         Ok(())
     }
 
-    /// This machine as the controller sees it.
-    fn node(&self, deadline: Instant) -> Outcome<NodeView> {
+    /// This machine as the controller sees it. A worker that ran before may have another name than the one asked for.
+    fn node(&self, deadline: Instant, ran_before: bool) -> Outcome<NodeView> {
         loop {
             let mut nodes = super::nodes::all(&self.target())?;
             let here = nodes
                 .iter()
                 .position(|node| node.name == self.name && node.responding);
-            let here = here.or_else(|| (nodes.len() == 1 && nodes[0].responding).then_some(0));
+            let here = here.or_else(|| {
+                let mut responding = (0..nodes.len()).filter(|&node| nodes[node].responding);
+                let only = responding.next().filter(|_| responding.next().is_none());
+                only.filter(|_| ran_before || nodes.len() == 1)
+            });
             if let Some(here) = here {
                 return Ok(nodes.swap_remove(here));
             }

@@ -410,15 +410,31 @@ fn nodes_partitions_and_status() {
         remarks: vec![],
         ..busy.clone()
     };
-    let fake = Fake::answering(ToClient::Nodes(vec![busy, lost]));
+    let declared = NodeView {
+        name: "ws3".into(),
+        numa_nodes: 1,
+        gpus: vec![GpuView {
+            kind: "gpu".into(),
+            uuid: String::new(),
+            memory_mib: 0,
+            ..gpu(0, true)
+        }],
+        ..busy.clone()
+    };
+    let fake = Fake::answering(ToClient::Nodes(vec![busy, lost, declared]));
     golden("nodes.txt", &fake.run(&["nodes"]).ok());
     golden("nodes.json", &fake.run(&["nodes", "--json"]).ok());
     golden("node.txt", &fake.run(&["node", "ws1"]).ok());
+    let ran = fake.run(&["node", "ws3"]).ok();
+    assert!(
+        ran.contains("GPU:          0 gpu, free\n") && ran.contains("in 1 NUMA node,"),
+        "{ran}"
+    );
     let unknown = fake.run(&["node", "ws9"]);
     assert_eq!(unknown.code, 1);
     assert_eq!(
         unknown.err,
-        "hpc node: error: there is no node ws9 [HPC-E0011]\n  the nodes are ws[1-2]\n"
+        "hpc node: error: there is no node ws9 [HPC-E0011]\n  the nodes are ws[1-3]\n"
     );
 
     let nodes = vec!["ws1".into(), "ws2".into()];

@@ -19,6 +19,11 @@ pub(in crate::cli) fn element_id(id: u32, element: Option<u32>, rest: Option<&st
     }
 }
 
+/// `1 cpu`, `2 cpus`.
+pub(in crate::cli) fn counted(count: u32, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
 /// How long it ran, or runs: `2:03`.
 pub(in crate::cli) fn elapsed(job: &JobView, now: Timestamp) -> String {
     let until = job.end_time.unwrap_or(now);
@@ -62,7 +67,10 @@ pub(in crate::cli) fn exit(job: &JobView) -> String {
 pub(in crate::cli) fn gpus(node: &NodeView) -> Option<String> {
     let mut kinds: Vec<(String, usize)> = Vec::new();
     for gpu in &node.gpus {
-        let words = format!("{} {}", gpu.kind, gibibytes(gpu.memory_mib));
+        let words = match gpu.memory_mib {
+            0 => gpu.kind.clone(),
+            known => format!("{} {}", gpu.kind, gibibytes(known)),
+        };
         match kinds.iter_mut().find(|(kind, _)| *kind == words) {
             Some((_, count)) => *count += 1,
             None => kinds.push((words, 1)),
@@ -86,13 +94,11 @@ pub(in crate::cli) fn gibibytes(mib: u64) -> String {
 
 /// The line that `hpc up` prints: `node ws1: 32 cores in 2 NUMA nodes, 128 GiB, 2 x ...`.
 pub(in crate::cli) fn node_line(node: &NodeView) -> String {
-    let plural =
-        |count: u32, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
     let mut line = format!(
         "node {}: {} in {}, {}",
         node.name,
-        plural(node.cpus, "core"),
-        plural(node.numa_nodes, "NUMA node"),
+        counted(node.cpus, "core"),
+        counted(node.numa_nodes, "NUMA node"),
         gibibytes(node.memory_mib)
     );
     if let Some(gpus) = gpus(node) {
