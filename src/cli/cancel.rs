@@ -3,7 +3,7 @@
 use super::Verb;
 use super::connection::Target;
 use super::exit::{self, Outcome};
-use super::selection::{Which, change};
+use super::selection::{Which, change, change_quietly};
 use super::signal::{self, Whom};
 use crate::wire::client::Request;
 use clap::Args;
@@ -29,7 +29,7 @@ pub(super) struct Cancel {
     signal: Option<String>,
     #[command(flatten)]
     whom: Whom,
-    /// Say nothing but errors; that is so anyway
+    /// Say nothing but errors
     #[arg(short = 'Q', long)]
     quiet: bool,
 }
@@ -45,7 +45,11 @@ impl Verb for Cancel {
             },
             None => Request::Cancel { filter },
         };
-        change(target, &request)?;
+        if self.quiet {
+            change_quietly(target, &request)?;
+        } else {
+            change(target, "cancel", &request)?;
+        }
         Ok(exit::DONE)
     }
 }

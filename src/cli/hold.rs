@@ -41,6 +41,7 @@ impl Verb for Hold {
     fn run(self, target: &Target) -> Outcome {
         change(
             target,
+            "hold",
             &Request::Hold(self.which.filter_for_change(&self.jobs)?),
         )?;
         Ok(exit::DONE)
@@ -51,6 +52,7 @@ impl Verb for Release {
     fn run(self, target: &Target) -> Outcome {
         change(
             target,
+            "release",
             &Request::Release(self.which.filter_for_change(&self.jobs)?),
         )?;
         Ok(exit::DONE)

@@ -94,6 +94,7 @@ fn each(target: &Target, nodes: &str, act: &NodeChange) -> Outcome {
     for name in names {
         change(
             target,
+            "node",
             &Request::Node {
                 name,
                 change: act.clone(),

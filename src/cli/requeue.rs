@@ -32,6 +32,7 @@ impl Verb for Requeue {
         let filter = self.which.filter_for_change(&self.jobs)?;
         change(
             target,
+            "requeue",
             &Request::Requeue {
                 filter,
                 hold: self.hold,

@@ -148,17 +148,42 @@ impl Which {
     }
 }
 
-/// Sends a bulk verb; notes about jobs it left alone go to standard error.
-pub(super) fn change(target: &Target, request: &Request) -> Outcome<u32> {
+/// Sends a bulk verb, with a word on standard error when a filter found no job.
+pub(super) fn change(target: &Target, verb: &str, request: &Request) -> Outcome<()> {
+    if !change_quietly(target, request)? && is_filtered(request) {
+        eprintln!("hpc {verb}: no job matches");
+    }
+    Ok(())
+}
+
+/// Sends a bulk verb; notes about jobs it left alone go to standard error. Whether it met any job.
+pub(super) fn change_quietly(target: &Target, request: &Request) -> Outcome<bool> {
     match target.ask(request)? {
         ToClient::Done { count, notes } => {
-            for note in notes {
+            for note in &notes {
                 eprintln!("{note}");
             }
-            Ok(count)
+            Ok(count > 0 || !notes.is_empty())
         }
         other => Err(unexpected(&other)),
     }
+}
+
+/// Whether it is about jobs by what they are; those named by number are missed by the controller itself.
+fn is_filtered(request: &Request) -> bool {
+    let (Request::Cancel { filter }
+    | Request::Signal { filter, .. }
+    | Request::Hold(filter)
+    | Request::Release(filter)
+    | Request::Requeue { filter, .. }
+    | Request::Suspend { filter, .. }) = request
+    else {
+        return false;
+    };
+    !(filter.users.is_empty()
+        && filter.states.is_empty()
+        && filter.partitions.is_empty()
+        && filter.names.is_empty())
 }
 
 #[cfg(test)]

@@ -57,6 +57,7 @@ impl Verb for Signal {
         let filter = self.which.filter_for_change(&self.jobs)?;
         change(
             target,
+            "signal",
             &Request::Signal {
                 filter,
                 signal,

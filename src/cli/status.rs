@@ -46,15 +46,15 @@ pub(super) fn ask(target: &Target) -> Outcome<StatusView> {
 pub(super) fn describe(status: &StatusView) -> String {
     let up = u64::try_from(status.now.minus(status.started) / 1000).unwrap_or(0);
     format!(
-        "cluster {}: {} of {} answer, {} of {} free\n\
+        "cluster {}: {} of {} nodes answer, {} of {} cpus free\n\
          jobs: {} running, {} pending ({}), next is {}\n\
          controller {} (process {}) up {} since {}\n\
          state in {}, socket unix:{}\n",
         status.cluster,
         status.nodes.1,
-        words::counted(status.nodes.0, "node"),
+        status.nodes.0,
         status.cpus.1,
-        words::counted(status.cpus.0, "cpu"),
+        status.cpus.0,
         status.jobs_running,
         status.jobs_pending,
         words::counted(

@@ -39,6 +39,7 @@ impl Verb for Suspend {
     fn run(self, target: &Target) -> Outcome {
         change(
             target,
+            "suspend",
             &Request::Suspend {
                 filter: self.which.filter_for_change(&self.jobs)?,
                 stop: true,
@@ -52,6 +53,7 @@ impl Verb for Resume {
     fn run(self, target: &Target) -> Outcome {
         change(
             target,
+            "resume",
             &Request::Suspend {
                 filter: self.which.filter_for_change(&self.jobs)?,
                 stop: false,

@@ -43,7 +43,7 @@ impl Verb for Update {
             .iter()
             .map(|text| parse(text))
             .collect::<Outcome<_>>()?;
-        change(target, &Request::Update { filter, changes })?;
+        change(target, "update", &Request::Update { filter, changes })?;
         Ok(exit::DONE)
     }
 }

@@ -90,6 +90,27 @@ fn notes_about_jobs_left_alone_go_to_standard_error() {
 }
 
 #[test]
+fn a_filter_that_finds_nothing_says_so() {
+    let fake = Fake::answering(ToClient::Done {
+        count: 0,
+        notes: vec![],
+    });
+    for (line, said) in [
+        ("cancel -u nosuchuser", "hpc cancel: no job matches\n"),
+        ("release -p nope", "hpc release: no job matches\n"),
+        ("resume --me 12", "hpc resume: no job matches\n"),
+        ("hold 12", ""),
+    ] {
+        let ran = fake.run(&line.split(' ').collect::<Vec<_>>());
+        assert_eq!(
+            (ran.code, ran.out.as_str(), ran.err.as_str()),
+            (0, "", said),
+            "{line}"
+        );
+    }
+}
+
+#[test]
 fn a_backup_is_whole_or_not_there() {
     let fake = Fake::new(|_, talk| {
         talk.say(&ToClient::Data {
