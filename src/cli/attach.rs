@@ -1,14 +1,16 @@
 //! `hpc attach`: watch a job as if it had been started here.
 
-use super::Verb;
-use super::attached::Attachment;
+use super::attached::{Attachment, no_step};
 use super::connection::Target;
 use super::exit::{Failure, Outcome};
-use super::logs;
+use super::output;
 use super::queue::collect;
 use super::selection::selector;
+use super::{Verb, logs};
 use crate::model::ids::StepId;
+use crate::model::refusal::Code;
 use crate::wire::client::{OutputKind, Request, Selector};
+use crate::wire::view::JobView;
 use clap::Args;
 
 /// Show the output of a job from its first byte and follow it; Ctrl-C leaves, the job goes on
@@ -34,15 +36,27 @@ impl Verb for Attach {
             None => (self.job.as_str(), None),
         };
         let selected = selector(job)?;
-        if selected.indices.is_some()
-            || (step.is_none() && has_output_file(target, selected.clone())?)
-        {
-            return logs::print(target, job, OutputKind::Stdout, true);
+        if step.is_none_or(|step| step == StepId::BATCH) {
+            if selected.indices.is_some() {
+                return logs::print(target, job, OutputKind::Stdout, true);
+            }
+            let found = find(target, selected.clone())?;
+            if let Some(found) = found.iter().find(|found| found.stdout_path.is_some()) {
+                if let Some(note) = other_file(job, found) {
+                    eprintln!("hpc attach: {note}");
+                }
+                return logs::print(target, job, OutputKind::Stdout, true);
+            }
+            if step.is_some() {
+                return Err(no_step(selected.job, StepId::BATCH));
+            }
+            refuse_allocation(target, selected.clone())?;
         }
+        let step = step.unwrap_or(StepId(0));
         let attachment = Attachment {
             verb: "attach",
             job: selected.job,
-            step: step.unwrap_or(StepId(0)),
+            step,
             owner: false,
             inside: true,
             label: self.label.then_some(1),
@@ -53,9 +67,39 @@ impl Verb for Attach {
 }
 
 /// A batch job's output is in a file; that of `hpc run` is in the log of its step.
-fn has_output_file(target: &Target, selector: Selector) -> Outcome<bool> {
-    let jobs = collect(target.request(&Request::Job { selector })?)?;
-    Ok(jobs.iter().any(|job| job.stdout_path.is_some()))
+fn find(target: &Target, selector: Selector) -> Outcome<Vec<JobView>> {
+    collect(target.request(&Request::Job { selector })?)
+}
+
+/// Where the standard error is that is not shown here.
+fn other_file(job: &str, view: &JobView) -> Option<String> {
+    let errors = view.stderr_path.as_deref()?;
+    (view.stdout_path.as_deref() != Some(errors)).then(|| {
+        format!(
+            "standard error goes to {}; `hpc logs -f --stderr {job}` shows it",
+            output::clean(errors)
+        )
+    })
+}
+
+/// A job of `hpc alloc` has no output, and attaching would wait for ever. Whether it is one the controller alone
+/// knows, and says when asked for the output.
+fn refuse_allocation(target: &Target, selector: Selector) -> Outcome<()> {
+    let probe = Request::Output {
+        selector,
+        kind: OutputKind::Stdout,
+        offset: 0,
+        follow: false,
+    };
+    match target.ask(&probe) {
+        Err(Failure::Refused(refusal))
+            if refusal.code == Code::WrongState && refusal.what.contains("allocation") =>
+        {
+            Err(refusal.into())
+        }
+        // Whatever else is wrong, attaching finds out and says it better.
+        _ => Ok(()),
+    }
 }
 
 fn step_number(text: &str) -> Outcome<StepId> {

@@ -15,6 +15,7 @@ use super::follow::unseen;
 use super::step_log::{LogError, StepLog};
 use crate::model::ids::StepId;
 use crate::model::job::JobState;
+use crate::model::refusal::Code;
 use crate::wire::client::{FromClient, Request, STREAM_WINDOW, ToClient};
 use crate::wire::codec::{self, CodecError, FRAME_MAX, FrameBuffer};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -33,6 +34,26 @@ const READ: usize = 64 * 1024;
 const AGAIN: Duration = Duration::from_secs(1);
 /// A job that has not started by now is said to wait.
 const SAY_WAITING: Duration = Duration::from_millis(500);
+
+/// How a node begins to say that a step it looks for has left no log.
+const NO_FILE: &str = "there is no file ";
+
+/// The refusal of a step that the job does not have, or whose output has gone.
+pub(super) fn no_step(job: u32, step: StepId) -> Failure {
+    Failure::refused(
+        Code::WrongState,
+        format!("job {job} has no step {}", name_of(step)),
+        format!("`hpc job {job}` shows its steps; `hpc logs {job}` the output of its script"),
+    )
+}
+
+fn name_of(step: StepId) -> String {
+    if step == StepId::BATCH {
+        "batch".into()
+    } else {
+        step.to_string()
+    }
+}
 
 /// What to be the client of.
 pub(super) struct Attachment {
@@ -336,7 +357,7 @@ impl Session<'_> {
             }
             ToClient::DataEnd { error } => {
                 if let Some(error) = error {
-                    eprintln!("hpc {}: error: {error}", self.about.verb);
+                    self.output_failed(error)?;
                 }
             }
             ToClient::Ended { state, code, .. } => {
@@ -356,6 +377,18 @@ impl Session<'_> {
             other => return Err(Broken::Failed(unexpected(&other))),
         }
         Ok(None)
+    }
+
+    /// The output cannot be had. The client of a job still waits for its code; one that looks on has nothing to see.
+    fn output_failed(&self, error: String) -> Outcome<()> {
+        if self.about.owner {
+            eprintln!("hpc {}: error: {error}", self.about.verb);
+            return Ok(());
+        }
+        if error.starts_with(NO_FILE) {
+            return Err(no_step(self.about.job, self.about.step));
+        }
+        Err(Failure::Other(anyhow::anyhow!(error)))
     }
 
     /// The code, when the job never started because we were told to end; says so.

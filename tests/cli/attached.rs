@@ -585,3 +585,41 @@ fn a_step_is_watched_without_its_input() {
     });
     assert_eq!(fake.run(&["attach", "--label", "42.1"]).ok(), "3: line\n");
 }
+
+#[test]
+fn what_cannot_be_watched_is_refused_in_words() {
+    let fake = Fake::new(|request, talk| match request {
+        Request::Attach {
+            step: StepId(99), ..
+        } => {
+            talk.say(&started());
+            let error = "there is no file /s/worker/slots/42.0/step.99.log on this node";
+            talk.say(&ToClient::DataEnd {
+                error: Some(error.into()),
+            });
+            talk.say(&ended(JobState::Completed, 0));
+        }
+        Request::Job { .. } => talk.say(&ToClient::Jobs {
+            jobs: vec![],
+            last: true,
+        }),
+        Request::Output { follow: false, .. } => talk.say(&ToClient::Refused(Refusal::new(
+            Code::WrongState,
+            "job 42 is an allocation: its shell's output went to its terminal",
+            "name the job of a script or of `hpc run`",
+        ))),
+        other => panic!("{other:?}"),
+    });
+    for (operand, said) in [
+        ("42.99", "job 42 has no step 99 ["),
+        ("42.batch", "job 42 has no step batch ["),
+        ("42", "job 42 is an allocation: "),
+    ] {
+        let ran = fake.run(&["attach", operand]);
+        assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{ran:?}");
+        assert!(
+            ran.err.starts_with(&format!("hpc attach: error: {said}")),
+            "{ran:?}"
+        );
+    }
+}
