@@ -45,7 +45,7 @@ impl Verb for Alloc {
         let mut given = Draft::default();
         job_options::apply(
             &mut given,
-            job_options::from_variables(ALLOC, |name| env::var(name).ok()),
+            job_options::from_variables(ALLOC, |name| env::var(name).ok())?,
         )?;
         job_options::apply(&mut given, self.settings)?;
         let words = if self.words.is_empty() {

@@ -8,11 +8,12 @@
 //! Inside a job the `HPC_*` variables describe that job, so they are not read as options there.
 //!
 //! To add an option: one row here, and a field in [`Draft`]. An option of Slurm's that is not honoured has
-//! a row in [`REFUSED`] instead: nothing is accepted and ignored.
+//! a row in [`super::refused_options`] instead: nothing is accepted and ignored.
 
 use super::draft::Draft;
 use super::exit::{Failure, Outcome};
 use super::numbers::{count, whole};
+use super::{refused_options, suggest};
 use crate::model::array::{ArraySpec, MAX_INDEX};
 use crate::model::dependency::Dependency;
 use crate::model::directive;
@@ -20,11 +21,11 @@ use crate::model::export::ExportSpec;
 use crate::model::gres;
 use crate::model::hostlist;
 use crate::model::job::OpenMode;
-use crate::model::refusal::Code;
 use crate::model::resource::{GpuCount, GpuRequest, MemoryRequest};
 use crate::model::signal::SignalSpec;
 use crate::model::size::parse_memory_mib;
 use crate::model::time::{parse_begin, parse_time_limit};
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::fmt;
 
@@ -38,18 +39,21 @@ pub(super) const SUBMIT: Takers = Takers(1);
 pub(super) const RUN: Takers = Takers(2);
 /// `hpc alloc`.
 pub(super) const ALLOC: Takers = Takers(4);
-const ALL: Takers = Takers(7);
-const RUN_ALLOC: Takers = Takers(6);
+/// All three.
+pub(super) const ALL: Takers = Takers(7);
+/// The two that make an allocation and stay.
+pub(super) const RUN_ALLOC: Takers = Takers(6);
 
 impl Takers {
-    fn include(self, other: Takers) -> bool {
+    /// Whether they share a command.
+    pub(super) fn include(self, other: Takers) -> bool {
         self.0 & other.0 != 0
     }
 }
 
 /// What follows an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Value {
+pub(super) enum Value {
     /// Nothing.
     No,
     /// A value, named so in the help.
@@ -117,7 +121,7 @@ pub(super) const OPTIONS: &[JobOption] = options! {
     /// Generic resources on each node: gpu, gpu:2, gpu:a100:2
     ("gres") Of("LIST"), ALL, "GRES" => gres;
     /// Whole nodes, shared with nobody
-    ("exclusive") Perhaps("user|mcs"), ALL, "EXCLUSIVE" => exclusive;
+    ("exclusive") No, ALL, "EXCLUSIVE" => exclusive;
     /// Run on these nodes
     ("nodelist", 'w') Of("NODES"), ALL => |d, v| set_to(&mut d.request.nodelist, node_names(v)?);
     /// Never run on these nodes
@@ -192,308 +196,6 @@ pub(super) const OPTIONS: &[JobOption] = options! {
     ("unbuffered", 'u') No, RUN => |_, _| Ok(());
 };
 
-/// An option of Slurm's that this version does not honour: refused by name, with a way out.
-struct Refused {
-    long: &'static str,
-    short: Option<char>,
-    value: Value,
-    takers: Takers,
-    hint: &'static str,
-}
-
-const fn refused(
-    long: &'static str,
-    short: Option<char>,
-    value: Value,
-    takers: Takers,
-    hint: &'static str,
-) -> Refused {
-    Refused {
-        long,
-        short,
-        value,
-        takers,
-        hint,
-    }
-}
-
-const LATER: &str = "leave it out";
-const MEMORY: &str = "say memory with --mem or --mem-per-cpu";
-const PLACEMENT: &str = "cores are placed close together by themselves; leave it out, or ask for whole nodes with --exclusive";
-const TASKS: &str = "say --ntasks, --cpus-per-task and --gpus-per-task";
-
-const REFUSED: &[Refused] = &[
-    refused(
-        "mail-type",
-        None,
-        Of("TYPE"),
-        ALL,
-        "wait for the job with `hpc wait` and send mail from there",
-    ),
-    refused(
-        "mail-user",
-        None,
-        Of("USER"),
-        ALL,
-        "wait for the job with `hpc wait` and send mail from there",
-    ),
-    refused(
-        "reservation",
-        None,
-        Of("NAME"),
-        ALL,
-        "there are no reservations in this version",
-    ),
-    refused(
-        "licenses",
-        Some('L'),
-        Of("LIST"),
-        ALL,
-        "use a throttle (--array=...%N) or a dependency to take turns",
-    ),
-    refused("cpus-per-gpu", None, Of("N"), ALL, TASKS),
-    refused("mem-per-gpu", None, Of("SIZE"), ALL, MEMORY),
-    refused("ntasks-per-gpu", None, Of("N"), ALL, TASKS),
-    refused("ntasks-per-core", None, Of("N"), ALL, PLACEMENT),
-    refused("ntasks-per-socket", None, Of("N"), ALL, PLACEMENT),
-    refused("gpus-per-socket", None, Of("N"), ALL, "say --gpus-per-node"),
-    refused("sockets-per-node", None, Of("N"), ALL, PLACEMENT),
-    refused("cores-per-socket", None, Of("N"), ALL, PLACEMENT),
-    refused("threads-per-core", None, Of("N"), ALL, PLACEMENT),
-    refused("extra-node-info", Some('B'), Of("S:C:T"), ALL, PLACEMENT),
-    refused(
-        "mincpus",
-        None,
-        Of("N"),
-        ALL,
-        "say --cpus-per-task or --ntasks-per-node",
-    ),
-    refused("hint", None, Of("TYPE"), ALL, PLACEMENT),
-    refused("cpu-bind", None, Of("TYPE"), ALL, PLACEMENT),
-    refused("mem-bind", None, Of("TYPE"), ALL, PLACEMENT),
-    refused("gpu-bind", None, Of("TYPE"), ALL, PLACEMENT),
-    refused("gpu-freq", None, Of("FREQ"), ALL, LATER),
-    refused("cpu-freq", None, Of("FREQ"), ALL, LATER),
-    refused("distribution", Some('m'), Of("METHOD"), ALL, PLACEMENT),
-    refused("contiguous", None, No, ALL, PLACEMENT),
-    refused("spread-job", None, No, ALL, PLACEMENT),
-    refused("use-min-nodes", None, No, ALL, "say --nodes"),
-    refused("core-spec", Some('S'), Of("N"), ALL, LATER),
-    refused(
-        "tres-per-task",
-        None,
-        Of("LIST"),
-        ALL,
-        "say --cpus-per-task and --gpus-per-task",
-    ),
-    refused(
-        "tmp",
-        None,
-        Of("SIZE"),
-        ALL,
-        "disk space is not counted in this version",
-    ),
-    refused(
-        "oversubscribe",
-        Some('s'),
-        No,
-        ALL,
-        "cores are never shared in this version",
-    ),
-    refused(
-        "overcommit",
-        Some('O'),
-        No,
-        ALL,
-        "cores are never shared in this version",
-    ),
-    refused("priority", None, Of("N"), ALL, "say --nice"),
-    refused("time-min", None, Of("TIME"), ALL, "say --time"),
-    refused(
-        "deadline",
-        None,
-        Of("TIME"),
-        ALL,
-        "say --time, and end the job with `hpc cancel`",
-    ),
-    refused("delay-boot", None, Of("MINUTES"), ALL, LATER),
-    refused(
-        "no-kill",
-        Some('k'),
-        No,
-        ALL,
-        "a job ends when one of its nodes is lost; --requeue runs it again",
-    ),
-    refused(
-        "nodefile",
-        Some('F'),
-        Of("FILE"),
-        ALL,
-        "say --nodelist \"$(paste -sd, FILE)\"",
-    ),
-    refused(
-        "clusters",
-        Some('M'),
-        Of("LIST"),
-        ALL,
-        "name the controller with --controller",
-    ),
-    refused("wckey", None, Of("KEY"), ALL, "say --comment"),
-    refused(
-        "get-user-env",
-        None,
-        Perhaps("SECONDS"),
-        SUBMIT,
-        "start the script with `#!/bin/bash -l`",
-    ),
-    refused(
-        "export-file",
-        None,
-        Of("FILE"),
-        SUBMIT,
-        "say --export=NAME=value, or source the file in the script",
-    ),
-    refused(
-        "propagate",
-        None,
-        Perhaps("LIMITS"),
-        ALL,
-        "soft limits are always passed on",
-    ),
-    refused(
-        "profile",
-        None,
-        Of("TYPE"),
-        ALL,
-        "cpu time and peak memory are always recorded",
-    ),
-    refused(
-        "acctg-freq",
-        None,
-        Of("TIME"),
-        ALL,
-        "cpu time and peak memory are always recorded",
-    ),
-    refused("ignore-pbs", None, No, SUBMIT, "#PBS lines are never read"),
-    refused(
-        "uid",
-        None,
-        Of("USER"),
-        ALL,
-        "submit as that user, for example by `sudo -u USER hpc submit`",
-    ),
-    refused(
-        "gid",
-        None,
-        Of("GROUP"),
-        ALL,
-        "submit with that group, for example by `sg GROUP`",
-    ),
-    refused(
-        "container",
-        None,
-        Of("PATH"),
-        ALL,
-        "start apptainer or podman in the script",
-    ),
-    refused("bb", None, Of("SPEC"), ALL, LATER),
-    refused("bbf", None, Of("FILE"), ALL, LATER),
-    refused("power", None, Of("FLAGS"), ALL, LATER),
-    refused("network", None, Of("TYPE"), ALL, LATER),
-    refused("mcs-label", None, Of("LABEL"), ALL, LATER),
-    refused("switches", None, Of("COUNT"), ALL, LATER),
-    refused("reboot", None, No, ALL, LATER),
-    refused(
-        "verbose",
-        Some('v'),
-        No,
-        ALL,
-        "--dry-run says what would happen",
-    ),
-    refused(
-        "immediate",
-        Some('I'),
-        Perhaps("SECONDS"),
-        RUN_ALLOC,
-        "--dry-run says when the job would start",
-    ),
-    refused(
-        "no-shell",
-        None,
-        No,
-        ALLOC,
-        "say `hpc submit --wrap 'sleep infinity'`",
-    ),
-    refused("kill-command", Some('K'), Perhaps("SIGNAL"), ALLOC, LATER),
-    refused("bell", None, No, ALLOC, LATER),
-    refused(
-        "pty",
-        None,
-        Perhaps("FD"),
-        RUN,
-        "terminals for tasks come with `hpc shell`, which is not part of this version",
-    ),
-    refused(
-        "mpi",
-        None,
-        Of("TYPE"),
-        RUN,
-        "MPI wiring is not part of this version; start mpirun in a job",
-    ),
-    refused(
-        "multi-prog",
-        None,
-        No,
-        RUN,
-        "start a script that looks at SLURM_PROCID",
-    ),
-    refused("kill-on-bad-exit", None, Perhaps("0|1"), RUN, LATER),
-    refused("overlap", None, No, RUN, LATER),
-    refused("exact", None, No, RUN, LATER),
-    refused("jobid", None, Of("ID"), RUN, "run it inside the job"),
-    refused("relative", Some('r'), Of("N"), RUN, LATER),
-    refused("threads", Some('T'), Of("N"), RUN, LATER),
-    refused(
-        "bcast",
-        None,
-        Perhaps("DEST"),
-        RUN,
-        "put the program where all nodes see it",
-    ),
-    refused("task-prolog", None, Of("PROGRAM"), RUN, LATER),
-    refused("task-epilog", None, Of("PROGRAM"), RUN, LATER),
-    refused("prolog", None, Of("PROGRAM"), RUN, LATER),
-    refused("epilog", None, Of("PROGRAM"), RUN, LATER),
-    refused(
-        "output",
-        Some('o'),
-        Of("FILE"),
-        RUN,
-        "redirect the output of `hpc run`: > FILE",
-    ),
-    refused(
-        "error",
-        Some('e'),
-        Of("FILE"),
-        RUN,
-        "redirect the output of `hpc run`: 2> FILE",
-    ),
-    refused(
-        "input",
-        Some('i'),
-        Of("FILE"),
-        RUN,
-        "redirect the input of `hpc run`: < FILE",
-    ),
-    refused(
-        "array",
-        Some('a'),
-        Of("INDICES"),
-        RUN_ALLOC,
-        "arrays are submitted with `hpc submit`",
-    ),
-];
-
 /// Where a setting was said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
@@ -549,12 +251,9 @@ pub(super) fn augment(command: Command, takers: Takers) -> Command {
                     .help_heading(option.heading),
             )
         });
-    REFUSED
-        .iter()
-        .filter(|option| option.takers.include(takers))
-        .fold(command, |command, option| {
-            command.arg(argument(option.long, option.short, option.value).hide(true))
-        })
+    refused_options::of(takers).fold(command, |command, option| {
+        command.arg(argument(option.long, option.short, option.value).hide(true))
+    })
 }
 
 fn argument(long: &'static str, short: Option<char>, value: Value) -> Arg {
@@ -582,19 +281,16 @@ pub(super) fn from_matches(
     takers: Takers,
     source: Source,
 ) -> Outcome<Vec<Setting>> {
-    for option in REFUSED
-        .iter()
-        .filter(|option| option.takers.include(takers))
-    {
+    for option in refused_options::of(takers) {
         if indices(matches, option.long).is_some() {
             // Asking for no mail is granted.
             let values = matches.try_get_many::<String>(option.long).ok().flatten();
             if option.long == "mail-type"
-                && values.is_some_and(|mut values| values.all(|value| value == "NONE"))
+                && values.is_some_and(|mut all| all.all(|one| one.eq_ignore_ascii_case("none")))
             {
                 continue;
             }
-            return Err(not_honoured(option));
+            return Err(option.refusal(&format!("--{}", option.long)));
         }
     }
     let mut found = Vec::new();
@@ -633,20 +329,14 @@ fn indices(matches: &ArgMatches, long: &str) -> Option<Vec<usize>> {
     Some(matches.indices_of(long)?.collect())
 }
 
-fn not_honoured(option: &Refused) -> Failure {
-    Failure::Usage(format!(
-        "--{} is not part of this version [{}]\n  {}",
-        option.long,
-        Code::Unsupported,
-        option.hint
-    ))
-}
-
 /// The settings in the environment, given as a way to look a variable up.
 pub(super) fn from_variables(
     takers: Takers,
     variable: impl Fn(&str) -> Option<String>,
-) -> Vec<Setting> {
+) -> Outcome<Vec<Setting>> {
+    if takers == SUBMIT {
+        refused_options::check_variables(&variable)?;
+    }
     let in_job = variable("HPC_JOB_ID").is_some();
     let mut found = Vec::new();
     for prefix in ["SBATCH_", "HPC_"] {
@@ -670,7 +360,7 @@ pub(super) fn from_variables(
             }
         }
     }
-    found
+    Ok(found)
 }
 
 /// The settings in a script's directive lines.
@@ -689,14 +379,22 @@ pub(super) fn from_directives(script: &[u8]) -> Outcome<Vec<Setting>> {
         let matches = command
             .clone()
             .try_get_matches_from(&line.words)
-            .map_err(|error| misread(line.line, &error))?;
+            .map_err(|error| misread(line.line, &command, &error))?;
         if let Some(word) = matches
             .get_many::<String>(LEFT_OVER)
             .and_then(|mut words| words.next())
         {
-            return Err(invalid_directive(line.line, word));
+            return Err(refused_options::word(line.line, word)
+                .unwrap_or_else(|| invalid_directive(line.line, word)));
         }
-        found.extend(from_matches(&matches, SUBMIT, Source::Directive)?);
+        let settings = from_matches(&matches, SUBMIT, Source::Directive)?;
+        if settings.iter().any(|setting| setting.long() == "wrap") {
+            return Err(Failure::Usage(format!(
+                "--wrap is for the command line: a script is there already (line {})",
+                line.line
+            )));
+        }
+        found.extend(settings);
     }
     Ok(found)
 }
@@ -710,19 +408,31 @@ fn invalid_directive(line: u32, word: &str) -> Failure {
     ))
 }
 
-fn misread(line: u32, error: &clap::Error) -> Failure {
-    match (
-        error.kind(),
-        error.get(clap::error::ContextKind::InvalidArg),
-    ) {
-        (clap::error::ErrorKind::UnknownArgument, Some(word)) => {
-            invalid_directive(line, &word.to_string())
-        }
+fn misread(line: u32, command: &Command, error: &clap::Error) -> Failure {
+    let word = error.get(ContextKind::InvalidArg).map(ToString::to_string);
+    match (error.kind(), word) {
+        (ErrorKind::UnknownArgument, Some(word)) => match suggest::ambiguous(command, &word) {
+            Some(said) => Failure::Usage(format!("in the directive of line {line}: {said}")),
+            None => invalid_directive(line, &word),
+        },
         _ => Failure::Usage(format!(
             "in the directive of line {line}: {}",
-            super::brief(error)
+            explained(error).unwrap_or_else(|| super::brief(error))
         )),
     }
+}
+
+/// Better words than clap's for a value of `--exclusive`, which takes none here.
+pub(super) fn explained(error: &clap::Error) -> Option<String> {
+    let told = |kind| error.get(kind).map(ToString::to_string);
+    let option = told(ContextKind::InvalidArg)?;
+    let is_ours = error.kind() == ErrorKind::TooManyValues && option.starts_with("--exclusive");
+    let value = told(ContextKind::InvalidValue).filter(|_| is_ours)?;
+    Some(format!("--exclusive: {}", not_exclusive(&value)))
+}
+
+fn not_exclusive(value: &str) -> String {
+    format!("\"{value}\" is not part of this version: write --exclusive alone for whole nodes")
 }
 
 /// Applies settings, weakest source first.
@@ -837,9 +547,7 @@ fn gres(draft: &mut Draft, text: &str) -> Result<(), String> {
 fn exclusive(draft: &mut Draft, text: &str) -> Result<(), String> {
     match text {
         "" => set_to(&mut draft.request.exclusive, true),
-        _ => Err(format!(
-            "\"{text}\" is not part of this version: write --exclusive alone for whole nodes"
-        )),
+        _ => Err(not_exclusive(text)),
     }
 }
 

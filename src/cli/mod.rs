@@ -39,6 +39,7 @@ mod partitions;
 mod paths;
 mod process;
 mod queue;
+mod refused_options;
 mod requeue;
 mod run;
 mod script;
@@ -47,6 +48,7 @@ mod signal;
 mod status;
 mod step_log;
 mod submit;
+mod suggest;
 mod surroundings;
 mod suspend;
 mod up;
@@ -289,7 +291,11 @@ fn not_understood(error: &clap::Error, arguments: &[OsString]) -> u8 {
             print!("{}", overview());
             return exit::DONE;
         }
-        (ErrorKind::DisplayHelp | ErrorKind::DisplayVersion, _) => {
+        (ErrorKind::DisplayVersion, _) => {
+            println!("hpc {}", env!("CARGO_PKG_VERSION"));
+            return exit::DONE;
+        }
+        (ErrorKind::DisplayHelp, _) => {
             // A closed pipe is the reader's choice.
             let _ = error.print();
             return exit::DONE;
@@ -305,13 +311,16 @@ fn not_understood(error: &clap::Error, arguments: &[OsString]) -> u8 {
     match error.kind() {
         ErrorKind::UnknownArgument => {
             let option = invalid(ContextKind::InvalidArg).unwrap_or_default();
-            if option.starts_with('-') {
-                eprintln!("{called}: unrecognized option '{option}'");
-            } else {
-                eprintln!("{called}: unexpected argument '{option}'");
-            }
-            if let Some(similar) = invalid(ContextKind::SuggestedArg) {
-                eprintln!("Did you mean {similar}?");
+            let known = options_of(verb);
+            match suggest::ambiguous(&known, &option) {
+                Some(said) => eprintln!("{called}: {said}"),
+                None if option.starts_with('-') => {
+                    eprintln!("{called}: unrecognized option '{option}'");
+                    if let Some(similar) = suggest::option(&known, &option) {
+                        eprintln!("Did you mean {similar}?");
+                    }
+                }
+                None => eprintln!("{called}: unexpected argument '{option}'"),
             }
         }
         ErrorKind::InvalidSubcommand => {
@@ -321,14 +330,25 @@ fn not_understood(error: &clap::Error, arguments: &[OsString]) -> u8 {
                 return exit::USAGE;
             }
             eprintln!("{called}: '{word}' is no command");
-            if let Some(similar) = invalid(ContextKind::SuggestedSubcommand) {
+            let verbs = VERBS.iter().filter(|verb| !verb.group.is_empty());
+            if let Some(similar) = suggest::nearest(&word, verbs.map(|verb| verb.name)) {
                 eprintln!("Did you mean {similar}?");
             }
         }
-        _ => eprintln!("{called}: {}", brief(error)),
+        _ => eprintln!(
+            "{called}: {}",
+            job_options::explained(error).unwrap_or_else(|| brief(error))
+        ),
     }
     eprintln!("Try \"{called} --help\" for more information");
     exit::USAGE
+}
+
+/// A verb with its options, as they may be typed.
+fn options_of(verb: Option<&str>) -> Command {
+    let verb = VERBS.iter().find(|row| Some(row.name) == verb);
+    let command = Target::augment_args(Command::new("hpc"));
+    verb.map_or(command.clone(), |row| (row.augment)(command))
 }
 
 /// What clap has to say, without its pointer to the help.

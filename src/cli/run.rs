@@ -54,7 +54,7 @@ impl Run {
         let mut given = Draft::default();
         job_options::apply(
             &mut given,
-            job_options::from_variables(RUN, |name| env::var(name).ok()),
+            job_options::from_variables(RUN, |name| env::var(name).ok())?,
         )?;
         job_options::apply(&mut given, self.settings)?;
         let title = title_of(&self.words[0]);

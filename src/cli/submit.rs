@@ -21,7 +21,7 @@ pub(super) struct Submit {
 impl Verb for Submit {
     fn run(self, target: &Target) -> Outcome {
         let mut given = Draft::default();
-        let mut settings = job_options::from_variables(SUBMIT, |name| env::var(name).ok());
+        let mut settings = job_options::from_variables(SUBMIT, |name| env::var(name).ok())?;
         settings.extend(self.settings);
         // What to start is only in the options; what the script itself asks for goes below them.
         let wrap = settings
@@ -103,6 +103,8 @@ pub(super) fn augment(
     value_name: &'static str,
     help: &'static str,
 ) -> Command {
+    // sbatch, srun and salloc have -V.
+    let command = command.version(env!("CARGO_PKG_VERSION"));
     job_options::augment(command, takers).arg(
         Arg::new("words")
             .value_name(value_name)

@@ -242,7 +242,8 @@ fn spellings_of_getopt() {
         }),
         (vec!["--nice"], |spec| spec.nice == 100),
         (vec!["-t", "0"], |spec| spec.time_limit_s.is_none()),
-        (vec!["--mail-type=NONE"], |_| true),
+        (vec!["--mail-type=none"], |_| true),
+        (vec!["--exclusive"], |spec| spec.request.exclusive),
         (vec!["-N", "2"], |spec| {
             (spec.request.nodes_min, spec.request.nodes_max) == (2, Some(2))
         }),
@@ -377,6 +378,9 @@ fn mistakes_are_named_and_nothing_is_submitted() {
     fs::write(fake.dir().join("dos.sh"), "#!/bin/sh\r\ntrue\r\n").unwrap();
     fs::write(fake.dir().join("empty.sh"), "").unwrap();
     fs::write(fake.dir().join("plain.sh"), "true\n").unwrap();
+    fs::write(fake.dir().join("wrap.sh"), "#!/bin/sh\n#SBATCH --wrap=x\n").unwrap();
+    fs::write(fake.dir().join("het.sh"), "#!/bin/sh\n#SBATCH hetjob\n").unwrap();
+    fs::write(fake.dir().join("two.sh"), "#!/bin/sh\n#SBATCH --exp=NONE\n").unwrap();
     let lines: &[&[&str]] = &[
         &["submit", "--nosuch", "x.sh"],
         &["submit", "--job_name=x", "--", "true"],
@@ -391,7 +395,6 @@ fn mistakes_are_named_and_nothing_is_submitted() {
         &["submit", "-a", "4000001", "--", "true"],
         &["submit", "-d", "afterok", "--", "true"],
         &["submit", "--gres=fpga:1", "--", "true"],
-        &["submit", "-p", "a,b", "--", "true"],
         &["submit", "--exclusive=user", "--", "true"],
         &["submit", "--output=%z.out", "--", "true"],
         &["submit", "--mail-type=END", "--", "true"],
@@ -405,6 +408,18 @@ fn mistakes_are_named_and_nothing_is_submitted() {
         &["submit", "left.sh"],
         &["submit", "value.sh"],
         &["submit", "mail.sh"],
+        &["submit", "wrap.sh"],
+        &["submit", "het.sh"],
+        &["submit", "two.sh"],
+        &["submit", "--cpus", "2", "--", "true"],
+        &["submit", "--licence=x", "--", "true"],
+        &["run", "-K", "true"],
+        &["run", "-X", "true"],
+        &["run", "-W", "5", "true"],
+        &["run", "--het-group=0", "true"],
+        &["run", "--requeue", "true"],
+        &["bogus"],
+        &["sumbit"],
         &["submit", "dos.sh"],
         &["submit", "empty.sh"],
         &["submit", "plain.sh"],
@@ -444,6 +459,33 @@ fn mistakes_are_named_and_nothing_is_submitted() {
     }
     golden("refusals.txt", &text);
     assert!(fake.seen().is_empty(), "{:?}", fake.seen());
+}
+
+#[test]
+fn variables_of_refused_options_are_refused_by_name() {
+    let fake = cluster();
+    for (name, value, code) in [
+        ("SBATCH_RESERVATION", "maintenance", 2),
+        ("SBATCH_CLUSTERS", "other", 2),
+        ("SBATCH_GET_USER_ENV", "1", 2),
+        ("SBATCH_RESERVATION", "", 0),
+    ] {
+        let mut command = fake.command(&["submit", "--", "true"]);
+        let ran = Ran::from(command.env(name, value).output().unwrap());
+        assert_eq!(ran.code, code, "{ran:?}");
+        let said = format!("hpc submit: error: {name} is not part of this version");
+        assert_eq!(ran.err.starts_with(&said), code == 2, "{ran:?}");
+    }
+}
+
+#[test]
+fn the_version_where_slurms_fingers_look_for_it() {
+    let fake = cluster();
+    let version = fake.run(&["version"]).ok();
+    for line in [["submit", "-V"], ["run", "--version"], ["alloc", "-V"]] {
+        assert_eq!(fake.run(&line).ok(), version, "{line:?}");
+    }
+    assert_eq!(fake.run(&["--version"]).ok(), version);
 }
 
 #[test]

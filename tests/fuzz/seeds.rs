@@ -765,7 +765,7 @@ const SCRIPTS: &[&str] = &[
     "#!/bin/sh\n#SBATCH -p batch -A lab --qos normal -w n[1-3] -C avx512 --exclusive --requeue --nice=10\n",
     "#!/bin/sh\n#SBATCH --gpus=a100:2 --signal=B:USR1@60 --dependency=afterok:12:13_7 --export=ALL,A='x,y'\n",
     "#!/bin/sh\n#SBATCH --mem-per-cpu 2G --ntasks-per-node 4 --open-mode=append -D /tmp -i /dev/null -H --wait\n",
-    "#!/bin/sh\n#SBATCH --gres=gpu:1 --mail-type=NONE --parsable --wrap=hostname --kill-on-invalid-dep=yes -t 5\n",
+    "#!/bin/sh\n#SBATCH --gres=gpu:1 --mail-type=NONE --parsable --kill-on-invalid-dep=yes -t 5\n",
 ];
 
 const CONFIGS: &[&str] = &[
