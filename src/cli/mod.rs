@@ -227,14 +227,15 @@ fn complain(name: &str, failure: &Failure) {
 
 /// The whole command tree; arguments of a verb are only built when it is used.
 pub(super) fn command() -> Command {
-    let base = Command::new("hpc")
+    // The group of arguments has words of its own about itself, so ours come after.
+    let base = Target::augment_args(Command::new("hpc"))
         .about("A cluster manager for small labs: one binary that queues, places, launches and accounts jobs")
+        .after_help("Examples:\n  hpc up --detach\n  hpc submit --wait -- hostname")
         .version(env!("CARGO_PKG_VERSION"))
         .disable_help_subcommand(false)
         .subcommand_required(true)
         .arg_required_else_help(true)
         .infer_long_args(true);
-    let base = Target::augment_args(base);
     VERBS.iter().fold(base, |base, verb| {
         let command = Command::new(verb.name)
             .defer(verb.augment)

@@ -168,6 +168,19 @@ fn completions_manual_and_help_come_from_the_definitions() {
     text(&format!("man {}", dir.path().display()));
     let page = fs::read_to_string(dir.path().join("hpc-submit.1")).unwrap();
     assert!(page.contains("ntasks"), "{page}");
+    assert!(
+        page.contains(".SH EXAMPLES\n") && !page.contains("EXTRA") && !page.contains("submit \""),
+        "{page}"
+    );
+    let page = fs::read_to_string(dir.path().join("hpc.1")).unwrap();
+    assert!(
+        page.contains("hpc \\- A cluster manager") && !page.contains("cluster is meant"),
+        "{page}"
+    );
+    assert!(dir.path().join("hpc-node-drain.1").exists());
+    for verb in ["drain", "resume", "remove"] {
+        assert!(text(&format!("node {verb} --help")).contains("Examples:\n  hpc node"));
+    }
     let overview = text("--help");
     for verb in overview
         .lines()
