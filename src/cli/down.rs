@@ -2,6 +2,7 @@
 
 use super::connection::{Target, unexpected};
 use super::exit::{self, Failure, Outcome};
+use super::output::words;
 use super::paths::{self, Places};
 use super::process::{self, Kind};
 use super::{Verb, output, status};
@@ -22,7 +23,7 @@ const MARK: &str = "down";
 
 /// End the jobs of this machine's cluster, and stop its controller and worker
 ///
-/// On a terminal it asks first when jobs run.
+/// On a terminal it asks first when jobs run or wait: both end.
 ///
 /// Examples:
 ///   hpc down
@@ -53,21 +54,17 @@ impl Verb for Down {
     }
 }
 
-/// Whether jobs may be ended: asked on a terminal when some run. A second Ctrl-C means yes.
+/// Whether jobs may be ended: asked on a terminal when there are some. A second Ctrl-C means yes.
 pub(super) fn agreed(target: &Target, signals: Option<&SignalFd>) -> Outcome<bool> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Ok(true);
     }
-    let running = status::ask(target).map_or(0, |status| status.jobs_running);
-    if running == 0 {
+    let jobs =
+        status::ask(target).map_or((0, 0), |status| (status.jobs_running, status.jobs_pending));
+    let Some(question) = question(jobs) else {
         return Ok(true);
-    }
-    let jobs = if running == 1 {
-        "1 job runs and would be ended".to_owned()
-    } else {
-        format!("{running} jobs run and would be ended")
     };
-    eprint!("{jobs}. Stop? [y/N] ");
+    eprint!("{question} Stop? [y/N] ");
     if let Some(signals) = signals {
         let stdin = io::stdin();
         let mut waiting = [
@@ -83,6 +80,20 @@ pub(super) fn agreed(target: &Target, signals: Option<&SignalFd>) -> Outcome<boo
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// What would become of so many running and pending jobs; nothing to say when there are none.
+fn question((running, pending): (u64, u64)) -> Option<String> {
+    let running =
+        (running > 0).then(|| format!("{} would be ended", words::counted(running, "running job")));
+    let pending = (pending > 0).then(|| {
+        format!(
+            "{} would be cancelled",
+            words::counted(pending, "pending job")
+        )
+    });
+    let parts: Vec<String> = running.into_iter().chain(pending).collect();
+    (!parts.is_empty()).then(|| format!("{}.", parts.join(", ")))
 }
 
 /// Stops controller and worker of a state directory, jobs first unless they are kept.
@@ -131,4 +142,21 @@ pub(super) fn is_marked(places: &Places) -> bool {
 pub(super) fn unmark(state: &Path) {
     // Not there is as good.
     let _ = fs::remove_file(state.join(MARK));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_asks_about_running_and_pending_jobs() {
+        let asked = |running, pending| question((running, pending)).unwrap_or_default();
+        assert_eq!(asked(0, 0), "");
+        assert_eq!(asked(1, 0), "1 running job would be ended.");
+        assert_eq!(asked(0, 2), "2 pending jobs would be cancelled.");
+        assert_eq!(
+            asked(2, 1),
+            "2 running jobs would be ended, 1 pending job would be cancelled."
+        );
+    }
 }

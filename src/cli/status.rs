@@ -57,10 +57,7 @@ pub(super) fn describe(status: &StatusView) -> String {
         status.cpus.0,
         status.jobs_running,
         status.jobs_pending,
-        words::counted(
-            u32::try_from(status.elements_pending).unwrap_or(u32::MAX),
-            "array element"
-        ),
+        words::counted(status.elements_pending, "array element"),
         status.next_job,
         status.version,
         status.pid,

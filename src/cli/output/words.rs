@@ -20,7 +20,8 @@ pub(in crate::cli) fn element_id(id: u32, element: Option<u32>, rest: Option<&st
 }
 
 /// `1 cpu`, `2 cpus`.
-pub(in crate::cli) fn counted(count: u32, word: &str) -> String {
+pub(in crate::cli) fn counted(count: impl Into<u64>, word: &str) -> String {
+    let count = count.into();
     format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
