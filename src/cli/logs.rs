@@ -21,7 +21,7 @@ pub(super) struct Logs {
     /// The job, or an element of an array: 12, 12_3
     #[arg(value_name = "JOB")]
     job: String,
-    /// Go on until the job ends
+    /// Go on until the job ends or is put back to run again; then ask again
     #[arg(short, long)]
     follow: bool,
     /// Standard error, where it has a file of its own

@@ -172,9 +172,9 @@ impl FromArgMatches for Run {
 impl Args for Run {
     fn augment_args(command: Command) -> Command {
         let command = command.about("Run a program on allocated nodes and stay with it; inside a job, as a step of it").after_help(
-            "Standard input goes to every task; output of all tasks comes back. The exit code is the highest of the\n\
-             tasks', 128 + signal when one ended it. The first Ctrl-C warns, a second within 1 s ends the job; other\n\
-             signals are passed on.\n\n\
+            "Standard input goes to every task; output of all tasks comes back. The exit code is the highest \
+             of the tasks', 128 + signal when one ended it. The first Ctrl-C warns, a second within 1 s ends the job; \
+             other signals are passed on.\n\n\
              Examples:\n  hpc run -n 4 --label hostname\n  hpc run -N 2 --ntasks-per-node 4 ./solver input.dat < data > result",
         );
         augment(command, RUN, "PROGRAM [ARGS]", "Program and its arguments")

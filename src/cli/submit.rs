@@ -158,8 +158,8 @@ impl Args for Submit {
         let command = command
             .about("Queue a job: a script, a command after --, or a script on standard input")
             .after_help(
-                "Directive lines `#SBATCH ...` and `#HPC ...` at the head of a script take the same options. The command\n\
-                 line wins over SBATCH_* and HPC_* variables, those over directives.\n\n\
+                "Directive lines `#SBATCH ...` and `#HPC ...` at the head of a script take the same options. \
+                 The command line wins over SBATCH_* and HPC_* variables, those over directives.\n\n\
                  Examples:\n  hpc submit --gpus 1 -t 2:00:00 train.sh --epochs 10\n  hpc submit -c 4 --mem 8G -- make -j4\n  \
                  hpc submit -a 0-99%8 --wrap './sweep $SLURM_ARRAY_TASK_ID'",
             );
