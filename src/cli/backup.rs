@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -62,7 +62,7 @@ fn receive(target: &Target, partial: &Path) -> Outcome<()> {
         .truncate(true)
         .mode(0o600)
         .open(partial)
-        .with_context(|| format!("cannot create {}", partial.display()))?;
+        .map_err(|error| not_created(partial, &error))?;
     let progress = progress();
     let mut answers = target.request(&Request::Backup)?;
     let mut taken: u64 = 0;
@@ -86,6 +86,29 @@ fn receive(target: &Target, partial: &Path) -> Outcome<()> {
     file.sync_all()
         .with_context(|| format!("cannot write {}", partial.display()))?;
     Ok(())
+}
+
+fn not_created(partial: &Path, error: &io::Error) -> Failure {
+    let directory = match partial.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let (why, hint) = match error.kind() {
+        io::ErrorKind::NotFound => (
+            format!("directory {} does not exist", directory.display()),
+            "create it first, or name a file elsewhere",
+        ),
+        io::ErrorKind::PermissionDenied => (
+            format!("you may not write to directory {}", directory.display()),
+            "name a file elsewhere",
+        ),
+        _ => (exit::plain(error), "name a file elsewhere"),
+    };
+    Failure::refused(
+        Code::Path,
+        format!("cannot create {}: {why}", partial.display()),
+        hint,
+    )
 }
 
 /// Gives the complete copy its name.

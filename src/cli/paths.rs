@@ -3,7 +3,7 @@
 //! The table is in the manual (`hpc help up`). A plain user's default state directory ends in the machine's
 //! id because homes may be shared between machines, and a store may not.
 
-use super::exit::{Failure, Outcome};
+use super::exit::{self, Failure, Outcome};
 use crate::model::refusal::Code;
 use anyhow::Context;
 use std::env;
@@ -174,8 +174,7 @@ fn private_temporary() -> Outcome<PathBuf> {
 
 fn make_dir(dir: &Path, mode: u32) -> Outcome<()> {
     if let Some(parent) = dir.parent() {
-        fs::create_dir_all(parent)
-            .with_context(|| format!("cannot create {}", parent.display()))?;
+        fs::create_dir_all(parent).map_err(|error| unusable(parent, "create", &error))?;
     }
     match fs::DirBuilder::new().mode(mode).create(dir) {
         // The umask may have taken bits away that other users need.
@@ -183,8 +182,30 @@ fn make_dir(dir: &Path, mode: u32) -> Outcome<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
         Err(error) => Err(error),
     }
-    .with_context(|| format!("cannot create {}", dir.display()))?;
-    Ok(())
+    .map_err(|error| unusable(dir, "create", &error))
+}
+
+/// What is wrong with a place of the cluster's, and what to do.
+pub(super) fn unusable(path: &Path, doing: &str, error: &io::Error) -> Failure {
+    let what = format!("cannot {doing} {}: {}", path.display(), exit::plain(error));
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Failure::refused(
+            Code::Path,
+            what,
+            "it belongs to another user: choose a place of your own with --state-dir DIR, or HPC_STATE_DIR and HPC_SOCKET",
+        ),
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => Failure::refused(
+            Code::Path,
+            what,
+            "a file stands where a directory should be: choose another place with --state-dir DIR",
+        ),
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::StorageFull => Failure::refused(
+            Code::Path,
+            what,
+            "choose a place that can be written to with --state-dir DIR",
+        ),
+        _ => Failure::Other(anyhow::anyhow!(what)),
+    }
 }
 
 fn absolute(path: &Path) -> Outcome<PathBuf> {

@@ -1,7 +1,7 @@
 //! The batch script: where it comes from, and whether it can be one.
 
 use super::draft::Program;
-use super::exit::{Failure, Outcome};
+use super::exit::{self, Failure, Outcome};
 use crate::model::directive;
 use crate::model::refusal::Code;
 use anyhow::Context;
@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 
 /// Longest script; bytes.
 const SCRIPT_MAX: u64 = 4 * 1024 * 1024;
+
+/// How the file of a program begins.
+const ELF: &[u8] = b"\x7fELF";
 
 /// A program to submit, and how people will know it.
 #[derive(Debug)]
@@ -75,7 +78,20 @@ pub(super) fn file_or_stdin(mut words: Vec<String>) -> Outcome<Found> {
     let name = words.remove(0);
     let path = find(&name)?;
     let file = fs::File::open(&path).map_err(|error| unreadable(&name, &error))?;
-    let bytes = read_all(file, &name)?;
+    if file.metadata().is_ok_and(|found| found.is_dir()) {
+        let error = io::Error::from(io::ErrorKind::IsADirectory);
+        return Err(unreadable(&name, &error));
+    }
+    let mut head = Vec::new();
+    (&file)
+        .take(ELF.len() as u64)
+        .read_to_end(&mut head)
+        .map_err(|error| unreadable(&name, &error))?;
+    if head == ELF {
+        return Err(is_program(&name, &words));
+    }
+    // It may be a pipe, which cannot be rewound.
+    let bytes = read_all(head.as_slice().chain(file), &name)?;
     check(&name, &bytes)?;
     let full = super::draft::current_dir()?.join(&path);
     let command = std::iter::once(full.to_string_lossy().into_owned()).chain(words.iter().cloned());
@@ -87,6 +103,26 @@ pub(super) fn file_or_stdin(mut words: Vec<String>) -> Outcome<Found> {
             arguments: words,
         },
     })
+}
+
+fn is_program(name: &str, arguments: &[String]) -> Failure {
+    let words = std::iter::once(name).chain(arguments.iter().map(String::as_str));
+    let command: Vec<String> = words.map(quoted).collect();
+    Failure::refused(
+        Code::Invalid,
+        format!("{name} is a program, not a script"),
+        format!("to run it as a job: hpc submit -- {}", command.join(" ")),
+    )
+}
+
+/// A word as a shell has to be given it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 /// As given, then in PATH if it has no slash.
@@ -106,7 +142,8 @@ fn unreadable(name: &str, error: &io::Error) -> Failure {
     let why = match error.kind() {
         io::ErrorKind::NotFound => "it does not exist".to_owned(),
         io::ErrorKind::PermissionDenied => "you may not read it".to_owned(),
-        _ => error.to_string(),
+        io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
+        _ => exit::plain(error),
     };
     Failure::refused(
         Code::Path,
@@ -154,6 +191,16 @@ mod tests {
         assert!(refused(b"echo hello\n").contains("#!"));
         assert!(refused(b"#!/bin/sh\r\necho\r\n").contains("DOS line break"));
         assert!(refused(&vec![b'#'; 5 << 20]).contains("longer than"));
+        let program = refused(b"\x7fELF\x02\x01\x01");
+        assert!(
+            program.contains("is a program, not a script") && program.contains("hpc submit -- /"),
+            "{program}"
+        );
+        let directory = file_or_stdin(vec!["/".into()]).unwrap_err().to_string();
+        assert!(
+            directory.starts_with("Unable to open file /: it is a directory"),
+            "{directory}"
+        );
         let missing = file_or_stdin(vec!["/no/such/script".into()]).unwrap_err();
         assert!(
             missing

@@ -384,7 +384,7 @@ fn lock(state: &Path) -> Outcome<File> {
         .create(true)
         .append(true)
         .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
+        .map_err(|error| paths::unusable(&path, "open", &error))?;
     file.lock()
         .with_context(|| format!("cannot lock {}", path.display()))?;
     down::unmark(state);
