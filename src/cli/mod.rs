@@ -312,7 +312,7 @@ fn not_understood(error: &clap::Error, arguments: &[OsString]) -> u8 {
     match error.kind() {
         ErrorKind::UnknownArgument => {
             let option = invalid(ContextKind::InvalidArg).unwrap_or_default();
-            let known = options_of(verb);
+            let known = options_of(arguments);
             match suggest::ambiguous(&known, &option) {
                 Some(said) => eprintln!("{called}: {said}"),
                 None if option.starts_with('-') => {
@@ -345,11 +345,18 @@ fn not_understood(error: &clap::Error, arguments: &[OsString]) -> u8 {
     exit::USAGE
 }
 
-/// A verb with its options, as they may be typed.
-fn options_of(verb: Option<&str>) -> Command {
-    let verb = VERBS.iter().find(|row| Some(row.name) == verb);
-    let command = Target::augment_args(Command::new("hpc"));
-    verb.map_or(command.clone(), |row| (row.augment)(command))
+/// The command that a line means, with the options that may be typed there.
+fn options_of(arguments: &[OsString]) -> Command {
+    let mut command = Target::augment_args(Command::new("hpc"));
+    let mut words = arguments.iter().skip(1).filter_map(|word| word.to_str());
+    let verb = words.find_map(|word| VERBS.iter().find(|row| row.name == word));
+    if let Some(verb) = verb {
+        command = (verb.augment)(command);
+    }
+    match words.find_map(|word| command.find_subcommand(word).cloned()) {
+        Some(inner) => Target::augment_args(inner),
+        None => command,
+    }
 }
 
 /// What clap has to say, without its pointer to the help.

@@ -421,6 +421,7 @@ fn mistakes_are_named_and_nothing_is_submitted() {
         &["run", "-W", "5", "true"],
         &["run", "--het-group=0", "true"],
         &["run", "--requeue", "true"],
+        &["node", "drain", "--reson", "x", "y"],
         &["bogus"],
         &["sumbit"],
         &["submit", "dos.sh"],
