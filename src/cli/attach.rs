@@ -36,33 +36,48 @@ impl Verb for Attach {
             None => (self.job.as_str(), None),
         };
         let selected = selector(job)?;
-        if step.is_none_or(|step| step == StepId::BATCH) {
-            if selected.indices.is_some() {
-                return logs::print(target, job, OutputKind::Stdout, true);
-            }
-            let found = find(target, selected.clone())?;
-            if let Some(found) = found.iter().find(|found| found.stdout_path.is_some()) {
-                if let Some(note) = other_file(job, found) {
+        let is_element = selected.indices.is_some();
+        let number = match step {
+            None | Some(StepId::BATCH) => {
+                let found = find(target, selected.clone())?;
+                let of_a_file = found.iter().find(|found| found.stdout_path.is_some());
+                if let Some(note) = of_a_file.and_then(|found| other_file(job, found)) {
                     eprintln!("hpc attach: {note}");
                 }
-                return logs::print(target, job, OutputKind::Stdout, true);
+                if is_element || of_a_file.is_some() {
+                    return logs::print(target, job, OutputKind::Stdout, true);
+                }
+                if step.is_some() {
+                    return Err(no_step(selected.job, StepId::BATCH));
+                }
+                refuse_allocation(target, selected.clone())?;
+                selected.job
             }
-            if step.is_some() {
-                return Err(no_step(selected.job, StepId::BATCH));
-            }
-            refuse_allocation(target, selected.clone())?;
-        }
-        let step = step.unwrap_or(StepId(0));
+            Some(_) if is_element => own_number(job, &find(target, selected)?)?,
+            Some(_) => selected.job,
+        };
         let attachment = Attachment {
             verb: "attach",
-            job: selected.job,
-            step,
+            job: number,
+            step: step.unwrap_or(StepId(0)),
             owner: false,
             inside: true,
             label: self.label.then_some(1),
             quiet: true,
         };
         attachment.follow(target)
+    }
+}
+
+/// The number under which an element's steps are known.
+fn own_number(job: &str, found: &[JobView]) -> Outcome<u32> {
+    match found {
+        [one] if one.array_task.is_some() => Ok(one.raw_id),
+        _ => Err(Failure::refused(
+            Code::WrongState,
+            format!("{job} is not one element that has started"),
+            format!("`hpc job {job}` shows what there is"),
+        )),
     }
 }
 

@@ -5,6 +5,7 @@ use hpc::model::ids::StepId;
 use hpc::model::job::{JobState, Launch};
 use hpc::model::refusal::{Code, Refusal};
 use hpc::wire::client::{FromClient, Request, STREAM_WINDOW, Selector, ToClient};
+use hpc::wire::view::JobView;
 use hpc::wire::worker::LogChunk;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Stdio};
@@ -584,6 +585,58 @@ fn a_step_is_watched_without_its_input() {
         other => panic!("{other:?}"),
     });
     assert_eq!(fake.run(&["attach", "--label", "42.1"]).ok(), "3: line\n");
+}
+
+#[test]
+fn the_step_of_an_element_is_found_by_its_own_number() {
+    let fake = Fake::new(|request, talk| match request {
+        Request::Job { .. } => {
+            let element = JobView {
+                array_task: Some(3),
+                raw_id: 15,
+                ..crate::looking::job(12, "sweep", "RUNNING")
+            };
+            talk.say(&ToClient::Jobs {
+                jobs: vec![element],
+                last: true,
+            });
+        }
+        Request::Attach { job: 15, .. } => {
+            talk.say(&started());
+            talk.say(&data(0, &chunk(0, 1, "line\n")));
+            talk.say(&ToClient::DataEnd { error: None });
+            talk.say(&ended(JobState::Completed, 0));
+        }
+        Request::Output { .. } => talk.say(&ToClient::DataEnd { error: None }),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(fake.run(&["attach", "12_3.0"]).ok(), "line\n");
+    assert_eq!(fake.run(&["attach", "12_3"]).ok(), "");
+}
+
+#[test]
+fn a_separate_standard_error_is_mentioned() {
+    let fake = Fake::new(|request, talk| match request {
+        Request::Job { .. } => {
+            let view = JobView {
+                stderr_path: Some("/home/alice/err".into()),
+                ..crate::looking::job(12, "x", "RUNNING")
+            };
+            talk.say(&ToClient::Jobs {
+                jobs: vec![view],
+                last: true,
+            });
+        }
+        _ => talk.say(&ToClient::DataEnd { error: None }),
+    });
+    let ran = fake.run(&["attach", "12"]);
+    assert_eq!(
+        (ran.code, ran.err.as_str()),
+        (
+            0,
+            "hpc attach: standard error goes to /home/alice/err; `hpc logs -f --stderr 12` shows it\n"
+        )
+    );
 }
 
 #[test]

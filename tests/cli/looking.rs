@@ -16,7 +16,8 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp(NOON).plus_ms(seconds * 1000)
 }
 
-fn job(id: u32, name: &str, state: &str) -> JobView {
+/// A job with nothing special.
+pub(crate) fn job(id: u32, name: &str, state: &str) -> JobView {
     JobView {
         id,
         array_task: None,
