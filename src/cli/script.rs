@@ -35,7 +35,8 @@ pub(super) fn wrapped(command: &str) -> Found {
             arguments: Vec::new(),
         },
         title: "wrap".into(),
-        command: command.to_owned(),
+        // It is the whole script, which only its owner may read; what a job was started with everybody sees.
+        command: "--wrap".into(),
     }
 }
 
