@@ -119,7 +119,7 @@ fn extend(
 ) -> Option<Event> {
     let job = cluster.job(id)?;
     let held = job.slot(slot)?;
-    if held.suspended || held.retracting || !held.kills.is_empty() {
+    if held.suspended || held.retracting || held.gone || !held.kills.is_empty() {
         return None;
     }
     let positions = take_positions(cluster, given, id, count, &held.given)?;

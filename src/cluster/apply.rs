@@ -198,6 +198,7 @@ impl Cluster {
                 self.tell(job, slot, effects, |_, _| ToSlot::Release { code });
             }
             Event::SlotClosed { job, slot } => {
+                self.steps.remove(&SlotKey { job, slot });
                 self.tell(job, slot, effects, |_, _| ToSlot::Close);
                 let Some(closed) = self.slot(SlotKey { job, slot }).cloned() else {
                     return;
@@ -225,6 +226,8 @@ impl Cluster {
                 self.change(job, |job| {
                     job.step_next = job.step_next.max(launch.step.0 + 1)
                 });
+                let steps = self.steps.entry(SlotKey { job, slot }).or_default();
+                steps.push((*launch).clone());
                 self.tell(job, slot, effects, |_, _| ToSlot::StartStep(launch.clone()));
             }
             Event::StepEnded(row) => {
@@ -232,6 +235,9 @@ impl Cluster {
                     job: row.job,
                     slot: row.slot,
                 };
+                if let Some(steps) = self.steps.get_mut(&key) {
+                    steps.retain(|step| step.step != row.step);
+                }
                 effects.push(Effect::StepEnded {
                     key,
                     node: row.node,
@@ -261,6 +267,7 @@ impl Cluster {
                 launch,
             } => self.repeat(job, slot, node, launch, effects),
             Event::SlotUnknown { node, job, slot } => {
+                self.change_quietly(job, slot, |slot| slot.gone = true);
                 effects.push(Effect::Tell {
                     node,
                     key: SlotKey { job, slot },
@@ -404,6 +411,7 @@ impl Cluster {
                 ended_count: 0,
                 heard: at,
                 retracting: false,
+                gone: false,
             });
         });
         effects.push(Effect::SlotGranted {
@@ -474,8 +482,12 @@ impl Cluster {
                 at_once: false,
             });
         }
-        if slot.suspended {
-            tell(ToSlot::Suspend { stop: true });
+        // Either way: the one that was missed may have been to go on.
+        tell(ToSlot::Suspend {
+            stop: slot.suspended,
+        });
+        for step in self.steps.get(&key).into_iter().flatten() {
+            tell(ToSlot::StartStep(Box::new(step.clone())));
         }
         if let Some(code) = slot.released {
             tell(ToSlot::Release { code });

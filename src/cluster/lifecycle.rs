@@ -5,7 +5,8 @@ use crate::model::history::{EndedJob, StepRow};
 use crate::model::ids::{JobId, NodeId, SlotKey};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{
-    Current, ElementEnd, Job, JobState, KillCause, Launch, NodeEnd, Reason, Slot,
+    Current, ElementEnd, ExitStatus, Job, JobState, Kill, KillCause, Launch, NodeEnd, Reason, Slot,
+    Usage,
 };
 use crate::model::time::Timestamp;
 use crate::wire::worker::FromSlot;
@@ -218,23 +219,34 @@ pub(super) fn report(
         }
         FromSlot::Started { .. } | FromSlot::StdinTaken { .. } => Vec::new(),
         FromSlot::Ended { ends, .. } => elements_ended(job, slot, node, ends, now),
-        FromSlot::Retracted { positions, .. } => put_back(job.id, slot, positions, false),
+        FromSlot::Retracted { positions, .. } => put_back(now, job, slot, positions, false),
         FromSlot::StepEnded { .. } => step_row(node, key, &report)
             .into_iter()
             .map(Event::StepEnded)
             .collect(),
-        FromSlot::Lost { positions, ends } => {
-            let mut events = put_back(job.id, slot, positions, false);
+        FromSlot::Lost {
+            positions,
+            ends,
+            certain,
+        } => {
             let (again, over): (Vec<ElementEnd>, Vec<ElementEnd>) = ends
                 .into_iter()
                 .partition(|end| job.spec.requeue && end.state == JobState::NodeFail);
-            events.extend(put_back(
-                job.id,
-                slot,
-                again.iter().map(|end| end.position).collect(),
-                true,
-            ));
+            let again: IndexSet = again.iter().map(|end| end.position).collect();
+            // Of the rest, orders on their way too, the journal knows nothing: it never began, where the journal is whole.
+            let mut rest = slot.queue.clone();
+            rest.subtract(&again);
+            rest.subtract(&over.iter().map(|end| end.position).collect());
+            let mut waiting = positions;
+            if certain {
+                waiting.union_with(&rest);
+            }
+            rest.subtract(&waiting);
+            let mut events = put_back(now, job, slot, waiting, false);
+            events.extend(put_back(now, job, slot, again, true));
             events.extend(elements_ended(job, slot, node, over, now));
+            let why = "the node lost what it knew of it";
+            events.extend(nodes::positions_lost(now, job, slot, rest, why));
             events.push(Event::SlotUnknown {
                 node,
                 job: job_id,
@@ -247,18 +259,63 @@ pub(super) fn report(
     events
 }
 
-fn put_back(job: JobId, slot: &Slot, mut positions: IndexSet, restarted: bool) -> Vec<Event> {
+/// What a slot held waits again. What somebody had asked to end ends instead.
+pub(super) fn put_back(
+    now: Timestamp,
+    job: &Job,
+    slot: &Slot,
+    mut positions: IndexSet,
+    restarted: bool,
+) -> Vec<Event> {
     positions.intersect(&slot.queue);
-    if positions.is_empty() && !slot.retracting {
-        return Vec::new();
+    let mut events = Vec::new();
+    for kill in slot.kills.iter().filter(|kill| is_final(kill)) {
+        let mut killed = kill.positions.clone();
+        killed.intersect(&positions);
+        positions.subtract(&killed);
+        let started = |position| {
+            slot.current
+                .filter(|current| current.position == position)
+                .map(|current| current.started)
+        };
+        let end = |position| ElementEnd {
+            position,
+            state: JobState::Cancelled,
+            reason: Reason::None,
+            exit: ExitStatus::default(),
+            cancelled_by: match kill.cause {
+                KillCause::Cancel { by } => Some(by),
+                _ => None,
+            },
+            started: started(position),
+            ended: now,
+            usage: Usage::default(),
+            restarts: job.restarts_of(position),
+        };
+        if !killed.is_empty() {
+            events.push(Event::ElementsEnded {
+                job: job.id,
+                slot: slot.id,
+                ends: killed.iter().map(end).collect(),
+                at: now,
+            });
+        }
     }
-    vec![Event::PutBack {
-        job,
-        slot: slot.id,
-        positions,
-        restarted,
-        not_before: None,
-    }]
+    if !positions.is_empty() || slot.retracting {
+        events.push(Event::PutBack {
+            job: job.id,
+            slot: slot.id,
+            positions,
+            restarted,
+            not_before: None,
+        });
+    }
+    events
+}
+
+/// Whether what is ended for this cause must not run again, whatever the job allows.
+fn is_final(kill: &Kill) -> bool {
+    matches!(kill.cause, KillCause::Cancel { .. } | KillCause::ClientGone)
 }
 
 /// Ends as reported: those already known are dropped, those ordered to be put back go back, parts of a gang
@@ -278,11 +335,13 @@ fn elements_ended(
         if !slot.queue.contains(end.position) || !seen.insert(end.position) {
             continue;
         }
-        let requeued = slot
-            .kills
-            .iter()
-            .any(|kill| kill.cause == KillCause::Requeue && kill.positions.contains(end.position));
-        if requeued {
+        let ordered = |meant: &dyn Fn(&Kill) -> bool| {
+            let mut kills = slot.kills.iter();
+            kills.any(|kill| meant(kill) && kill.positions.contains(end.position))
+        };
+        let requeued = ordered(&|kill| kill.cause == KillCause::Requeue);
+        // A cancel that came after it holds.
+        if requeued && !ordered(&is_final) {
             again[usize::from(end.started.is_some())].insert(end.position);
         } else if let Some(whole) = whole_gang(job, slot, node, end, &mut events) {
             over.push(whole);

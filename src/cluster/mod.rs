@@ -42,7 +42,7 @@ use crate::model::refusal::Refusal;
 use crate::model::time::Timestamp;
 use crate::scheduler::view::{QueueKey, Queues};
 use crate::scheduler::{Plan, Policy, View};
-use crate::wire::worker::ToSlot;
+use crate::wire::worker::{StepLaunch, ToSlot};
 use changes::Counters;
 use command::Outcome;
 use imbl::OrdMap;
@@ -114,6 +114,9 @@ pub struct Cluster {
     /// Jobs the last plan could not start, and why.
     blocked: Arc<BTreeMap<JobId, Reason>>,
     touched: Touched,
+    /// Steps that run, as they were ordered: said again to a worker that comes back. Not stored, since whoever asked
+    /// for a step hears of it only after its order has left.
+    steps: BTreeMap<SlotKey, Vec<StepLaunch>>,
     /// What jobs have in common, to be kept once.
     commons: Commons,
 }
@@ -154,13 +157,15 @@ impl Cluster {
             recent_order: VecDeque::new(),
             blocked: Arc::default(),
             touched: Touched::default(),
+            steps: BTreeMap::new(),
             commons: Commons::default(),
         };
         for mut node in nodes {
             let known = Arc::make_mut(&mut node);
             known.reset_free();
-            // Until its worker speaks again nobody knows; the time runs from now.
-            if known.link == Link::Up {
+            // Until its worker speaks again nobody knows; the time runs from now, also for one that was silent before:
+            // it could not be heard while there was no controller.
+            if matches!(known.link, Link::Up | Link::Silent(_)) {
                 known.link = Link::Silent(now);
             }
             cluster.nodes.insert(node.id, node);

@@ -1,8 +1,9 @@
 //! decide: machines that come, go silent, return, are drained or removed.
 
 use super::command::Principal;
-use super::{Cluster, Event, Reply};
+use super::{Cluster, Event, Reply, lifecycle};
 use crate::model::ids::{NodeId, SlotKey};
+use crate::model::index_set::IndexSet;
 use crate::model::job::{ElementEnd, ExitStatus, Job, JobState, Reason, Slot, Usage};
 use crate::model::node::{Inventory, Link, Node};
 use crate::model::refusal::{Code, Refusal};
@@ -54,6 +55,11 @@ pub(super) fn register(
             if slot.confirmed || rebooted {
                 // It had it and has no trace of it left.
                 events.extend(lost(now, job, slot, "the node has no trace of it"));
+                events.push(Event::SlotUnknown {
+                    node: id,
+                    job: job.id,
+                    slot: slot.id,
+                });
             } else {
                 events.push(Event::SlotRepeated {
                     job: job.id,
@@ -76,17 +82,23 @@ pub(super) fn register(
 
 /// Everything a slot held ends as NODE_FAIL, or goes back to the queue where the job allows it.
 pub(super) fn lost(now: Timestamp, job: &Job, slot: &Slot, why: &str) -> Vec<Event> {
-    if slot.queue.is_empty() {
-        return Vec::new();
-    }
+    positions_lost(now, job, slot, slot.queue.clone(), why)
+}
+
+/// These of the positions that a slot holds end as NODE_FAIL, or go back. What was to be ended anyway ends as asked.
+pub(super) fn positions_lost(
+    now: Timestamp,
+    job: &Job,
+    slot: &Slot,
+    mut positions: IndexSet,
+    why: &str,
+) -> Vec<Event> {
     if job.spec.requeue {
-        return vec![Event::PutBack {
-            job: job.id,
-            slot: slot.id,
-            positions: slot.queue.clone(),
-            restarted: true,
-            not_before: None,
-        }];
+        return lifecycle::put_back(now, job, slot, positions, true);
+    }
+    positions.intersect(&slot.queue);
+    if positions.is_empty() {
+        return Vec::new();
     }
     let end = |position| ElementEnd {
         position,
@@ -107,7 +119,7 @@ pub(super) fn lost(now: Timestamp, job: &Job, slot: &Slot, why: &str) -> Vec<Eve
         usage: Usage::default(),
         restarts: job.restarts_of(position),
     };
-    let ends = slot.queue.iter().map(end).collect();
+    let ends = positions.iter().map(end).collect();
     vec![Event::ElementsEnded {
         job: job.id,
         slot: slot.id,

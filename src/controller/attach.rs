@@ -269,6 +269,16 @@ impl From<Refusal> for Stop {
     }
 }
 
+/// How long output is waited for that a silent node has, once its job has ended.
+pub(super) const OUTPUT_PATIENCE: Duration = Duration::from_secs(10);
+
+fn started(place: &Place) -> ToClient {
+    ToClient::Started {
+        raw_job: place.key.job.raw(place.position),
+        environment: Vec::new(),
+    }
+}
+
 struct Client<'a> {
     shared: &'a Arc<Shared>,
     who: &'a Principal,
@@ -286,12 +296,7 @@ impl Client<'_> {
         let Some(place) = self.wait_for_start().await? else {
             return Ok(());
         };
-        self.outgoing
-            .send(&ToClient::Started {
-                raw_job: place.key.job.raw(place.position),
-                environment: Vec::new(),
-            })
-            .await?;
+        self.outgoing.send(&started(&place)).await?;
         let mut ended = place.ended;
         if !self.is_main(&place) {
             ended = self.step_ended(place.key.job).await?.or(ended);
@@ -455,6 +460,9 @@ impl Client<'_> {
     ) -> Result<(), Stop> {
         let mut offset = self.attach.offset;
         let mut links = self.shared.links.changes();
+        let mut first = true;
+        // When a node that does not answer is waited for no longer, once the end is known.
+        let mut give_up = None;
         loop {
             let open = OpenStream {
                 stream: 0,
@@ -466,14 +474,34 @@ impl Client<'_> {
                 owner: place.owner.clone(),
             };
             let Some((number, mut events)) = self.shared.links.open(place.node, open) else {
+                if ended.is_some() {
+                    give_up.get_or_insert_with(|| tokio::time::Instant::now() + OUTPUT_PATIENCE);
+                }
+                let over = async {
+                    match give_up {
+                        Some(at) => tokio::time::sleep_until(at).await,
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
-                    _ = links.changed() => continue,
+                    _ = links.changed() => {}
+                    Some(notice) = self.notices.recv() => self.note(place, &notice, ended),
                     frame = self.incoming.next::<FromClient>() => match frame? {
                         None => { self.gone = true; return Ok(()); }
-                        Some(frame) => { self.take_frame(Some(place), frame).await; continue; }
+                        Some(frame) => self.take_frame(Some(place), frame).await,
                     },
+                    () = over => {
+                        let error = "its node does not answer: the rest of the output stays there".to_owned();
+                        self.outgoing.send(&ToClient::DataEnd { error: Some(error) }).await?;
+                        return Ok(());
+                    }
                 }
+                continue;
             };
+            if !std::mem::replace(&mut first, false) {
+                // An agent that was restarted may have had input on its way: the client says again what was not taken.
+                self.outgoing.send(&started(place)).await?;
+            }
             loop {
                 tokio::select! {
                     biased;

@@ -1,5 +1,6 @@
 //! `hpc logs` and `hpc attach`: the bytes of a job's output, from whichever node has them.
 
+use super::attach::OUTPUT_PATIENCE;
 use super::links::StreamEvent;
 use super::queries::{blocking, find_ended};
 use super::run::{Message, Shared};
@@ -12,6 +13,7 @@ use crate::wire::client::{FromClient, OutputKind, Selector, ToClient};
 use crate::wire::codec::CodecError;
 use crate::wire::worker::{LogChunk, OpenStream, StreamSource, ToWorker};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// What is asked for.
@@ -72,6 +74,9 @@ pub(super) async fn serve(
     relay(shared, &found, &wanted, incoming, outgoing).await
 }
 
+/// Between looks at whether the job of a silent node has ended.
+const LOOK: Duration = Duration::from_secs(1);
+
 async fn relay(
     shared: &Arc<Shared>,
     found: &Found,
@@ -88,6 +93,8 @@ async fn relay(
     let mut offset = if logs { 0 } else { wanted.offset };
     let mut sent = wanted.offset;
     let mut links = shared.links.changes();
+    // Since when it is known that nothing runs there that would have the node waited for.
+    let mut ended_at: Option<tokio::time::Instant> = None;
     loop {
         let open = OpenStream {
             stream: 0,
@@ -109,9 +116,30 @@ async fn relay(
                 return Ok(outgoing.send(&ToClient::Refused(refusal)).await?);
             }
             tokio::select! {
-                _ = links.changed() => continue,
-                frame = incoming.next::<FromClient>() => if frame?.is_none() { return Ok(()) } else { continue },
+                _ = links.changed() => {}
+                () = tokio::time::sleep(LOOK) => {}
+                frame = incoming.next::<FromClient>() => if frame?.is_none() { return Ok(()) },
             }
+            let hot = shared
+                .snapshot
+                .load()
+                .jobs
+                .get(&found.key.job)
+                .is_some_and(|job| job.slot(found.key.slot).is_some());
+            if hot {
+                ended_at = None;
+            } else if ended_at
+                .get_or_insert_with(tokio::time::Instant::now)
+                .elapsed()
+                >= OUTPUT_PATIENCE
+            {
+                let error =
+                    "its node does not answer: the rest of the output stays there".to_owned();
+                return Ok(outgoing
+                    .send(&ToClient::DataEnd { error: Some(error) })
+                    .await?);
+            }
+            continue;
         };
         loop {
             tokio::select! {

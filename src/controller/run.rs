@@ -226,6 +226,7 @@ pub fn run(options: ControllerOptions) -> Result<(), ControllerError> {
         cluster,
         shared: Arc::clone(&shared),
         watchers: BTreeMap::new(),
+        runtime: runtime.handle().clone(),
         frozen: false,
         settle_at: None,
     };
@@ -382,6 +383,8 @@ struct Owner {
     cluster: Cluster,
     shared: Arc<Shared>,
     watchers: BTreeMap<JobId, Vec<mpsc::UnboundedSender<act::Notice>>>,
+    /// Where sessions run.
+    runtime: tokio::runtime::Handle,
     /// The jobs are being ended: start nothing more.
     frozen: bool,
     /// When to leave the store quick to open, unless something is committed before.
@@ -441,8 +444,8 @@ impl Owner {
             if self.turn(&mut batch, due) {
                 return;
             }
-            if self.store.is_none() {
-                self.reopen(&mut messages).await;
+            if self.store.is_none() && self.reopen(&mut messages).await {
+                return;
             }
         }
     }
@@ -533,7 +536,11 @@ impl Owner {
                 Err(refusal) => _ = answer.send(Err(refusal)),
             },
             Message::LinkLost { node, link } => {
-                if self.shared.links.disconnect(node, link) {
+                let newer = turn
+                    .registered
+                    .iter()
+                    .any(|new| new.node == node && new.link != link);
+                if self.shared.links.disconnect(node, link) && !newer {
                     self.handle(now, Command::LinkLost { node }, turn);
                 }
             }
@@ -608,8 +615,8 @@ impl Owner {
         }
     }
 
-    /// Back to the last durable state: what failed was never acknowledged.
-    async fn reopen(&mut self, messages: &mut mpsc::Receiver<Message>) {
+    /// Back to the last durable state: what failed was never acknowledged. True when it was told to stop meanwhile.
+    async fn reopen(&mut self, messages: &mut mpsc::Receiver<Message>) -> bool {
         self.shared.links.drop_all();
         self.shared.reader.store(None);
         let path = self
@@ -627,8 +634,11 @@ impl Owner {
                         .store(Arc::new(self.cluster.snapshot()));
                     self.shared.reader.store(Some(Arc::new(store.reader())));
                     self.store = Some(store);
+                    // Clients may have gone in the turn that failed.
+                    self.runtime
+                        .spawn(super::attach::end_orphans(Arc::clone(&self.shared)));
                     tracing::info!("the store is open again");
-                    return;
+                    return false;
                 }
                 Err(error) => {
                     tracing::error!(
@@ -637,8 +647,12 @@ impl Owner {
                     );
                     tokio::time::sleep(STORE_RETRY).await;
                     while let Ok(message) = messages.try_recv() {
-                        if let Message::Ask { answer, .. } = message {
-                            _ = answer.send(Err(store_failed(&error)));
+                        match message {
+                            Message::Ask { answer, .. } => {
+                                _ = answer.send(Err(store_failed(&error)));
+                            }
+                            Message::Stop => return true,
+                            _ => {}
                         }
                     }
                 }

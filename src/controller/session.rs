@@ -501,14 +501,15 @@ async fn shut_down(
         }
         wait_until_empty(shared).await;
     }
-    outgoing
+    // A client that has not waited for the answer has asked all the same: a controller that starts nothing more must go.
+    let told = outgoing
         .send(&ToClient::Done {
             count,
             notes: Vec::new(),
         })
-        .await?;
+        .await;
     _ = shared.inbox.send(Message::Stop).await;
-    Ok(())
+    Ok(told?)
 }
 
 /// Until no job holds a slot on a node that answers, or the longest kill wait is over.

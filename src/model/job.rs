@@ -541,6 +541,10 @@ pub struct Slot {
     /// Asked back from the shepherd and not answered yet. Not stored.
     #[serde(skip)]
     pub retracting: bool,
+    /// Its node has no trace of it: it gets nothing more, and is closed once it is empty. Not stored: a worker that
+    /// registers says again what it has.
+    #[serde(skip)]
+    pub gone: bool,
 }
 
 /// An order to end elements of a slot.

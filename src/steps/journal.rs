@@ -169,8 +169,11 @@ impl Replay {
 
     /// What an agent says for a shepherd that has died: ends that were not acknowledged, then the loss. The
     /// numbers go on where the shepherd's stopped.
+    ///
+    /// `whole` says whether the journal is known to hold all that was written: after another boot its end may be
+    /// missing, and then nothing can be said not to have begun.
     #[must_use]
-    pub fn reports(&self, now: Timestamp) -> Vec<FromSlot> {
+    pub fn reports(&self, now: Timestamp, whole: bool) -> Vec<FromSlot> {
         let mut reports = Vec::new();
         if !self.ends.is_empty() {
             reports.push(FromSlot::Ended {
@@ -190,8 +193,13 @@ impl Replay {
             restarts: self.restarts.get(&position).copied().unwrap_or(0),
         });
         reports.push(FromSlot::Lost {
-            positions: self.waiting.clone(),
+            positions: if whole {
+                self.waiting.clone()
+            } else {
+                IndexSet::new()
+            },
             ends: ends.into_iter().collect(),
+            certain: whole,
         });
         reports
     }
@@ -268,9 +276,14 @@ mod tests {
                 .collect::<Vec<_>>(),
             [1]
         );
-        let reports = replay.reports(Timestamp(9000));
+        let reports = replay.reports(Timestamp(9000), true);
         assert!(matches!(&reports[0], FromSlot::Ended { report: 5, ends } if ends.len() == 1));
-        let FromSlot::Lost { positions, ends } = &reports[1] else {
+        let FromSlot::Lost {
+            positions,
+            ends,
+            certain: true,
+        } = &reports[1]
+        else {
             panic!("{reports:?}")
         };
         assert_eq!(
@@ -278,6 +291,12 @@ mod tests {
             (6, 2, 3)
         );
         assert_eq!(ends[0].state, JobState::NodeFail);
+        let after_power_loss = replay.reports(Timestamp(9000), false);
+        assert!(
+            matches!(&after_power_loss[1], FromSlot::Lost { positions, ends, certain: false }
+                if positions.is_empty() && ends.len() == 1),
+            "what its end may have told did not surely never start"
+        );
     }
 
     #[test]
@@ -287,7 +306,7 @@ mod tests {
             ends: u64::MAX,
         };
         let replay = Replay::of(&bytes(vec![last, Entry::Ended(end(0))])).unwrap();
-        let reports = replay.reports(Timestamp(9000));
+        let reports = replay.reports(Timestamp(9000), true);
         assert!(matches!(
             &reports[0],
             FromSlot::Ended {

@@ -37,7 +37,7 @@ use crate::wire::worker::{
 use element::{Element, Phase, Step, Stopwatch, Task, Verdict};
 use environment::ElementFacts;
 use outbox::Outbox;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
@@ -72,6 +72,8 @@ pub struct SlotCore {
     seen: IndexSet,
     restarts: BTreeMap<u32, u32>,
     element: Option<Element>,
+    /// Steps ever ordered: an order may be said again after its step has ended.
+    steps_seen: BTreeSet<StepId>,
     outbox: Outbox,
     suspended: bool,
     closing: bool,
@@ -91,6 +93,7 @@ impl SlotCore {
             seen: launch.positions.clone(),
             restarts: launch.restarts.iter().copied().collect(),
             element: None,
+            steps_seen: BTreeSet::new(),
             outbox: Outbox::default(),
             suspended: false,
             closing: false,
@@ -412,6 +415,9 @@ impl SlotCore {
     }
 
     fn start_step(&mut self, now: u64, step: StepLaunch, out: &mut Vec<Effect>) {
+        if !self.steps_seen.insert(step.step) {
+            return;
+        }
         let at = self.controller_time(now);
         let name = step.arguments.first().cloned().unwrap_or_default();
         let Some(element) = self
@@ -432,9 +438,6 @@ impl SlotCore {
             self.with_outbox(out, |outbox, reports| outbox.step_ended(end, reports));
             return;
         };
-        if element.steps.iter().any(|other| other.id == step.step) {
-            return;
-        }
         let plans = match &self.plan {
             Ok(plan) => plan.step(&self.launch, &step, element.facts, &self.site),
             Err(text) => Err(text.clone()),

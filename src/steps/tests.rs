@@ -625,7 +625,13 @@ fn a_step_left_over_is_swept_and_reported_before_its_element() {
         1,
         "the step was reported when it was reaped: {reports:?}"
     );
-    let late = slot.order(ToSlot::StartStep(Box::new(step(1))));
+    let again = slot.order(ToSlot::StartStep(Box::new(step(1))));
+    assert_eq!(again, [], "said again after it has ended");
+    let other = StepLaunch {
+        step: StepId(2),
+        ..step(1)
+    };
+    let late = slot.order(ToSlot::StartStep(Box::new(other)));
     assert!(
         matches!(&late[0], Effect::Report(FromSlot::StepEnded { end, .. }) if end.failure.is_some())
     );

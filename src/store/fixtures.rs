@@ -163,6 +163,7 @@ pub(crate) fn started(job: &Job, node: u32) -> Job {
         ended_count: 0,
         heard: Timestamp::default(),
         retracting: false,
+        gone: false,
     });
     job.slot_next += 1;
     job

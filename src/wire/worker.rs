@@ -201,6 +201,8 @@ pub enum FromSlot {
         positions: IndexSet,
         /// Ended as NODE_FAIL.
         ends: Vec<ElementEnd>,
+        /// Whether what is named in neither never started. Not after another boot: what was written last may be missing.
+        certain: bool,
     },
 }
 

@@ -5,6 +5,7 @@
 //! **Limit:** a process that wiped its environment, left its parents *and* lost its shepherd to SIGKILL is not
 //! found without cgroups.
 
+use super::slots::parse_key;
 use crate::steps::journal::Replay;
 use crate::sys::reap::read_environ_marker;
 use crate::wire::shepherd::{JOURNAL, SCRIPT, SOCKET};
@@ -29,10 +30,13 @@ pub(super) enum Found {
     Dead { replay: Box<Replay>, lock: File },
     /// No journal: nothing ever started here.
     Nothing,
+    /// It is dead, and its journal has no whole beginning: the machine lost its power, or the disk was full. What ran
+    /// is not known; nothing of it runs any more.
+    Unreadable { lock: File },
 }
 
 /// Looks, and ends what a dead shepherd has left behind. Takes its time; not for the loop.
-pub(super) fn look(directory: &Path, boot_id: &str) -> Found {
+pub(super) fn look(directory: &Path, boot_id: &str, state_id: &str) -> Found {
     let Ok(mut journal) = File::open(directory.join(JOURNAL)) else {
         return Found::Nothing;
     };
@@ -49,7 +53,10 @@ pub(super) fn look(directory: &Path, boot_id: &str) -> Found {
         tracing::error!(%error, path = %directory.display(), "a journal cannot be read to its end");
     }
     let Some(replay) = Replay::of(&bytes) else {
-        return Found::Nothing;
+        if let Some(key) = parse_key(directory) {
+            end_marked(&format!("{state_id}:{key}"));
+        }
+        return Found::Unreadable { lock: journal };
     };
     if replay.opened.boot_id == boot_id {
         end_marked(&replay.opened.mark);

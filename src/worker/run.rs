@@ -7,6 +7,7 @@ use super::spare::{self, Spare};
 use super::streams::Serving;
 use super::{WorkerError, WorkerOptions, discover, kept_logs};
 use crate::model::ids::SlotKey;
+use crate::model::index_set::IndexSet;
 use crate::model::job::{ElementEnd, ExitStatus, JobState, Reason, Usage};
 use crate::model::node::Inventory;
 use crate::model::refusal::Refusal;
@@ -507,14 +508,13 @@ impl Agent {
             let text = format!("the slot's shepherd could not begin: {text}");
             return self.fail(key, text);
         }
-        let (directory, boot_id, events) = (
-            slot.directory.clone(),
-            self.boot_id.clone(),
-            self.events.clone(),
-        );
+        let (directory, events) = (slot.directory.clone(), self.events.clone());
+        let (boot_id, state_id) = (self.boot_id.clone(), self.state_id.clone());
         tokio::spawn(async move {
-            let looked =
-                tokio::task::spawn_blocking(move || leftovers::look(&directory, &boot_id)).await;
+            let looked = tokio::task::spawn_blocking(move || {
+                leftovers::look(&directory, &boot_id, &state_id)
+            })
+            .await;
             let _ = events
                 .send(Event::Looked(key, looked.unwrap_or(Found::Alive)))
                 .await;
@@ -533,7 +533,7 @@ impl Agent {
             Found::Closed => self.forget(key),
             Found::Dead { replay, lock } => {
                 tracing::error!(slot = %key, "a shepherd was killed");
-                let reports = dead_reports(&replay);
+                let reports = dead_reports(&replay, &self.boot_id);
                 self.bury(key, reports, Some(lock));
             }
             Found::Nothing => {
@@ -547,9 +547,19 @@ impl Agent {
                     vec![FromSlot::Lost {
                         positions,
                         ends: Vec::new(),
+                        certain: true,
                     }],
                     None,
                 );
+            }
+            Found::Unreadable { lock } => {
+                tracing::error!(slot = %key, "a shepherd was killed, and its journal does not say what ran");
+                let lost = FromSlot::Lost {
+                    positions: IndexSet::new(),
+                    ends: Vec::new(),
+                    certain: false,
+                };
+                self.bury(key, vec![lost], Some(lock));
             }
         }
     }
@@ -569,7 +579,7 @@ impl Agent {
                 continue;
             };
             let mut slot = Slot::found(directory.clone());
-            match leftovers::look(&directory, &self.boot_id) {
+            match leftovers::look(&directory, &self.boot_id, &self.state_id) {
                 Found::Alive => {}
                 Found::Closed => {
                     leftovers::clean(&directory);
@@ -579,9 +589,14 @@ impl Agent {
                     // Nobody will say more.
                     slot.progress.send_modify(|progress| progress.known = true);
                     slot.life = Life::Dead {
-                        reports: dead_reports(&replay),
+                        reports: dead_reports(&replay, &self.boot_id),
                         _lock: Some(lock),
                     };
+                }
+                // Not listed, it is missing to the controller, which knows what that means.
+                Found::Unreadable { .. } => {
+                    leftovers::clean(&directory);
+                    continue;
                 }
                 Found::Nothing if has_logs(&directory) => continue,
                 Found::Nothing => {
@@ -701,10 +716,11 @@ fn inventory(options: &WorkerOptions, boot_id: &str) -> Result<Inventory, Worker
 }
 
 /// Reports about a dead shepherd, dated by the clock that it measured by, as far as that still runs.
-fn dead_reports(replay: &crate::steps::journal::Replay) -> Vec<FromSlot> {
+fn dead_reports(replay: &crate::steps::journal::Replay, boot_id: &str) -> Vec<FromSlot> {
     let (then, mark) = replay.opened.epoch;
     let elapsed = boottime_ms().saturating_sub(mark);
-    replay.reports(then.plus_ms(i64::try_from(elapsed).unwrap_or(0)))
+    let whole = replay.opened.boot_id == boot_id;
+    replay.reports(then.plus_ms(i64::try_from(elapsed).unwrap_or(0)), whole)
 }
 
 /// Notes in a dead shepherd's journal that its ends are safe, so that the next agent does not say them again.

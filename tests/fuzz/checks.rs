@@ -730,7 +730,7 @@ pub fn journal(bytes: &[u8]) -> bool {
 }
 
 fn replayed(replay: &Replay) -> bool {
-    let reports = replay.reports(Timestamp(1_790_000_000_000));
+    let reports = replay.reports(Timestamp(1_790_000_000_000), true);
     let lost = reports.last();
     assert!(
         matches!(lost, Some(FromSlot::Lost { ends, .. }) if ends.len() == usize::from(replay.current.is_some()))

@@ -647,6 +647,7 @@ fn from_slot() -> Vec<FromSlot> {
         FromSlot::Lost {
             positions: IndexSet::from_range(5, 6),
             ends: vec![fixtures::end(4, false)],
+            certain: true,
         },
     ]
 }

@@ -99,7 +99,9 @@ fn a_killed_shepherd_is_reported_and_leaves_nothing() {
     .unwrap();
     let (positions, ends) = node.until(|message| match message {
         FromWorker::Slot {
-            report: FromSlot::Lost { positions, ends },
+            report: FromSlot::Lost {
+                positions, ends, ..
+            },
             ..
         } => Some((positions.clone(), ends.clone())),
         _ => None,

@@ -118,3 +118,214 @@ fn a_drained_node_starts_nothing_and_a_resumed_one_does() {
     .unwrap();
     assert_eq!(f.running().len(), 1);
 }
+
+fn cancel(f: &mut Fixture, job: JobId) {
+    let (who, filter) = (user(1000), Fixture::only(job));
+    f.run(Command::Cancel { who, filter }).unwrap();
+}
+
+fn report(f: &mut Fixture, job: JobId, slot: u32, report: FromSlot) {
+    let key = SlotKey {
+        job,
+        slot: SlotId(slot),
+    };
+    let node = NodeId(1);
+    f.run(Command::Report { node, key, report }).unwrap();
+}
+
+#[test]
+fn what_was_cancelled_never_goes_back_to_the_queue() {
+    let again = || JobSpec {
+        requeue: true,
+        ..spec()
+    };
+    // Its node was reset meanwhile.
+    let mut f = Fixture::new(&[("ws1", 1)]);
+    let job = f.submit(again());
+    f.run(Command::LinkLost { node: NodeId(1) }).unwrap();
+    cancel(&mut f, job);
+    let mut reset = inventory("ws1", 1);
+    reset.boot_id = "another".into();
+    f.launched.clear();
+    f.run(Command::Register {
+        inventory: Box::new(reset),
+        slots: vec![],
+    })
+    .unwrap();
+    assert_eq!(
+        (f.state(job), f.launched.len()),
+        (Some(JobState::Cancelled), 0)
+    );
+
+    // Its shepherd was killed.
+    let mut f = Fixture::new(&[("ws1", 1)]);
+    let job = f.submit(again());
+    cancel(&mut f, job);
+    let lost = FromSlot::Lost {
+        positions: IndexSet::from_range(0, 1),
+        ends: vec![],
+        certain: true,
+    };
+    report(&mut f, job, 0, lost);
+    assert_eq!(f.state(job), Some(JobState::Cancelled));
+
+    // It was to be put back before.
+    let mut f = Fixture::new(&[("ws1", 1)]);
+    let job = f.submit(again());
+    f.run(Command::Requeue {
+        who: user(1000),
+        filter: Fixture::only(job),
+        hold: false,
+    })
+    .unwrap();
+    cancel(&mut f, job);
+    f.report_end(job, 0, 0, 143);
+    assert!(f.state(job).is_some(), "it has ended");
+
+    // The shepherd had given it back when the order came.
+    let mut f = Fixture::new(&[("ws1", 1)]);
+    let job = f.submit(array("0-99"));
+    for position in 0..3 {
+        let (_, slot, _) = f.running()[0];
+        f.report_end(job, slot.0, position, 0);
+    }
+    let (_, slot, held) = f.running()[0].clone();
+    cancel(&mut f, job);
+    let retracted = FromSlot::Retracted {
+        report: 900,
+        positions: held[1..].iter().copied().collect(),
+    };
+    report(&mut f, job, slot.0, retracted);
+    assert_eq!(f.running()[0].2, held[..1], "what runs is being ended");
+    f.report_end(job, slot.0, held[0], 143);
+    assert!(f.running().is_empty(), "{:?}", f.running());
+    assert!(f.state(job).is_some());
+}
+
+#[test]
+fn positions_that_a_dead_shepherd_never_heard_of_go_back() {
+    let mut f = Fixture::new(&[("ws1", 1)]);
+    let job = f.submit(array("0-99"));
+    for position in 0..3 {
+        let (_, slot, _) = f.running()[0];
+        f.report_end(job, slot.0, position, 0);
+    }
+    let (_, slot, held) = f.running()[0].clone();
+    assert!(held.len() > 1);
+    // Its journal knows the first alone: the others were on their way.
+    let of_first = |f: &mut Fixture| ElementEnd {
+        state: JobState::NodeFail,
+        ..f.end(held[0], 9)
+    };
+    let ends = vec![of_first(&mut f)];
+    let lost = FromSlot::Lost {
+        positions: IndexSet::new(),
+        ends,
+        certain: true,
+    };
+    report(&mut f, job, slot.0, lost);
+    let known = f.cluster.job(job).unwrap();
+    let mut left = known.pending.clone();
+    known
+        .slots
+        .iter()
+        .for_each(|slot| left.union_with(&slot.queue));
+    assert_eq!(
+        left,
+        IndexSet::from_range(held[1], 100),
+        "none of them is lost"
+    );
+    assert!(
+        known
+            .slots
+            .iter()
+            .all(|other| other.id != slot || other.queue.is_empty())
+    );
+}
+
+#[test]
+fn after_a_power_loss_what_may_have_run_is_not_run_again() {
+    let mut f = Fixture::new(&[("ws1", 1)]);
+    let job = f.submit(array("0-3"));
+    let (_, slot, held) = f.running()[0].clone();
+    let lost = FromSlot::Lost {
+        positions: IndexSet::new(),
+        ends: vec![],
+        certain: false,
+    };
+    report(&mut f, job, slot.0, lost);
+    let known = f.cluster.job(job).unwrap();
+    assert!(
+        held.iter()
+            .all(|position| known.unsuccessful.contains(*position))
+    );
+}
+
+#[test]
+fn a_controller_that_starts_gives_a_silent_node_its_whole_time() {
+    let mut f = Fixture::new(&[("ws1", 1)]);
+    let job = f.submit(spec());
+    f.run(Command::LinkLost { node: NodeId(1) }).unwrap();
+    let much_later = f.now.plus_ms(f.cluster.settings.node_timeout_ms * 2);
+    f.cluster = Cluster::new(
+        Settings::default(),
+        f.cluster.counters.clone(),
+        f.cluster.jobs().cloned().collect(),
+        f.cluster.nodes.values().cloned().collect(),
+        vec![],
+        much_later,
+    );
+    f.now = much_later;
+    f.run(Command::Tick).unwrap();
+    assert_eq!(f.state(job), None, "it could not be heard until now");
+    assert!(f.cluster.next_deadline() > Some(much_later));
+}
+
+#[test]
+fn a_worker_that_comes_back_hears_of_steps_and_that_it_may_go_on() {
+    let mut f = Fixture::new(&[("ws1", 1)]);
+    let job = f.submit(spec());
+    let current = Some((0, f.now));
+    let key = SlotKey {
+        job,
+        slot: SlotId(0),
+    };
+    let status = FromSlot::Status {
+        key,
+        queue: IndexSet::from_range(0, 1),
+        current,
+    };
+    report(&mut f, job, 0, status.clone());
+    f.run(Command::StartStep {
+        who: user(1000),
+        request: Box::new(crate::wire::client::StepRequest {
+            raw_job: job.0,
+            arguments: vec!["true".into()],
+            environment: vec![],
+            work_dir: "/".into(),
+            ntasks: None,
+            nodes: None,
+            cpus_per_task: None,
+        }),
+    })
+    .unwrap();
+    f.told.clear();
+    report(&mut f, job, 0, status.clone());
+    let told =
+        |f: &Fixture, meant: fn(&ToSlot) -> bool| f.told.iter().any(|(_, order)| meant(order));
+    assert!(told(&f, |order| matches!(order, ToSlot::StartStep(_))));
+    assert!(told(&f, |order| *order == ToSlot::Suspend { stop: false }));
+    let end = crate::wire::worker::StepEnd {
+        step: crate::model::ids::StepId(0),
+        tasks: vec![],
+        name: "true".into(),
+        started: f.now,
+        ended: f.now,
+        usage: Usage::default(),
+        failure: None,
+    };
+    report(&mut f, job, 0, FromSlot::StepEnded { report: 1, end });
+    f.told.clear();
+    report(&mut f, job, 0, status);
+    assert!(!told(&f, |order| matches!(order, ToSlot::StartStep(_))));
+}
