@@ -1,7 +1,7 @@
 //! A shepherd that is killed takes its job with it, and the cluster knows.
 
 use crate::support::{
-    Cluster, PATIENCE, command_line, kill_and_wait, parent, wait_until, with_argument,
+    Cluster, PATIENCE, Random, command_line, kill_and_wait, parent, rows, wait_until, with_argument,
 };
 
 /// A job whose processes are hard to find: one that left its session and parent, and one that ignores SIGTERM.
@@ -67,4 +67,50 @@ fn it_is_noticed_after_the_agent_was_gone_too() {
     cluster.start();
     cluster.wait_for_state(job, "NODE_FAIL");
     assert_eq!(with_argument(seconds), Vec::<i32>::new());
+}
+
+#[test]
+fn an_array_goes_on_without_it_and_no_element_is_lost_or_run_twice() {
+    const KILLS: u64 = 8;
+    let mut random = Random::seeded("shepherd_killed");
+    let cluster = Cluster::up(2);
+    let task = "echo $PPID > pid; echo $SLURM_ARRAY_TASK_ID >> lines; sleep 0.005";
+    cluster.submit(&["-a", "0-299", "-o", "/dev/null", "--wrap", task]);
+    let mut killed = 0;
+    while killed < KILLS {
+        random.sleep(20, 90);
+        assert!(
+            !rows(&cluster.json(&["queue"])).is_empty(),
+            "it ended before its shepherds were killed {KILLS} times"
+        );
+        let pid = cluster.exists("pid").then(|| cluster.read("pid"));
+        let pid = pid.and_then(|text| text.trim().parse().ok());
+        if let Some(pid) = pid.filter(|pid| command_line(*pid).contains("shepherd")) {
+            kill_and_wait(pid);
+            killed += 1;
+        }
+    }
+    cluster.wait_empty(PATIENCE);
+    let mut ran: Vec<u64> = cluster
+        .read("lines")
+        .lines()
+        .map(|line| line.parse().unwrap())
+        .collect();
+    ran.sort_unstable();
+    assert!(ran.windows(2).all(|two| two[0] < two[1]), "twice: {ran:?}");
+    let history = cluster.history();
+    assert_eq!(history.len(), 300);
+    let mut lost = 0;
+    for row in &history {
+        let began = ran.binary_search(&row["array_task"].as_u64().unwrap());
+        match row["state"].as_str().unwrap() {
+            "COMPLETED" => assert!(began.is_ok(), "{row}"),
+            "NODE_FAIL" => lost += 1,
+            _ => panic!("{row}"),
+        }
+    }
+    assert!(
+        (1..=KILLS).contains(&lost),
+        "{lost} elements ended with a shepherd"
+    );
 }
