@@ -120,6 +120,13 @@ impl Draft {
         title: &str,
         command: &str,
     ) -> Outcome<(JobSpec, Blobs)> {
+        let batch = matches!(program, Program::Script { .. } | Program::Command(_));
+        if !batch && self.signal.is_some_and(|signal| signal.batch_only) {
+            return Err(Failure::Usage(
+                "--signal=B:... is for the script of a batch job, and here is none: leave out B:, then the tasks get it"
+                    .into(),
+            ));
+        }
         let mut blobs = Blobs::new();
         let launch = match program {
             Program::Script { bytes, arguments } => Launch::Script {

@@ -302,15 +302,19 @@ pub(super) fn put_back(
         }
     }
     if !positions.is_empty() || slot.retracting {
-        events.push(Event::PutBack {
-            job: job.id,
-            slot: slot.id,
-            positions,
-            restarted,
-            not_before: None,
-        });
+        events.push(goes_back(job, slot, positions, restarted));
     }
     events
+}
+
+fn goes_back(job: &Job, slot: &Slot, positions: IndexSet, restarted: bool) -> Event {
+    Event::PutBack {
+        job: job.id,
+        slot: slot.id,
+        positions,
+        restarted,
+        not_before: None,
+    }
 }
 
 /// Whether what is ended for this cause must not run again, whatever the job allows.
@@ -357,13 +361,7 @@ fn elements_ended(
     }
     for (restarted, positions) in [false, true].into_iter().zip(again) {
         if !positions.is_empty() {
-            events.push(Event::PutBack {
-                job: job.id,
-                slot: slot.id,
-                positions,
-                restarted,
-                not_before: None,
-            });
+            events.push(goes_back(job, slot, positions, restarted));
         }
     }
     events

@@ -7,7 +7,7 @@ use super::queries::find_ended;
 use super::run::{Shared, now};
 use super::session::Outgoing;
 use crate::cluster::Snapshot;
-use crate::cluster::select::{Target, is_named, matches, positions, select, unknown};
+use crate::cluster::select::{is_named, matches, positions, select, unknown};
 use crate::cluster::views::{self, ElementOf};
 use crate::model::history::EndedJob;
 use crate::model::ids::JobId;
@@ -145,8 +145,21 @@ async fn send<T: Row>(
     Ok(outgoing.send(&last).await?)
 }
 
-fn targets(snapshot: &Snapshot, filter: &Filter) -> Result<Vec<Target>, Stop> {
-    Ok(select(&snapshot.jobs, snapshot.job_next, filter)?.targets)
+/// Shows every hot job that a filter means, and which parts of it.
+fn each_target(
+    snapshot: &Snapshot,
+    filter: &Filter,
+    mut show: impl FnMut(&Job, views::Which<'_>) -> ControlFlow<()>,
+) -> Result<(), Stop> {
+    let selected = select(&snapshot.jobs, snapshot.job_next, filter)?;
+    selected.targets.iter().try_for_each(|target| {
+        let which = views::Which {
+            expand: filter.expand_arrays,
+            meant: target.positions.as_ref(),
+            states: &filter.states,
+        };
+        go_on(show(&target.job, which))
+    })
 }
 
 /// Jobs that have not ended, for a table.
@@ -157,21 +170,9 @@ pub(super) async fn queue_lines(
 ) -> Result<(), CodecError> {
     let (snapshot, at) = (shared.snapshot.load_full(), now());
     send(outgoing, filter.limit, move |rows: &mut Rows<JobLine>| {
-        for target in targets(&snapshot, &filter)? {
-            let which = views::Which {
-                expand: filter.expand_arrays,
-                meant: target.positions.as_ref(),
-                states: &filter.states,
-            };
-            go_on(views::hot_lines(
-                &snapshot,
-                at,
-                &target.job,
-                which,
-                &mut |line| rows.push(line),
-            ))?;
-        }
-        Ok(())
+        each_target(&snapshot, &filter, |job, which| {
+            views::hot_lines(&snapshot, at, job, which, &mut |line| rows.push(line))
+        })
     })
     .await
 }
@@ -184,17 +185,9 @@ pub(super) async fn queue(
 ) -> Result<(), CodecError> {
     let snapshot = shared.snapshot.load_full();
     send(outgoing, filter.limit, move |rows| {
-        for target in targets(&snapshot, &filter)? {
-            let which = views::Which {
-                expand: filter.expand_arrays,
-                meant: target.positions.as_ref(),
-                states: &filter.states,
-            };
-            go_on(views::hot_rows(&snapshot, &target.job, which, &mut |row| {
-                rows.push(row)
-            }))?;
-        }
-        Ok(())
+        each_target(&snapshot, &filter, |job, which| {
+            views::hot_rows(&snapshot, job, which, &mut |row| rows.push(row))
+        })
     })
     .await
 }

@@ -60,7 +60,7 @@ pub struct SignalSpec {
     /// Whether the job may reach into a reservation because of it.
     pub reservation: bool,
     /// The signal's number, 1 to 64.
-    pub signal: i32,
+    pub signal: u8,
     /// How long before the limit it is sent.
     pub before_limit_s: u32,
 }
@@ -96,7 +96,7 @@ impl SignalSpec {
         Ok(Self {
             batch_only,
             reservation,
-            signal: parse_signal_name(signal)?,
+            signal: u8::try_from(parse_signal_name(signal)?).unwrap_or(u8::MAX),
             before_limit_s,
         })
     }
@@ -113,7 +113,7 @@ impl fmt::Display for SignalSpec {
         write!(
             formatter,
             "{flags}{}@{}",
-            signal_name(self.signal),
+            signal_name(self.signal.into()),
             self.before_limit_s
         )
     }
@@ -280,7 +280,7 @@ mod tests {
     proptest! {
         #[test]
         fn round_trips(batch_only: bool, reservation: bool, signal in 1..=RT_MAX, before_limit_s: u32) {
-            let spec = SignalSpec { batch_only, reservation, signal, before_limit_s };
+            let spec = SignalSpec { batch_only, reservation, signal: signal.try_into().unwrap(), before_limit_s };
             prop_assert_eq!(SignalSpec::parse(&spec.to_string()), Ok(spec));
         }
 

@@ -10,6 +10,7 @@ use crate::sys::reap::{
     ExitStatusRaw, KillSweep, Reaped, ResourceUsage, SweepScope, SweepState, Waited, descendants,
     wait_any,
 };
+use crate::sys::signals::{To, send};
 use crate::sys::spawn::{
     CpuMask, FileUse, Identity, Limit, SpawnError, SpawnRequest, SpawnStage, Stdio, find_program,
     spawn,
@@ -17,8 +18,6 @@ use crate::sys::spawn::{
 use crate::wire::shepherd::Account;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::io::{PipeReader, PipeWriter};
@@ -202,30 +201,25 @@ impl Processes {
 
     /// Sends a signal.
     pub(super) fn signal(&self, signal: i32, to: &Recipients) {
-        let Ok(signal) = Signal::try_from(signal) else {
-            return;
-        };
         let wanted = |tasks: &[TaskId]| {
             let running = self.running.iter().filter(|(_, task)| tasks.contains(task));
-            running
-                .map(|(pid, _)| Pid::from_raw(*pid))
-                .collect::<Vec<_>>()
+            running.map(|(pid, _)| *pid).collect::<Vec<_>>()
         };
         // Errors mean that the process is gone, which is as good.
         match to {
             Recipients::Everything => {
                 for pid in descendants(nix::unistd::getpid().as_raw()) {
-                    let _ = kill(Pid::from_raw(pid), signal);
+                    let _ = send(To::Process(pid), signal);
                 }
             }
             Recipients::Groups(tasks) => {
                 for pid in wanted(tasks) {
-                    let _ = killpg(pid, signal);
+                    let _ = send(To::Group(pid), signal);
                 }
             }
             Recipients::Process(task) => {
                 for pid in wanted(&[*task]) {
-                    let _ = kill(pid, signal);
+                    let _ = send(To::Process(pid), signal);
                 }
             }
         }

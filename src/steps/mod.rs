@@ -642,7 +642,7 @@ impl SlotCore {
             groups(element.step_tasks())
         };
         out.extend(to.map(|to| Effect::Signal {
-            signal: asked.signal,
+            signal: asked.signal.into(),
             to,
         }));
     }

@@ -3,6 +3,8 @@
 //! A signal must be blocked in **every** thread, so make [`Signals`] before starting any. Children do not inherit
 //! the mask: [`super::spawn`] empties it.
 
+#![expect(unsafe_code, reason = "nix sends no real-time signals")]
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -55,9 +57,54 @@ impl AsFd for Signals {
     }
 }
 
+/// Who is to get a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    /// The process with this id.
+    Process(i32),
+    /// All of the process group with this id.
+    Group(i32),
+}
+
+/// Sends a signal by its number, real-time ones too.
+///
+/// # Errors
+/// The kernel's; above all that there is no such process any more.
+pub fn send(to: To, signal: i32) -> io::Result<()> {
+    let pid = match to {
+        // 0 and below mean groups to the kernel; nobody here means those by a process's id.
+        To::Process(pid) | To::Group(pid) if pid <= 0 => {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        To::Process(pid) => pid,
+        To::Group(pid) => -pid,
+    };
+    // SAFETY: the call takes two integers.
+    match unsafe { libc::kill(pid, signal) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn real_time_signals_arrive_and_nobody_is_no_group() {
+        use std::os::unix::process::ExitStatusExt;
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        send(To::Process(pid), 40).unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(40));
+        for nobody in [0, -1] {
+            assert!(send(To::Process(nobody), 15).is_err());
+            assert!(send(To::Group(nobody), 15).is_err());
+        }
+    }
 
     #[test]
     fn a_signal_can_be_read() {

@@ -395,6 +395,7 @@ fn mistakes_are_named_and_nothing_is_submitted() {
         &["submit", "-a", "4000001", "--", "true"],
         &["submit", "-d", "afterok", "--", "true"],
         &["submit", "--gres=fpga:1", "--", "true"],
+        &["run", "--signal=B:USR1@5", "true"],
         &["submit", "--exclusive=user", "--", "true"],
         &["submit", "--output=%z.out", "--", "true"],
         &["submit", "--mail-type=END", "--", "true"],

@@ -210,6 +210,16 @@ impl Fixture {
         self.run(Command::Report { node, key, report }).unwrap();
     }
 
+    /// An array of a hundred short elements, three of which have ended: its slot has several ahead.
+    fn stocked(&mut self) -> JobId {
+        let job = self.submit(array("0-99"));
+        for position in 0..3 {
+            let (_, slot, _) = self.running()[0];
+            self.report_end(job, slot.0, position, 0);
+        }
+        job
+    }
+
     fn running(&self) -> Vec<(JobId, SlotId, Vec<u32>)> {
         self.cluster
             .jobs()
@@ -662,11 +672,7 @@ fn requeue_puts_back_only_what_asked_for_it_and_counts() {
 #[test]
 fn a_stocked_slot_that_falls_silent_gives_back_what_has_not_started() {
     let mut f = Fixture::new(&[("ws1", 1)]);
-    let job = f.submit(array("0-99"));
-    for position in 0..3 {
-        let (_, slot, _) = f.running()[0];
-        f.report_end(job, slot.0, position, 0);
-    }
+    let job = f.stocked();
     let held = f.running()[0].2.clone();
     assert!(held.len() > 1);
     f.now = f.cluster.next_deadline().unwrap();

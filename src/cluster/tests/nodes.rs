@@ -184,11 +184,7 @@ fn what_was_cancelled_never_goes_back_to_the_queue() {
 
     // The shepherd had given it back when the order came.
     let mut f = Fixture::new(&[("ws1", 1)]);
-    let job = f.submit(array("0-99"));
-    for position in 0..3 {
-        let (_, slot, _) = f.running()[0];
-        f.report_end(job, slot.0, position, 0);
-    }
+    let job = f.stocked();
     let (_, slot, held) = f.running()[0].clone();
     cancel(&mut f, job);
     let retracted = FromSlot::Retracted {
@@ -205,11 +201,7 @@ fn what_was_cancelled_never_goes_back_to_the_queue() {
 #[test]
 fn positions_that_a_dead_shepherd_never_heard_of_go_back() {
     let mut f = Fixture::new(&[("ws1", 1)]);
-    let job = f.submit(array("0-99"));
-    for position in 0..3 {
-        let (_, slot, _) = f.running()[0];
-        f.report_end(job, slot.0, position, 0);
-    }
+    let job = f.stocked();
     let (_, slot, held) = f.running()[0].clone();
     assert!(held.len() > 1);
     // Its journal knows the first alone: the others were on their way.
