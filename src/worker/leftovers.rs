@@ -125,3 +125,23 @@ pub(super) fn put_away(directory: &Path) -> bool {
     let _ = std::fs::remove_dir_all(&aside);
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_without_a_beginning_is_not_taken_for_none() {
+        let state = tempfile::tempdir().unwrap();
+        let slot = state.path().join("7.0");
+        std::fs::create_dir(&slot).unwrap();
+        assert!(matches!(look(&slot, "boot", "x"), Found::Nothing));
+        for bytes in [&b""[..], &[0; 512], &[1, 2, 3]] {
+            std::fs::write(slot.join(JOURNAL), bytes).unwrap();
+            assert!(matches!(look(&slot, "boot", "x"), Found::Unreadable { .. }));
+        }
+        let held = File::open(slot.join(JOURNAL)).unwrap();
+        held.lock().unwrap();
+        assert!(matches!(look(&slot, "boot", "x"), Found::Alive));
+    }
+}

@@ -1,6 +1,6 @@
 //! Order among jobs: dependencies, arrays with a throttle, hold and release, requeue, suspend, drain.
 
-use crate::support::{Cluster, PATIENCE, rows, wait_until};
+use crate::support::{Cluster, PATIENCE, is_alive, rows, wait_until};
 
 #[test]
 fn dependencies_are_met_or_never_satisfied() {
@@ -218,4 +218,23 @@ fn a_drained_node_starts_nothing() {
     assert_eq!(cluster.state_of(job), "PENDING");
     cluster.ok(&["node", "resume", "n1"]);
     cluster.wait_for_state(job, "COMPLETED");
+}
+
+#[test]
+fn a_down_that_is_interrupted_is_carried_out_all_the_same() {
+    let cluster = Cluster::up(2);
+    let task = "trap '' TERM; touch ready; sleep 86400.0061; sleep 86400.0061";
+    cluster.submit(&["--kill-wait", "1", "-o", "/dev/null", "--wrap", task]);
+    wait_until("it runs", PATIENCE, || cluster.exists("ready"));
+    let controller = cluster.controller();
+    let mut down = cluster.hpc(&["down", "--yes"]).spawn().unwrap();
+    wait_until("its jobs are being ended", PATIENCE, || {
+        let queue = rows(&cluster.json(&["queue"]));
+        queue.iter().all(|row| row["state"] == "COMPLETING")
+    });
+    down.kill().unwrap();
+    down.wait().unwrap();
+    wait_until("the controller has gone", PATIENCE, || {
+        !is_alive(controller)
+    });
 }
