@@ -5,6 +5,7 @@
 
 use super::exit::{Failure, Outcome};
 use super::job_options::Source;
+use super::script::quoted;
 use super::surroundings;
 use crate::model::array::ArraySpec;
 use crate::model::dependency::Dependency;
@@ -267,21 +268,13 @@ fn checked_file(option: &str, pattern: Option<&str>, work_dir: &str) -> Outcome<
                 "--{option} {pattern}: directory {} does not exist",
                 parent.display()
             ),
-            format!("create it first: mkdir -p {}", quoted(parent)),
+            format!(
+                "create it first: mkdir -p {}",
+                quoted(&parent.to_string_lossy())
+            ),
         ));
     }
     Ok(Some(pattern.to_owned()))
-}
-
-/// As a shell reads it back.
-fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,".contains(&byte);
-    if !text.is_empty() && text.bytes().all(plain) {
-        text.into_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
 }
 
 /// At most so many bytes, whole characters.

@@ -117,7 +117,7 @@ fn is_program(name: &str, arguments: &[String]) -> Failure {
 }
 
 /// A word as a shell has to be given it.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

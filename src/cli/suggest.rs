@@ -33,36 +33,10 @@ pub(super) fn nearest<'a>(
     let most = if typed.chars().count() < 6 { 1 } else { 2 };
     words
         .into_iter()
-        .map(|word| (slips(typed, word), word))
+        .map(|word| (strsim::osa_distance(typed, word), word))
         .filter(|(slips, _)| *slips <= most)
         .min_by_key(|(slips, _)| *slips)
         .map(|(_, word)| word)
-}
-
-/// Letters to insert, leave out, change or swap with their neighbour to get from one word to the other.
-fn slips(one: &str, other: &str) -> usize {
-    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
-    let mut before: Vec<usize> = Vec::new();
-    let mut above: Vec<usize> = (0..=other.len()).collect();
-    for row in 1..=one.len() {
-        let mut here = vec![row];
-        for column in 1..=other.len() {
-            let same = one[row - 1] == other[column - 1];
-            let mut least = (above[column] + 1)
-                .min(here[column - 1] + 1)
-                .min(above[column - 1] + usize::from(!same));
-            let swapped = row > 1
-                && column > 1
-                && one[row - 1] == other[column - 2]
-                && one[row - 2] == other[column - 1];
-            if swapped {
-                least = least.min(before[column - 2] + 1);
-            }
-            here.push(least);
-        }
-        before = std::mem::replace(&mut above, here);
-    }
-    above[other.len()]
 }
 
 #[cfg(test)]
