@@ -272,30 +272,21 @@ fn partition<'a>(cluster: &'a Cluster, name: &str) -> Option<&'a Partition> {
     cluster.partitions.iter().find(|known| known.name == name)
 }
 
-/// Of a list of partitions the first that allows the time asked for. All must exist; all of ours have the same
-/// nodes, so none can offer an earlier start.
+/// Of a list of partitions the first that allows the time asked for, or, when none does, the first, which will be
+/// refused. All must exist; all of ours have the same nodes, so none can offer an earlier start.
 fn choose_partition(cluster: &Cluster, spec: &mut JobSpec) -> Result<(), Refusal> {
-    if !spec.partition.contains(',') {
-        return check_partition(cluster, spec);
-    }
-    let mut chosen = None;
-    for name in spec.partition.clone().split(',') {
+    let list = spec.partition.clone();
+    for name in list.split(',') {
         spec.partition = name.into();
         check_partition(cluster, spec)?;
-        let allows = check_time_limit(cluster, spec);
-        match (&chosen, allows) {
-            (None | Some((_, Err(_))), Ok(())) => chosen = Some((spec.partition.clone(), Ok(()))),
-            (None, refused) => chosen = Some((spec.partition.clone(), refused)),
-            _ => {}
-        }
     }
-    match chosen {
-        Some((name, allows)) => {
-            spec.partition = name;
-            allows
-        }
-        None => check_partition(cluster, spec),
-    }
+    let allows = |name: &&str| {
+        let most = partition(cluster, name).and_then(|known| known.max_time_s);
+        spec.time_limit_s <= most || most.is_none()
+    };
+    let chosen = list.split(',').find(allows);
+    spec.partition = chosen.or(list.split(',').next()).unwrap_or_default().into();
+    Ok(())
 }
 
 /// Refuses a partition that does not exist.

@@ -272,6 +272,13 @@ impl From<Refusal> for Stop {
 /// How long output is waited for that a silent node has, once its job has ended.
 pub(super) const OUTPUT_PATIENCE: Duration = Duration::from_secs(10);
 
+/// What is said when it is waited for no longer.
+pub(super) fn output_out_of_reach() -> ToClient {
+    ToClient::DataEnd {
+        error: Some("its node does not answer: the rest of the output stays there".to_owned()),
+    }
+}
+
 fn started(place: &Place) -> ToClient {
     ToClient::Started {
         raw_job: place.key.job.raw(place.position),
@@ -491,8 +498,7 @@ impl Client<'_> {
                         Some(frame) => self.take_frame(Some(place), frame).await,
                     },
                     () = over => {
-                        let error = "its node does not answer: the rest of the output stays there".to_owned();
-                        self.outgoing.send(&ToClient::DataEnd { error: Some(error) }).await?;
+                        self.outgoing.send(&output_out_of_reach()).await?;
                         return Ok(());
                     }
                 }

@@ -3,7 +3,7 @@
 //! An array may have millions of elements, so no listing is ever held whole. A thread that may block makes rows and
 //! hands them on in parts; a slow reader slows it, one that has gone ends it.
 
-use super::queries::find_ended;
+use super::queries::{find_ended, unreadable};
 use super::run::{Shared, now};
 use super::session::Outgoing;
 use crate::cluster::Snapshot;
@@ -13,7 +13,7 @@ use crate::model::history::EndedJob;
 use crate::model::ids::JobId;
 use crate::model::index_set::IndexSet;
 use crate::model::job::Job;
-use crate::model::refusal::{Code, Refusal};
+use crate::model::refusal::Refusal;
 use crate::model::time::Timestamp;
 use crate::store::{Reader, StoreError};
 use crate::wire::client::{Filter, Selector, ToClient};
@@ -132,17 +132,27 @@ async fn send<T: Row>(
     while let Some(part) = parts.recv().await {
         outgoing.send(&T::frame(part, false)).await?;
     }
-    let failed = |what: String| {
-        let what = format!("the store could not be read: {what}");
-        ToClient::Refused(Refusal::new(Code::Failed, what, ""))
-    };
     let last = match maker.await {
         Ok((Ok(()) | Err(Stop::Enough), rest)) => T::frame(rest, true),
         Ok((Err(Stop::Refused(refusal)), _)) => ToClient::Refused(refusal),
-        Ok((Err(Stop::Failed(error)), _)) => failed(error.to_string()),
-        Err(error) => failed(error.to_string()),
+        Ok((Err(Stop::Failed(error)), _)) => ToClient::Refused(unreadable(&error)),
+        Err(error) => ToClient::Refused(unreadable(&error)),
     };
     Ok(outgoing.send(&last).await?)
+}
+
+/// The same for what is made from the store too.
+async fn send_from_store(
+    shared: &Shared,
+    outgoing: &mut Outgoing,
+    limit: u32,
+    make: impl FnOnce(&Snapshot, &Reader, &mut Rows<JobView>) -> Result<(), Stop> + Send + 'static,
+) -> Result<(), CodecError> {
+    let snapshot = shared.snapshot.load_full();
+    match shared.store() {
+        Ok(reader) => send(outgoing, limit, move |rows| make(&snapshot, &reader, rows)).await,
+        Err(refusal) => Ok(outgoing.send(&ToClient::Refused(refusal)).await?),
+    }
 }
 
 /// Shows every hot job that a filter means, and which parts of it.
@@ -198,20 +208,13 @@ pub(super) async fn history(
     filter: Filter,
     outgoing: &mut Outgoing,
 ) -> Result<(), CodecError> {
-    let snapshot = shared.snapshot.load_full();
-    let reader = match shared.store() {
-        Ok(reader) => reader,
-        Err(refusal) => return Ok(outgoing.send(&ToClient::Refused(refusal)).await?),
-    };
-    send(outgoing, filter.limit, move |rows| {
+    let limit = filter.limit;
+    send_from_store(shared, outgoing, limit, move |snapshot, reader, rows| {
         if filter.jobs.is_empty() {
-            all_history(&snapshot, &reader, &filter, rows)
-        } else {
-            filter
-                .jobs
-                .iter()
-                .try_for_each(|selector| history_of(&snapshot, &reader, &filter, selector, rows))
+            return all_history(snapshot, reader, &filter, rows);
         }
+        let mut named = filter.jobs.iter();
+        named.try_for_each(|selector| history_of(snapshot, reader, &filter, selector, rows))
     })
     .await
 }
@@ -384,13 +387,8 @@ pub(super) async fn job(
     selector: Selector,
     outgoing: &mut Outgoing,
 ) -> Result<(), CodecError> {
-    let snapshot = shared.snapshot.load_full();
-    let reader = match shared.store() {
-        Ok(reader) => reader,
-        Err(refusal) => return Ok(outgoing.send(&ToClient::Refused(refusal)).await?),
-    };
-    send(outgoing, 0, move |rows| {
-        about_job(&snapshot, &reader, &selector, rows)?;
+    send_from_store(shared, outgoing, 0, move |snapshot, reader, rows| {
+        about_job(snapshot, reader, &selector, rows)?;
         if rows.any {
             Ok(())
         } else {

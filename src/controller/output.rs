@@ -1,6 +1,6 @@
 //! `hpc logs` and `hpc attach`: the bytes of a job's output, from whichever node has them.
 
-use super::attach::OUTPUT_PATIENCE;
+use super::attach::{OUTPUT_PATIENCE, output_out_of_reach};
 use super::links::StreamEvent;
 use super::queries::{blocking, find_ended};
 use super::run::{Message, Shared};
@@ -133,11 +133,7 @@ async fn relay(
                 .elapsed()
                 >= OUTPUT_PATIENCE
             {
-                let error =
-                    "its node does not answer: the rest of the output stays there".to_owned();
-                return Ok(outgoing
-                    .send(&ToClient::DataEnd { error: Some(error) })
-                    .await?);
+                return Ok(outgoing.send(&output_out_of_reach()).await?);
             }
             continue;
         };

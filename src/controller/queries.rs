@@ -34,22 +34,21 @@ impl Shared {
     }
 }
 
+/// What is said of a store that cannot be read.
+pub(super) fn unreadable(why: &dyn std::fmt::Display) -> Refusal {
+    let what = format!("the store could not be read: {why}");
+    Refusal::new(Code::Failed, what, "")
+}
+
 /// Runs a read of the store where it may block.
 pub(super) async fn blocking<T: Send + 'static>(
     shared: &Shared,
     read: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Refusal> {
     let reader = shared.store()?;
-    let failed = |what: String| {
-        Refusal::new(
-            Code::Failed,
-            format!("the store could not be read: {what}"),
-            "",
-        )
-    };
     match tokio::task::spawn_blocking(move || read(&reader)).await {
-        Ok(result) => result.map_err(|error| failed(error.to_string())),
-        Err(error) => Err(failed(error.to_string())),
+        Ok(result) => result.map_err(|error| unreadable(&error)),
+        Err(error) => Err(unreadable(&error)),
     }
 }
 
