@@ -12,6 +12,7 @@
 //! - [`cluster`]: decide, apply, and what follows. Read `command`, `event`, `effect`, then `apply`.
 //! - [`steps`]: the life of one slot on one node.
 //! - [`store`]: the redb file: one write path, readers beside it.
+//! - [`net`]: streams between machines over QUIC or TLS, and whose key is at the other end.
 //! - [`sys`]: the kernel; the only folder with `unsafe`, and the one function that starts user processes.
 //! - [`controller`]: the loop around [`cluster`]: take, decide, apply, plan, commit, publish, act.
 //! - [`worker`]: the agent of a machine: discovery, the link to the controller, routes to shepherds.
@@ -23,6 +24,7 @@ pub mod cluster;
 pub mod config;
 pub mod controller;
 pub mod model;
+pub mod net;
 pub mod scheduler;
 pub mod shepherd;
 pub mod steps;

@@ -19,6 +19,7 @@ pub(crate) fn be_the_controller() -> bool {
     };
     let state = std::path::PathBuf::from(state);
     let ended = run(ControllerOptions {
+        listen: hpc::controller::Listen::Nowhere,
         socket: state.join("hpc.sock"),
         state_dir: state,
         cluster_name: None,

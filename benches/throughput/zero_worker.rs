@@ -125,6 +125,7 @@ pub(crate) fn measure(scratch: &Path) {
     );
     let register = Command::Register {
         inventory: Box::new(inventory()),
+        serves: hpc::model::node::Serves::Everyone,
         slots: vec![],
     };
     turn(&mut cluster, &mut store, now, register);
@@ -134,7 +135,8 @@ pub(crate) fn measure(scratch: &Path) {
             gid: 1000,
             name: "bench".into(),
         },
-        operator: false,
+        role: hpc::model::identity::Role::User,
+        from: "local".into(),
     };
     let submit = Command::Submit {
         who,

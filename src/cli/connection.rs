@@ -1,9 +1,12 @@
 //! Finding the controller and speaking with it: one connect, one write with hello and request together, and
 //! as many reads as there are answers. Blocking; no runtime is started for a command.
 
-use super::exit::{Failure, Outcome};
+use super::exit::{self, Failure, Outcome};
 use super::paths;
+use crate::model::join_line;
 use crate::model::refusal::Code;
+use crate::net::bridge;
+use crate::net::membership::is_expired;
 use crate::wire::client::{FromClient, Request, ToClient};
 use crate::wire::codec::{self, CodecError, FRAME_MAX, REQUEST_MAX};
 use crate::wire::hello::{Hello, HelloReply, Role};
@@ -24,7 +27,7 @@ pub(super) const AFTER_BREAK: Duration = Duration::from_millis(20);
 /// Which cluster is meant.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Target {
-    /// Controller to speak to: unix:PATH [env: HPC_CONTROLLER, HPC_SOCKET]
+    /// Controller to speak to: unix:PATH or quic://HOST:PORT [env: HPC_CONTROLLER, HPC_SOCKET]
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -46,47 +49,83 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Sockets to try, in order. Something named explicitly is the only one.
-    fn candidates(&self) -> Outcome<Vec<PathBuf>> {
+    /// Where to try, in order. Something named explicitly is the only one.
+    fn candidates(&self) -> Outcome<Vec<Way>> {
         if let Some(address) = &self.controller {
-            return Ok(vec![socket_of("--controller", address)?]);
+            return Ok(vec![self.way("--controller", address)?]);
         }
         if self.state_dir.is_none()
             && let Some(address) = paths::variable("HPC_CONTROLLER")
         {
-            return Ok(vec![socket_of(
-                "HPC_CONTROLLER",
-                &address.to_string_lossy(),
-            )?]);
+            let way = self.way("HPC_CONTROLLER", &address.to_string_lossy())?;
+            // Within a job on a machine that is not the controller's.
+            return Ok(vec![match (way, paths::variable("HPC_CREDENTIAL")) {
+                (Way::Socket(socket), Some(credential)) => Way::Job { socket, credential },
+                (way, _) => way,
+            }]);
         }
         let named =
             paths::variable("HPC_SOCKET").is_some() || paths::variable("HPC_STATE_DIR").is_some();
+        let places = paths::places(self.state_dir.as_deref())?;
+        let person = || bridge::Person::open(&places.state).map_err(anyhow::Error::from);
         if named || self.state_dir.is_some() {
-            return Ok(vec![paths::places(self.state_dir.as_deref())?.socket]);
+            // A state directory that only somebody's login is in.
+            return Ok(vec![match person()? {
+                Some(person) if !places.controller_dir().exists() => {
+                    Way::Far(Box::new(person), None)
+                }
+                _ => Way::Socket(places.socket),
+            }]);
         }
-        let mut sockets = vec![paths::default_socket()?];
-        if !paths::is_root() {
-            sockets.push(PathBuf::from(paths::SYSTEM_SOCKET));
+        let mut ways = Vec::new();
+        let socket = paths::default_socket()?;
+        let person = person()?;
+        // One of our own first, if there is one; a login before the system's, where we may be nobody.
+        if person.is_none() || socket.exists() && !paths::is_root() {
+            ways.push(Way::Socket(socket));
         }
-        Ok(sockets)
+        ways.extend(person.map(|person| Way::Far(Box::new(person), None)));
+        if !paths::is_root() || ways.is_empty() {
+            ways.push(Way::Socket(PathBuf::from(paths::SYSTEM_SOCKET)));
+        }
+        Ok(ways)
+    }
+
+    fn way(&self, source: &str, address: &str) -> Outcome<Way> {
+        match parse_address(source, address)? {
+            Address::Socket(path) => Ok(Way::Socket(path)),
+            Address::Far(address) => {
+                let places = paths::places(self.state_dir.as_deref())?;
+                match bridge::Person::open(&places.state).map_err(anyhow::Error::from)? {
+                    Some(person) => Ok(Way::Far(Box::new(person), Some(address))),
+                    None => Err(Failure::refused(
+                        Code::NotPermitted,
+                        format!("{source} quic://{address}: nobody has logged in here"),
+                        "have `hpc invite --role user --user NAME` print a line there, then `hpc login LINE` here",
+                    )),
+                }
+            }
+        }
     }
 
     /// Sends a request to the controller.
     pub(super) fn request(&self, request: &Request) -> Outcome<Connection> {
-        let sockets = self.candidates()?;
         let mut tried = Vec::new();
-        for socket in &sockets {
-            paths::check_length(socket)?;
-            match UnixStream::connect(socket) {
-                Ok(stream) => return Connection::open(stream, request),
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                    return Err(Failure::refused(
-                        Code::NotPermitted,
-                        format!("{} belongs to another user", socket.display()),
-                        "ask its owner, or start a cluster of your own with `hpc up`",
-                    ));
+        for way in self.candidates()? {
+            match way.connect() {
+                Ok((stream, opening)) => {
+                    let opened = Connection::open(stream, &opening, request);
+                    let Err(Failure::Refused(refusal)) = &opened else {
+                        return opened;
+                    };
+                    if !is_expired(refusal) || !way.renew()? {
+                        return opened;
+                    }
+                    let (stream, opening) = way.connect()?;
+                    return Connection::open(stream, &opening, request);
                 }
-                Err(error) => tried.push(format!("{} ({})", socket.display(), words(&error))),
+                Err(Failure::Unreachable(why)) => tried.push(why),
+                Err(failure) => return Err(failure),
             }
         }
         Err(Failure::Unreachable(format!(
@@ -150,20 +189,96 @@ impl Target {
     }
 }
 
-fn socket_of(source: &str, address: &str) -> Outcome<PathBuf> {
-    if address.starts_with("quic://") {
-        return Err(Failure::refused(
-            Code::Unsupported,
-            format!(
-                "{source} {address}: controllers on other machines are not part of this version"
-            ),
-            "use unix:PATH on the controller's machine",
-        ));
+/// A way to a controller.
+enum Way {
+    /// A socket of this machine.
+    Socket(PathBuf),
+    /// The socket of this machine's worker, for what runs within a job.
+    Job {
+        socket: PathBuf,
+        credential: PathBuf,
+    },
+    /// The network, as somebody who has logged in; to this address, or where they did.
+    Far(Box<bridge::Person>, Option<String>),
+}
+
+impl Way {
+    /// A stream, and what is said on it first.
+    fn connect(&self) -> Outcome<(UnixStream, Vec<u8>)> {
+        match self {
+            Way::Socket(socket) => Ok((connect(socket)?, codec::encode(&Hello::new(Role::Client)))),
+            Way::Job { socket, credential } => {
+                let stream = connect(socket)?;
+                let proof = std::fs::read(credential).map_err(|error| {
+                    Failure::refused(
+                        Code::NotPermitted,
+                        format!(
+                            "the job's credential {} cannot be read: {}",
+                            credential.display(),
+                            exit::plain(&error)
+                        ),
+                        "it is there for the job's own user while the job runs",
+                    )
+                })?;
+                let mut opening = codec::encode(&Hello::new(Role::JobClient));
+                opening.extend(proof);
+                Ok((stream, opening))
+            }
+            Way::Far(person, address) => {
+                let shown = bridge::Person::open(&person.state_dir).map_err(anyhow::Error::from)?;
+                let Some(person) = shown else {
+                    return Err(Failure::Unreachable("nobody has logged in here".to_owned()));
+                };
+                let addresses = address.clone().map(|address| vec![address]);
+                let stream = bridge::connect(person, addresses)
+                    .map_err(|error| Failure::Unreachable(error.to_string()))?;
+                Ok((stream, codec::encode(&Hello::new(Role::Client))))
+            }
+        }
+    }
+
+    /// Has an expired certificate made anew; whether there is one.
+    fn renew(&self) -> Outcome<bool> {
+        match self {
+            Way::Far(person, _) => {
+                bridge::renew(person)?;
+                Ok(true)
+            }
+            Way::Socket(_) | Way::Job { .. } => Ok(false),
+        }
+    }
+}
+
+fn connect(socket: &Path) -> Outcome<UnixStream> {
+    paths::check_length(socket)?;
+    UnixStream::connect(socket).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => Failure::refused(
+            Code::NotPermitted,
+            format!("{} belongs to another user", socket.display()),
+            "ask its owner, or start a cluster of your own with `hpc up`",
+        ),
+        _ => Failure::Unreachable(format!("{} ({})", socket.display(), words(&error))),
+    })
+}
+
+/// An address as it is written.
+#[derive(Debug, PartialEq, Eq)]
+enum Address {
+    Socket(PathBuf),
+    Far(String),
+}
+
+fn parse_address(source: &str, address: &str) -> Outcome<Address> {
+    if let Some(far) = address.strip_prefix("quic://") {
+        return match join_line::parse_address(far) {
+            Ok(_) => Ok(Address::Far(far.to_owned())),
+            Err(error) => Err(Failure::Usage(format!("{source} {address}: {error}"))),
+        };
     }
     match address.strip_prefix("unix:") {
-        Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
+        Some(path) if !path.is_empty() => Ok(Address::Socket(PathBuf::from(path))),
         _ => Err(Failure::Usage(format!(
-            "{source} {address}: not an address; write unix:PATH"
+            "{source} {address}: not an address; write unix:PATH or quic://HOST:PORT"
         ))),
     }
 }
@@ -183,8 +298,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn open(stream: UnixStream, request: &Request) -> Outcome<Self> {
-        let mut bytes = codec::encode(&Hello::new(Role::Client));
+    fn open(stream: UnixStream, opening: &[u8], request: &Request) -> Outcome<Self> {
+        let mut bytes = opening.to_vec();
         bytes.extend(codec::encode(request));
         let length = bytes.len();
         if length > REQUEST_MAX {
@@ -262,18 +377,15 @@ mod tests {
 
     #[test]
     fn addresses() {
+        let parse = |address| parse_address("--controller", address);
         assert_eq!(
-            socket_of("--controller", "unix:/a/b").unwrap(),
-            Path::new("/a/b")
+            parse("unix:/a/b").unwrap(),
+            Address::Socket(PathBuf::from("/a/b"))
         );
-        let refused = socket_of("--controller", "quic://h:1")
-            .unwrap_err()
-            .to_string();
-        assert!(refused.contains("not part of this version"), "{refused}");
-        assert!(matches!(
-            socket_of("HPC_CONTROLLER", "/a/b"),
-            Err(Failure::Usage(_))
-        ));
+        assert_eq!(parse("quic://h:1").unwrap(), Address::Far("h:1".to_owned()));
+        for bad in ["/a/b", "unix:", "quic://", "quic://h:x", "tcp://h:1"] {
+            assert!(matches!(parse(bad), Err(Failure::Usage(_))), "{bad}");
+        }
     }
 
     #[test]

@@ -6,9 +6,11 @@ use super::output::words;
 use super::paths::{self, Places};
 use super::process::{self, Kind};
 use super::{Verb, output, status};
+use crate::net::identity::{self, Member};
 use crate::wire::client::{Request, ToClient};
 use clap::Args;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::signalfd::SignalFd;
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -23,6 +25,7 @@ const MARK: &str = "down";
 
 /// End the jobs of this machine's cluster, and stop its controller and worker
 ///
+/// On a machine that has joined a cluster elsewhere it ends the jobs of this machine and stops its worker.
 /// On a terminal it asks first when jobs run or wait: both end.
 ///
 /// Examples:
@@ -98,6 +101,9 @@ fn question((running, pending): (u64, u64)) -> Option<String> {
 
 /// Stops controller and worker of a state directory, jobs first unless they are kept.
 pub(super) fn stop(target: &Target, places: &Places, keep_jobs: bool) -> Outcome {
+    if has_joined(places) {
+        return leave(places, keep_jobs);
+    }
     let pids = [Kind::Worker, Kind::Controller].map(|kind| (kind, process::running(kind, places)));
     if pids.iter().all(|(_, pid)| pid.is_none()) && !target.is_up() {
         output::line(&format!("nothing runs in {}", places.state.display()))?;
@@ -130,6 +136,32 @@ pub(super) fn stop(target: &Target, places: &Places, keep_jobs: bool) -> Outcome
     if let Some(pid) = worker {
         process::end(Kind::Worker, places, pid);
     }
+    Ok(exit::DONE)
+}
+
+/// Whether this state directory is that of a worker whose controller is elsewhere.
+fn has_joined(places: &Places) -> bool {
+    matches!(
+        Member::open(&places.state, identity::Kind::Node),
+        Ok(Some(_))
+    )
+}
+
+/// Stops the worker of a machine that has joined; its jobs end first, and the controller hears of that, unless they
+/// are kept.
+fn leave(places: &Places, keep_jobs: bool) -> Outcome {
+    let Some(worker) = process::running(Kind::Worker, places) else {
+        output::line(&format!("nothing runs in {}", places.state.display()))?;
+        return Ok(exit::DONE);
+    };
+    // Best effort: without it a foreground `hpc join` starts the worker again.
+    let _ = fs::write(places.state.join(MARK), b"");
+    if !keep_jobs {
+        // Gone already is as good.
+        let _ = kill(worker, Signal::SIGUSR1);
+        process::wait_gone(Kind::Worker, places, worker, PATIENCE);
+    }
+    process::end(Kind::Worker, places, worker);
     Ok(exit::DONE)
 }
 

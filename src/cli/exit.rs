@@ -81,7 +81,11 @@ impl Failure {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Failure::Usage(_) => USAGE,
-            Failure::Refused(refusal) if refusal.code == Code::NotPermitted => NOT_PERMITTED,
+            Failure::Refused(refusal)
+                if matches!(refusal.code, Code::NotPermitted | Code::Revoked) =>
+            {
+                NOT_PERMITTED
+            }
             Failure::Refused(_) | Failure::Other(_) => REFUSED,
             Failure::Unreachable(_) | Failure::Lost(_) => UNREACHABLE,
             Failure::PipeClosed => PIPE_CLOSED,

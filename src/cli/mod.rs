@@ -16,6 +16,7 @@
 mod alloc;
 mod attach;
 mod attached;
+mod audit;
 mod backup;
 mod cancel;
 mod completions;
@@ -26,8 +27,11 @@ mod exit;
 mod follow;
 mod history;
 mod hold;
+mod invite;
 mod job;
 mod job_options;
+mod join;
+mod keeper;
 mod logs;
 mod man;
 mod modes;
@@ -53,6 +57,7 @@ mod surroundings;
 mod suspend;
 mod up;
 mod update;
+mod user;
 mod version;
 mod wait;
 
@@ -100,6 +105,9 @@ const VERBS: &[Row] = &[
     row::<up::Up>("Cluster", "up"),
     row::<down::Down>("Cluster", "down"),
     row::<status::Status>("Cluster", "status"),
+    row::<invite::Invite>("Cluster", "invite"),
+    row::<join::Join>("Cluster", "join"),
+    row::<join::Login>("Cluster", "login"),
     row::<submit::Submit>("Jobs", "submit"),
     row::<run::Run>("Jobs", "run"),
     row::<alloc::Alloc>("Jobs", "alloc"),
@@ -120,6 +128,8 @@ const VERBS: &[Row] = &[
     row::<nodes::Nodes>("Looking", "nodes"),
     row::<node::Node>("Looking", "node"),
     row::<partitions::Partitions>("Looking", "partitions"),
+    row::<user::User>("Admin", "user"),
+    row::<audit::Audit>("Admin", "audit"),
     row::<backup::Backup>("Plumbing", "backup"),
     row::<completions::Completions>("Plumbing", "completions"),
     row::<man::Man>("Plumbing", "man"),
@@ -130,8 +140,6 @@ const VERBS: &[Row] = &[
 
 /// Words of the contract that are not commands yet.
 const LATER: &[&str] = &[
-    "invite",
-    "join",
     "doctor",
     "shell",
     "why",
@@ -141,12 +149,10 @@ const LATER: &[&str] = &[
     "top",
     "partition",
     "account",
-    "user",
     "qos",
     "reserve",
     "limits",
     "share",
-    "audit",
     "sweep",
     "jupyter",
     "code",
@@ -157,7 +163,6 @@ const LATER: &[&str] = &[
     "bench",
     "slurm",
     "import",
-    "login",
 ];
 
 /// Runs the command that these arguments mean; the first is the program's own name.
@@ -249,7 +254,7 @@ pub(super) fn command() -> Command {
 fn overview() -> String {
     let mut text = String::from(
         "A cluster manager for small labs: one binary that queues, places, launches and accounts jobs.\n\n\
-         Usage: hpc [--controller unix:PATH | --state-dir DIR] COMMAND ...\n",
+         Usage: hpc [--controller ADDRESS | --state-dir DIR] COMMAND ...\n",
     );
     let mut group = "";
     for verb in VERBS.iter().filter(|verb| !verb.group.is_empty()) {

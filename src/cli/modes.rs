@@ -9,9 +9,11 @@ use super::numbers::argument;
 use super::output;
 use super::paths;
 use crate::config::Config;
-use crate::controller::{self, ControllerOptions};
+use crate::controller::{self, ControllerOptions, Listen};
+use crate::model::node::{NODE_NAME_MAX, is_node_name};
 use crate::model::size::parse_memory_mib;
 use crate::model::topology::DeclaredGpus;
+use crate::net::identity::{self, Member};
 use crate::shepherd::{self, ShepherdOptions};
 use crate::worker::{self, WorkerOptions};
 use anyhow::Context;
@@ -35,6 +37,9 @@ pub(super) struct Controller {
     /// Socket to listen on; by default where clients look for it
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Where other machines are heard: ADDR:PORT, or none
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<String>,
     /// Configuration file [env: HPC_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -55,9 +60,12 @@ pub(super) struct Controller {
 pub(super) struct Worker {
     #[command(flatten)]
     machine: Machine,
-    /// Socket of the controller; by default where clients look for it
+    /// Socket of the controller, or, on a machine that has joined one elsewhere, of this worker
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Configuration file [env: HPC_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Descriptor that gets one byte once registered
     #[arg(long, value_name = "FD")]
     ready_fd: Option<i32>,
@@ -84,14 +92,9 @@ pub(super) struct Machine {
     pub(super) gpus: Option<u32>,
 }
 
-/// Longest name of a node; characters.
-const NODE_NAME_MAX: usize = 64;
-
-/// A node's name is a host's: it stands in lists, in the environment of jobs and in file names.
+/// Refuses what cannot name a node.
 fn check_node_name(name: &str) -> Outcome<()> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    let begins_well = name.starts_with(|first: char| first.is_ascii_alphanumeric());
-    if begins_well && name.len() <= NODE_NAME_MAX && name.bytes().all(allowed) {
+    if is_node_name(name) {
         return Ok(());
     }
     Err(Failure::Usage(format!(
@@ -106,6 +109,20 @@ impl Machine {
     pub(super) fn check(&self) -> Outcome<()> {
         self.name.as_deref().map_or(Ok(()), check_node_name)?;
         self.memory_mib().map(|_| ())
+    }
+
+    /// For a worker's command line.
+    pub(super) fn arguments(&self) -> Vec<OsString> {
+        let options = [
+            ("--name", self.name.clone()),
+            ("--cpus", self.cpus.map(|cpus| cpus.to_string())),
+            ("--memory", self.memory.clone()),
+            ("--gpus", self.gpus.map(|gpus| gpus.to_string())),
+        ];
+        let given = options
+            .into_iter()
+            .filter_map(|(option, value)| Some([option.into(), value?.into()]));
+        given.flatten().collect()
     }
 
     /// The declared memory in MiB.
@@ -129,6 +146,10 @@ impl Verb for Controller {
         controller::run(ControllerOptions {
             state_dir: places.state,
             socket: self.socket.unwrap_or(places.socket),
+            listen: match &self.listen {
+                Some(address) => address.parse().map_err(Failure::Usage)?,
+                None => Listen::default(),
+            },
             cluster_name: self.name,
             config,
             ready_fd: self.ready_fd,
@@ -144,10 +165,19 @@ impl Verb for Worker {
         let places = paths::places(target.state_dir.as_deref())?;
         self.machine.check()?;
         let memory_mib = self.machine.memory_mib()?;
+        let config = read_config(self.config.as_deref())?;
+        // A machine that has joined a cluster is a worker of that one.
+        let joined = Member::open(&places.state, identity::Kind::Node)
+            .context("cannot use this machine's membership")?;
+        let controller = match joined {
+            Some(_) => worker::Controller::Elsewhere,
+            None => worker::Controller::Here,
+        };
         leave_session(self.own_session);
         worker::run(WorkerOptions {
             state_dir: places.state,
-            controller: self.socket.unwrap_or(places.socket),
+            controller,
+            socket: self.socket.unwrap_or(places.socket),
             name: self.machine.name,
             cpus: self.machine.cpus,
             memory_mib,
@@ -158,6 +188,8 @@ impl Verb for Worker {
                 }]
             }),
             ready_fd: self.ready_fd,
+            users: config.users,
+            allow_root: config.allow_root_jobs,
             ..WorkerOptions::default()
         })
         .map_err(anyhow::Error::from)?;

@@ -8,7 +8,7 @@ use super::selection::change;
 use crate::model::hostlist;
 use crate::model::refusal::Code;
 use crate::wire::client::{NodeChange, Request};
-use crate::wire::view::{GpuView, NodeView};
+use crate::wire::view::{GpuView, LinkView, NodeView};
 use clap::{Args, Subcommand};
 use std::fmt::Write as _;
 
@@ -61,15 +61,21 @@ enum Act {
         #[arg(value_name = "NODES")]
         nodes: String,
     },
-    /// Forget a node that is down and holds no jobs
+    /// Forget a node that is down and holds no jobs; its key is known no more
+    ///
+    /// With --force at once: its jobs end as NODE_FAIL, its connection is cut.
     ///
     /// Examples:
     ///   hpc node remove ws7
+    ///   hpc node remove --force ws7
     #[command(verbatim_doc_comment)]
     Remove {
         /// Nodes: ws1, ws[1-4]
         #[arg(value_name = "NODES")]
         nodes: String,
+        /// Also one that answers or holds jobs
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -80,7 +86,11 @@ impl Verb for Node {
                 each(target, &nodes, &NodeChange::Drain { reason })
             }
             Some(Act::Resume { nodes }) => each(target, &nodes, &NodeChange::Resume),
-            Some(Act::Remove { nodes }) => each(target, &nodes, &NodeChange::Remove),
+            Some(Act::Remove {
+                nodes,
+                force: false,
+            }) => each(target, &nodes, &NodeChange::Remove),
+            Some(Act::Remove { nodes, force: true }) => each(target, &nodes, &NodeChange::Expel),
             None => show(target, &self.name.unwrap_or_default(), self.json),
         }
     }
@@ -124,16 +134,18 @@ fn show(target: &Target, name: &str, as_json: bool) -> Outcome {
             hint,
         ));
     };
+    let links = super::nodes::links(target)?;
     if as_json {
-        json::object(&mut output::stdout(), &json::Node::from(node))?;
+        json::object(&mut output::stdout(), &json::Node::new(node, &links))?;
     } else {
-        output::text(&describe(node))?;
+        let link = links.iter().find(|link| link.node == name);
+        output::text(&describe(node, link))?;
     }
     Ok(exit::DONE)
 }
 
 /// A node in lines of `Word: value`.
-pub(super) fn describe(node: &NodeView) -> String {
+pub(super) fn describe(node: &NodeView, link: Option<&LinkView>) -> String {
     let mut text = String::new();
     let mut line = |word: &str, value: String| {
         if !value.is_empty() {
@@ -181,8 +193,25 @@ pub(super) fn describe(node: &NodeView) -> String {
         "Worker",
         format!("version {}, as uid {}", node.version, node.uid),
     );
+    line("Reached", link.map(reached).unwrap_or_default());
     for remark in &node.remarks {
         line("Note", remark.clone());
+    }
+    text
+}
+
+/// How a node is reached, in words.
+fn reached(link: &LinkView) -> String {
+    let mut text = match (link.path.as_str(), &link.address) {
+        ("", _) => return "not now".to_owned(),
+        ("unix", _) => "by the socket of its own machine".to_owned(),
+        (path, address) => format!("over {path}, at {}", address.as_deref().unwrap_or("?")),
+    };
+    if let Some(until) = link.certificate_until {
+        text.push_str(&format!(
+            ", certificate until {}",
+            words::local(Some(until))
+        ));
     }
     text
 }

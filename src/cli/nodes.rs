@@ -2,11 +2,11 @@
 
 use super::Verb;
 use super::connection::{Target, unexpected};
-use super::exit::{self, Outcome};
+use super::exit::{self, Failure, Outcome};
 use super::output::table::{Table, elastic, left, right};
 use super::output::{self, json, words};
 use crate::wire::client::{Request, ToClient};
-use crate::wire::view::NodeView;
+use crate::wire::view::{LinkView, NodeView};
 use clap::Args;
 
 /// Show the nodes: what they have and what of it is free
@@ -26,10 +26,11 @@ impl Verb for Nodes {
     fn run(self, target: &Target) -> Outcome {
         let nodes = all(target)?;
         if self.json {
+            let links = links(target)?;
             let mut array = json::Array::new(output::stdout());
             nodes
                 .iter()
-                .try_for_each(|node| array.push(&json::Node::from(node)))?;
+                .try_for_each(|node| array.push(&json::Node::new(node, &links)))?;
             array.end()?;
         } else {
             table(&nodes).print()?;
@@ -43,6 +44,17 @@ pub(super) fn all(target: &Target) -> Outcome<Vec<NodeView>> {
     match target.ask(&Request::Nodes)? {
         ToClient::Nodes(nodes) => Ok(nodes),
         other => Err(unexpected(&other)),
+    }
+}
+
+/// How every node is reached.
+pub(super) fn links(target: &Target) -> Outcome<Vec<LinkView>> {
+    match target.ask(&Request::Links) {
+        Ok(ToClient::Links(links)) => Ok(links),
+        Ok(other) => Err(unexpected(&other)),
+        // A controller of the release before does not know the question.
+        Err(Failure::Lost(_)) => Ok(Vec::new()),
+        Err(failure) => Err(failure),
     }
 }
 

@@ -67,6 +67,11 @@ impl Places {
         self.state.join("worker")
     }
 
+    /// Where the controller keeps the address at which other machines reach it.
+    pub(super) fn listening(&self) -> PathBuf {
+        self.controller_dir().join("listen")
+    }
+
     pub(super) fn controller_log(&self) -> PathBuf {
         self.controller_dir().join("controller.log")
     }
@@ -81,6 +86,11 @@ impl Places {
 
     pub(super) fn worker_pid(&self) -> PathBuf {
         self.worker_dir().join("agent.pid")
+    }
+
+    /// Makes the state directory alone.
+    pub(super) fn create_state(&self) -> Outcome<()> {
+        make_dir(&self.state, if is_root() { 0o755 } else { 0o700 })
     }
 
     /// Makes the directories: 0755 with private parts under root, all private under a user.
@@ -127,7 +137,7 @@ pub(super) fn default_socket() -> Outcome<PathBuf> {
     }
 }
 
-fn default_state() -> Outcome<PathBuf> {
+pub(super) fn default_state() -> Outcome<PathBuf> {
     if is_root() {
         return Ok(PathBuf::from(SYSTEM_STATE));
     }

@@ -4,7 +4,7 @@
 //! A pid file alone proves nothing, since numbers are used again: the process must also look like ours.
 
 use super::exit::{Failure, Outcome};
-use super::paths::Places;
+use super::paths::{self, Places};
 use anyhow::Context;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -177,10 +177,27 @@ fn is_ours(pid: i32, kind: Kind, state: &Path) -> bool {
     };
     let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
     let state = state.as_os_str().as_encoded_bytes();
-    words
+    if words
         .get(1)
-        .is_some_and(|word| *word == kind.word().as_bytes())
-        && words.contains(&state)
+        .is_none_or(|word| *word != kind.word().as_bytes())
+    {
+        return false;
+    }
+    let named = |word: &&[u8]| word.starts_with(b"--state-dir");
+    words.contains(&state) || !words.iter().any(named) && is_started_for(pid, state)
+}
+
+/// Whether a process has this state directory by its environment, or the default one.
+fn is_started_for(pid: i32, state: &[u8]) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let variable = environment
+        .split(|byte| *byte == 0)
+        .find_map(|line| line.strip_prefix(b"HPC_STATE_DIR="));
+    match variable {
+        Some(named) => named == state,
+        None => paths::default_state()
+            .is_ok_and(|default| default.as_os_str().as_encoded_bytes() == state),
+    }
 }
 
 /// Waits until it is gone; whether it is.

@@ -3,34 +3,27 @@
 use super::Verb;
 use super::connection::Target;
 use super::exit::{self, Failure, Outcome};
+use super::keeper::{Keeper, START};
 use super::modes::{Machine, read_config};
 use super::output::{self, words};
 use super::paths::{self, Places};
 use super::process::{self, Kind};
-use super::{down, host_name, status};
+use super::{host_name, invite, status};
 use crate::config::check_name;
+use crate::controller::Listen;
+use crate::model::identity::Grant;
 use crate::model::refusal::Code;
 use crate::wire::view::NodeView;
 use anyhow::Context;
 use clap::Args;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::ffi::OsString;
-use std::fs::File;
-use std::io;
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::fs;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long both processes may take to be ready.
-const START: Duration = Duration::from_secs(10);
-/// Between looks at processes that are not our children.
-const LOOK: Duration = Duration::from_secs(2);
-/// Between restarts of a process that ends again and again, at most.
-const RESTART_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How long the invitation that is shown is good; seconds.
+const TTL_S: u32 = 3600;
 
 /// Start controller and worker on this machine; needs no file and no root
 ///
@@ -51,8 +44,8 @@ pub(super) struct Up {
     /// Name of the cluster, as jobs see it [default: hpc, or as configured]
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
-    /// Address for other machines; not part of this version
-    #[arg(long, value_name = "ADDR:PORT", hide = true)]
+    /// Where other machines are heard, or `none` [default: all addresses, port 7420 or the one of earlier starts]
+    #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<String>,
     /// Configuration file [env: HPC_CONFIG]
     #[arg(long, value_name = "FILE")]
@@ -64,22 +57,24 @@ impl Verb for Up {
         self.check()?;
         let places = paths::places(target.state_dir.as_deref())?;
         places.create()?;
+        let [controller, worker] = self.arguments()?;
         let mut cluster = Cluster {
-            arguments: self.arguments()?,
+            keeper: Keeper::new(
+                places,
+                vec![(Kind::Controller, controller), (Kind::Worker, worker)],
+            ),
             name: self.node_name(),
             asked: Asked {
                 machine: self.machine,
                 cluster: self.cluster,
                 config: self.config.is_some(),
             },
-            places,
-            children: Vec::new(),
         };
         cluster.start()?;
         if self.detach {
             Ok(exit::DONE)
         } else {
-            cluster.watch()
+            cluster.keeper.watch()
         }
     }
 }
@@ -87,11 +82,7 @@ impl Verb for Up {
 impl Up {
     fn check(&self) -> Outcome<()> {
         if let Some(address) = &self.listen {
-            return Err(Failure::refused(
-                Code::Unsupported,
-                format!("--listen {address}: other machines are not part of this version"),
-                "leave it out: this machine alone is the cluster, reached by its socket",
-            ));
+            address.parse::<Listen>().map_err(Failure::Usage)?;
         }
         if let Some(name) = &self.cluster {
             check_name(name).map_err(|error| Failure::Usage(error.to_string()))?;
@@ -108,7 +99,7 @@ impl Up {
     /// What each of the two processes is told besides its places.
     fn arguments(&self) -> Outcome<[Vec<OsString>; 2]> {
         let mut controller = Vec::new();
-        let mut worker = Vec::new();
+        let mut worker = self.machine.arguments();
         let add = |list: &mut Vec<OsString>, option: &str, value: Option<OsString>| {
             if let Some(value) = value {
                 list.extend([OsString::from(option), value]);
@@ -119,6 +110,11 @@ impl Up {
             "--name",
             self.cluster.clone().map(Into::into),
         );
+        add(
+            &mut controller,
+            "--listen",
+            self.listen.clone().map(Into::into),
+        );
         // They start in another directory.
         let config = self
             .config
@@ -126,27 +122,8 @@ impl Up {
             .map(std::path::absolute)
             .transpose()
             .context("cannot find the config file")?;
-        add(&mut controller, "--config", config.map(Into::into));
-        add(
-            &mut worker,
-            "--name",
-            self.machine.name.clone().map(Into::into),
-        );
-        add(
-            &mut worker,
-            "--cpus",
-            self.machine.cpus.map(|cpus| cpus.to_string().into()),
-        );
-        add(
-            &mut worker,
-            "--memory",
-            self.machine.memory.clone().map(Into::into),
-        );
-        add(
-            &mut worker,
-            "--gpus",
-            self.machine.gpus.map(|gpus| gpus.to_string().into()),
-        );
+        add(&mut controller, "--config", config.clone().map(Into::into));
+        add(&mut worker, "--config", config.map(Into::into));
         Ok([controller, worker])
     }
 }
@@ -197,6 +174,13 @@ impl Asked {
     }
 }
 
+/// Where the controller of a state directory hears other machines.
+fn listening(places: &Places) -> Option<String> {
+    let text = fs::read_to_string(places.listening()).ok()?;
+    let address = text.trim();
+    (!address.is_empty()).then(|| address.to_owned())
+}
+
 /// Options for a process that runs with others.
 fn already(process: &str, differing: &str) -> Failure {
     Failure::refused(
@@ -206,63 +190,72 @@ fn already(process: &str, differing: &str) -> Failure {
     )
 }
 
-/// The processes of this state directory.
+/// The cluster that is brought up.
 struct Cluster {
-    places: Places,
-    /// Of the controller, of the worker.
-    arguments: [Vec<OsString>; 2],
+    keeper: Keeper,
     /// This node's name.
     name: String,
     asked: Asked,
-    /// Those that are our own children.
-    children: Vec<(Kind, Child)>,
 }
 
 impl Cluster {
     fn target(&self) -> Target {
-        Target::at(&self.places.socket)
+        self.keeper.target()
+    }
+
+    fn places(&self) -> &Places {
+        &self.keeper.places
     }
 
     /// Starts what does not run, and says what is there.
     fn start(&mut self) -> Outcome<()> {
         // Two that start at once take turns; the second finds everything running.
-        let lock = lock(&self.places.state)?;
+        let lock = self.keeper.lock()?;
         let deadline = Instant::now() + START;
-        self.start_controller(deadline)?;
-        output::line(&format!(
-            "controller ready on unix:{}",
-            self.places.socket.display()
-        ))?;
-        let runs = process::running(Kind::Worker, &self.places).is_some();
+        let started = self.start_controller(deadline)?;
+        let socket = self.places().socket.display().to_string();
+        let port = listening(self.places());
+        output::line(&match &port {
+            Some(port) => format!("controller ready on {port} and unix:{socket}"),
+            None => format!("controller ready on unix:{socket}"),
+        })?;
+        let runs = process::running(Kind::Worker, self.places()).is_some();
         if !runs {
-            let child = process::start(Kind::Worker, &self.places, &self.arguments[1])?
-                .wait_ready(deadline)?;
-            self.children.push((Kind::Worker, child));
+            self.keeper.start(Kind::Worker, deadline)?;
         }
         drop(lock);
         let node = self.node(deadline, runs)?;
         if runs {
             self.asked.check_node(&node)?;
         }
-        output::line(&words::node_line(&node))
+        output::line(&words::node_line(&node))?;
+        if started && port.is_some() {
+            // For machines of a lab the next step; one that is never used expires.
+            let line = invite::ask(&self.target(), Grant::Worker, TTL_S, 1)?;
+            output::line(&format!(
+                "add a machine:  hpc join {line}   (one use, expires in 1 h)"
+            ))?;
+        }
+        Ok(())
     }
 
-    fn start_controller(&mut self, deadline: Instant) -> Outcome<()> {
-        while process::running(Kind::Controller, &self.places).is_some() {
+    /// Whether it was started now.
+    fn start_controller(&mut self, deadline: Instant) -> Outcome<bool> {
+        while process::running(Kind::Controller, self.places()).is_some() {
             if let Ok(status) = status::ask(&self.target()) {
                 if self.asked.config {
                     eprintln!(
                         "hpc up: the controller already runs: --config counts from its next start, after `hpc down`"
                     );
                 }
-                return self.asked.check_controller(&status.cluster);
+                return self.asked.check_controller(&status.cluster).map(|()| false);
             }
             if Instant::now() >= deadline {
                 return Err(Failure::Unreachable(format!(
                     "a controller of {} runs but does not answer on {}\n  its log is {}",
-                    self.places.state.display(),
-                    self.places.socket.display(),
-                    self.places.controller_log().display()
+                    self.places().state.display(),
+                    self.places().socket.display(),
+                    self.places().controller_log().display()
                 )));
             }
             thread::sleep(Duration::from_millis(20));
@@ -272,15 +265,13 @@ impl Cluster {
                 Code::Conflict,
                 format!(
                     "another cluster's controller listens on {}",
-                    self.places.socket.display()
+                    self.places().socket.display()
                 ),
                 "use its state directory, or choose another socket with HPC_SOCKET",
             ));
         }
-        let child = process::start(Kind::Controller, &self.places, &self.arguments[0])?
-            .wait_ready(deadline)?;
-        self.children.push((Kind::Controller, child));
-        Ok(())
+        self.keeper.start(Kind::Controller, deadline)?;
+        Ok(true)
     }
 
     /// This machine as the controller sees it. A worker that ran before may have another name than the one asked for.
@@ -302,91 +293,11 @@ impl Cluster {
                 let text = format!(
                     "the worker has not registered node {} in time; its log is {}",
                     self.name,
-                    self.places.worker_log().display()
+                    self.places().worker_log().display()
                 );
                 return Err(Failure::Other(anyhow::anyhow!(text)));
             }
             thread::sleep(Duration::from_millis(5));
         }
     }
-
-    /// Stays until a signal; restarts what dies.
-    fn watch(&mut self) -> Outcome {
-        let mut set = SigSet::empty();
-        for signal in [
-            Signal::SIGINT,
-            Signal::SIGTERM,
-            Signal::SIGHUP,
-            Signal::SIGCHLD,
-        ] {
-            set.add(signal);
-        }
-        set.thread_block().map_err(io::Error::from)?;
-        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-            .map_err(io::Error::from)?;
-        let mut pause = Duration::from_millis(100);
-        let mut last = Instant::now();
-        loop {
-            let mut waiting = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-            // Interrupted or not, what matters is looked at below.
-            let _ = poll(
-                &mut waiting,
-                PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::MAX),
-            );
-            while let Ok(Some(signal)) = signals.read_signal() {
-                let signal = i32::try_from(signal.ssi_signo).unwrap_or(0);
-                if signal == Signal::SIGINT as i32 && !down::agreed(&self.target(), Some(&signals))?
-                {
-                    continue;
-                }
-                if signal != Signal::SIGCHLD as i32 {
-                    return down::stop(&self.target(), &self.places, false);
-                }
-            }
-            self.children
-                .retain_mut(|(_, child)| matches!(child.try_wait(), Ok(None)));
-            for kind in [Kind::Controller, Kind::Worker] {
-                let ours = self.children.iter().any(|(child, _)| *child == kind);
-                if ours || process::running(kind, &self.places).is_some() {
-                    continue;
-                }
-                if kind == Kind::Controller && self.stopped() {
-                    return Ok(exit::DONE);
-                }
-                if last.elapsed() > RESTART_PAUSE_MAX {
-                    pause = Duration::from_millis(100);
-                }
-                thread::sleep(pause);
-                pause = (pause * 2).min(RESTART_PAUSE_MAX);
-                last = Instant::now();
-                eprintln!("hpc up: the {} has ended; starting it again", kind.word());
-                let place = usize::from(kind == Kind::Worker);
-                match process::start(kind, &self.places, &self.arguments[place])
-                    .and_then(|started| started.wait_ready(Instant::now() + START))
-                {
-                    Ok(child) => self.children.push((kind, child)),
-                    Err(failure) => eprintln!("hpc up: {failure}"),
-                }
-            }
-        }
-    }
-
-    /// Whether `hpc down` was called elsewhere: then both are gone, and on purpose.
-    fn stopped(&self) -> bool {
-        down::is_marked(&self.places)
-    }
-}
-
-/// Taken while processes of a state directory are being started.
-fn lock(state: &Path) -> Outcome<File> {
-    let path = state.join("up.lock");
-    let file = File::options()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .map_err(|error| paths::unusable(&path, "open", &error))?;
-    file.lock()
-        .with_context(|| format!("cannot lock {}", path.display()))?;
-    down::unmark(state);
-    Ok(file)
 }

@@ -6,7 +6,7 @@ use super::{Cluster, Event, Reply, dependency};
 use crate::model::history::Granted;
 use crate::model::ids::JobId;
 use crate::model::index_set::IndexSet;
-use crate::model::job::{Hold, Job, JobSpec, Launch, Reason};
+use crate::model::job::{Hold, Job, JobSpec, Launch, Owner, Reason};
 use crate::model::partition::Partition;
 use crate::model::rare::Rare;
 use crate::model::refusal::{Code, Refusal};
@@ -33,11 +33,12 @@ pub(super) fn submit(
     ended: &[Gone],
     dry_run: bool,
 ) -> Result<(Reply, Vec<Event>), Refusal> {
+    check_root(cluster, who)?;
     check_bounds(cluster, &spec)?;
     keep_on_one_node(&mut spec)?;
     fill_defaults(cluster, &mut spec)?;
     check_time_limit(cluster, &spec)?;
-    check_possible(cluster, who.owner.uid, &spec)?;
+    check_possible(cluster, &who.owner, &spec)?;
     check_nice(who, &spec)?;
     let id = JobId(cluster.counters.job_next);
     let mut job = new_job(id, now, who, spec);
@@ -87,6 +88,19 @@ fn new_job(id: JobId, now: Timestamp, who: &Principal, spec: JobSpec) -> Job {
         pace_us: 0,
         spec: Arc::new(spec),
     }
+}
+
+/// Jobs of root, where they are not wanted.
+fn check_root(cluster: &Cluster, who: &Principal) -> Result<(), Refusal> {
+    let root = who.owner.uid == 0 || *who.owner.name == *"root";
+    if !root || cluster.settings.allow_root_jobs {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Code::NotPermitted,
+        "jobs of root are not run here (allow_root_jobs = false)",
+        "submit as an ordinary user",
+    ))
 }
 
 fn invalid(what: impl Into<String>, hint: &str) -> Refusal {
@@ -325,7 +339,7 @@ pub(super) fn check_time_limit(cluster: &Cluster, spec: &JobSpec) -> Result<(), 
 
 /// Lowering one's own priority is everybody's; raising it is not.
 fn check_nice(who: &Principal, spec: &JobSpec) -> Result<(), Refusal> {
-    if spec.nice >= 0 || who.operator {
+    if spec.nice >= 0 || who.is_operator() {
         return Ok(());
     }
     Err(Refusal::new(
@@ -338,9 +352,9 @@ fn check_nice(who: &Principal, spec: &JobSpec) -> Result<(), Refusal> {
     ))
 }
 
-fn check_possible(cluster: &Cluster, uid: u32, spec: &JobSpec) -> Result<(), Refusal> {
+fn check_possible(cluster: &Cluster, owner: &Owner, spec: &JobSpec) -> Result<(), Refusal> {
     let nodes: Vec<_> = cluster.nodes.values().map(|node| &**node).collect();
-    match feasible::never(&spec.request, uid, &nodes) {
+    match feasible::never(&spec.request, owner, &nodes) {
         Some(why) => {
             let code = if why.starts_with("node `") {
                 Code::UnknownNode

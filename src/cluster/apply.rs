@@ -204,6 +204,12 @@ impl Cluster {
                     return;
                 };
                 self.give_back(&closed.allocation);
+                let nodes = closed.allocation.nodes.iter().map(|share| share.node);
+                self.closed
+                    .push_back((SlotKey { job, slot }, nodes.collect()));
+                if self.closed.len() > super::CLOSED_MAX {
+                    self.closed.pop_front();
+                }
                 self.change(job, |job| job.slots.retain(|slot| slot.id != closed.id));
                 effects.push(Effect::Plan);
             }
@@ -291,6 +297,30 @@ impl Cluster {
             Event::NodeRemoved { node } => {
                 self.nodes.remove(&node);
                 self.touched.nodes.insert(node);
+            }
+            Event::InvitationMade { token, invitation } => {
+                self.invitations.insert(token, Arc::new(*invitation));
+                self.touched.invitations.insert(token);
+            }
+            Event::InvitationUsed { token } => {
+                if let Some(invitation) = self.invitations.get_mut(&token) {
+                    let invitation = Arc::make_mut(invitation);
+                    invitation.uses_left = invitation.uses_left.saturating_sub(1);
+                    self.touched.invitations.insert(token);
+                }
+            }
+            Event::InvitationForgotten { token } => {
+                self.invitations.remove(&token);
+                self.touched.invitations.insert(token);
+            }
+            Event::KeyAdmitted { key, known } => {
+                self.keys.insert(key, Arc::new(*known));
+                self.touched.keys.insert(key);
+            }
+            Event::KeyRevoked { key } => {
+                self.keys.remove(&key);
+                self.touched.keys.insert(key);
+                effects.push(Effect::Cut { key });
             }
             Event::Blocked(blocked) => {
                 if !(blocked.is_empty() && self.blocked.is_empty()) {

@@ -1,6 +1,8 @@
 //! What a batch of events changed: the rows that the one write path stores in one transaction.
 
+use crate::model::audit::AuditRecord;
 use crate::model::history::{ElementRow, EndedJob, StepRow};
+use crate::model::identity::{Invitation, KeyId, KnownKey, TokenHash};
 use crate::model::ids::JobId;
 use crate::model::job::Job;
 use crate::model::node::Node;
@@ -40,6 +42,12 @@ pub struct Changes {
     pub nodes: Vec<(u32, Option<Arc<Node>>)>,
     /// The counters, when they moved.
     pub counters: Option<Counters>,
+    /// Keys as they are known now; `None` = no more.
+    pub keys: Vec<(KeyId, Option<Arc<KnownKey>>)>,
+    /// Invitations as they are now; `None` = forgotten.
+    pub invitations: Vec<(TokenHash, Option<Arc<Invitation>>)>,
+    /// Who asked for what, in order. The shell adds these: the cluster itself does not look back.
+    pub audit: Vec<AuditRecord>,
 }
 
 impl Changes {
@@ -52,5 +60,8 @@ impl Changes {
             && self.steps.is_empty()
             && self.nodes.is_empty()
             && self.counters.is_none()
+            && self.keys.is_empty()
+            && self.invitations.is_empty()
+            && self.audit.is_empty()
     }
 }

@@ -2,21 +2,34 @@
 
 use crate::model::array::ArraySpec;
 use crate::model::history::EndedJob;
+use crate::model::identity::{Grant, Identity, KeyId, Role, TokenHash};
 use crate::model::ids::{JobId, NodeId, SlotKey};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{ExitStatus, JobSpec, JobState, Owner};
-use crate::model::node::Inventory;
+use crate::model::node::{Inventory, Serves};
+use crate::model::time::Timestamp;
 use crate::scheduler::Plan;
 use crate::wire::client::{Filter, JobChange, NodeChange, StepRequest};
 use crate::wire::worker::{FromSlot, SignalTarget};
+use std::sync::Arc;
 
 /// Who asks: known from the kernel or a certificate, never from the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     /// Who.
     pub owner: Owner,
+    /// What they may do.
+    pub role: Role,
+    /// From where they ask, for the audit.
+    pub from: Arc<str>,
+}
+
+impl Principal {
     /// May act on everybody's jobs and on nodes.
-    pub operator: bool,
+    #[must_use]
+    pub fn is_operator(&self) -> bool {
+        self.role >= Role::Operator
+    }
 }
 
 /// What an ended job was like, for those that depend on it.
@@ -175,11 +188,18 @@ pub enum Command {
     Register {
         /// The machine.
         inventory: Box<Inventory>,
+        /// Whose jobs it runs.
+        serves: Serves,
         /// Slots found.
         slots: Vec<SlotKey>,
     },
     /// A worker's link is gone.
     LinkLost {
+        /// Its node.
+        node: NodeId,
+    },
+    /// A worker stops, and nothing of its slots is left.
+    NodeLeaves {
         /// Its node.
         node: NodeId,
     },
@@ -198,6 +218,33 @@ pub enum Command {
     CloseIdle,
     /// Time has passed.
     Tick,
+    /// Let somebody in who will show this secret.
+    Invite {
+        /// Who.
+        who: Principal,
+        /// Hash of the secret, drawn by the shell.
+        token: TokenHash,
+        /// What it admits.
+        grant: Grant,
+        /// How long it is good.
+        ttl_ms: i64,
+        /// How often.
+        uses: u32,
+    },
+    /// Somebody shows an invitation.
+    Join(super::membership::Newcomer),
+    /// A known key wants a new certificate.
+    Renew {
+        /// Which.
+        key: KeyId,
+    },
+    /// Take back the keys of a person.
+    RevokeUser {
+        /// Who.
+        who: Principal,
+        /// Whose.
+        name: String,
+    },
 }
 
 /// What a command answers.
@@ -225,4 +272,16 @@ pub enum Reply {
     },
     /// A node was registered under this number.
     Registered(NodeId),
+    /// The invitation is open until then.
+    Invited {
+        /// Its end.
+        expires: Timestamp,
+    },
+    /// A key is known as this from now on.
+    Joined {
+        /// What it speaks for.
+        identity: Identity,
+        /// When its certificate expires.
+        expires: Timestamp,
+    },
 }

@@ -271,7 +271,7 @@ pub(super) fn hold(cluster: &Cluster, who: &Principal, filter: &Filter) -> Decid
     let mut notes = Vec::new();
     for target in &selected.targets {
         let job = &target.job;
-        let own = job.owner.uid == who.owner.uid;
+        let own = job.owner.is(&who.owner);
         if waiting_of(job).is_empty() {
             notes.push(format!("job {} is not pending", job.id));
         } else if job.hold == Hold::None || (job.hold == Hold::User && !own) {
@@ -301,7 +301,7 @@ pub(super) fn release(cluster: &Cluster, who: &Principal, filter: &Filter) -> De
         let job = &target.job;
         match job.hold {
             Hold::None => notes.push(format!("job {} is not held", job.id)),
-            Hold::Admin if !who.operator => {
+            Hold::Admin if !who.is_operator() => {
                 let what = format!("job {} is held by an operator", job.id);
                 return Err(Refusal::new(
                     Code::NotPermitted,
@@ -470,7 +470,7 @@ fn changed(
                 spec.partition = partition.into();
             }
             JobChange::Nice(nice) => {
-                if *nice < spec.nice && !who.operator {
+                if *nice < spec.nice && !who.is_operator() {
                     let what = format!("nice {nice} is below the job's {}", spec.nice);
                     return Err(Refusal::new(
                         Code::NotPermitted,

@@ -209,9 +209,7 @@ fn is_known(cluster: &Cluster, id: JobId, ended: &[Gone]) -> bool {
 fn standing(cluster: &Cluster, job: &Job, term: &Term, ended: &[Gone]) -> Standing {
     let Some(target) = &term.job else {
         let other = cluster.jobs.values().any(|other| {
-            other.id < job.id
-                && other.spec.name == job.spec.name
-                && other.owner.uid == job.owner.uid
+            other.id < job.id && other.spec.name == job.spec.name && other.owner.is(&job.owner)
         });
         return if other { Standing::Open } else { Standing::Met };
     };

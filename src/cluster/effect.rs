@@ -1,5 +1,6 @@
 //! What the shell must do after the commit. Every effect may safely be repeated.
 
+use crate::model::identity::KeyId;
 use crate::model::ids::{BlobId, JobId, NodeId, SlotKey, StepId};
 use crate::model::job::{ExitStatus, JobState};
 use crate::wire::worker::{SlotLaunch, ToSlot};
@@ -60,6 +61,11 @@ pub enum Effect {
         state: JobState,
         /// Exit.
         exit: ExitStatus,
+    },
+    /// Connections of this key are to end: it is known no more.
+    Cut {
+        /// Which.
+        key: KeyId,
     },
     /// Something is free or waits: plan.
     Plan,

@@ -2,6 +2,7 @@
 
 use crate::model::allocation::Allocation;
 use crate::model::history::{EndedJob, NeverStarted, StepRow};
+use crate::model::identity::{Invitation, KeyId, KnownKey, TokenHash};
 use crate::model::ids::{JobId, NodeId, SlotId};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{Current, ElementEnd, Hold, Job, JobSpec, Kill, NodeEnd, Reason};
@@ -259,6 +260,35 @@ pub enum Event {
     NodeRemoved {
         /// Which.
         node: NodeId,
+    },
+    /// An invitation was made.
+    InvitationMade {
+        /// Hash of its secret.
+        token: TokenHash,
+        /// What it is.
+        invitation: Box<Invitation>,
+    },
+    /// Somebody used it.
+    InvitationUsed {
+        /// Which.
+        token: TokenHash,
+    },
+    /// It is over, and nobody need hear why any more.
+    InvitationForgotten {
+        /// Which.
+        token: TokenHash,
+    },
+    /// A key is known, or known for longer.
+    KeyAdmitted {
+        /// Which.
+        key: KeyId,
+        /// As what.
+        known: Box<KnownKey>,
+    },
+    /// A key is known no more.
+    KeyRevoked {
+        /// Which.
+        key: KeyId,
     },
     /// The planner said who could not go on.
     Blocked(Vec<(JobId, Reason)>),

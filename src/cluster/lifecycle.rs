@@ -175,8 +175,13 @@ pub(super) fn report(
         .job(job_id)
         .and_then(|job| job.slot(slot_id).map(|slot| (job, slot)));
     let Some((job, slot)) = known.filter(|(_, slot)| slot.allocation.share(node).is_some()) else {
-        // A step's end may follow its job's; it is still accounted.
+        // A step's end may follow its job's; it is still accounted, if the node had that slot.
+        let had = cluster
+            .closed
+            .iter()
+            .any(|(closed, nodes)| *closed == key && nodes.contains(&node));
         let mut events: Vec<Event> = step_row(node, key, &report)
+            .filter(|_| had)
             .into_iter()
             .map(Event::StepEnded)
             .collect();

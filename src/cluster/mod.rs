@@ -23,6 +23,7 @@ pub mod event;
 pub mod invariants;
 pub mod launch;
 pub mod lifecycle;
+pub mod membership;
 pub mod nodes;
 pub mod select;
 pub mod snapshot;
@@ -34,6 +35,7 @@ pub use effect::Effect;
 pub use event::Event;
 pub use snapshot::Snapshot;
 
+use crate::model::identity::{Invitation, KeyId, KnownKey, TokenHash};
 use crate::model::ids::{JobId, NodeId, SlotKey};
 use crate::model::job::{Commons, ExitStatus, Hold, Job, JobState, Reason};
 use crate::model::node::{Link, Node};
@@ -46,6 +48,7 @@ use crate::wire::worker::{StepLaunch, ToSlot};
 use changes::Counters;
 use command::Outcome;
 use imbl::OrdMap;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -62,6 +65,10 @@ pub struct Settings {
     pub array_max: u32,
     /// A slot that was silent this long with more than one position gives the rest back.
     pub retract_after_ms: i64,
+    /// How long a certificate is good.
+    pub certificate_life_ms: i64,
+    /// Whether jobs of root are taken.
+    pub allow_root_jobs: bool,
 }
 
 impl Default for Settings {
@@ -72,6 +79,8 @@ impl Default for Settings {
             jobs_max: 1_000_000,
             array_max: 4_000_001,
             retract_after_ms: 300,
+            certificate_life_ms: 90 * 86_400_000,
+            allow_root_jobs: true,
         }
     }
 }
@@ -79,12 +88,17 @@ impl Default for Settings {
 /// How many ended jobs are remembered for those that may come to depend on them.
 const RECENT_MAX: usize = 10_000;
 
+/// How many closed slots are remembered for what may still be said of them.
+const CLOSED_MAX: usize = 1_024;
+
 /// Rows touched since the last commit.
 #[derive(Debug, Default)]
 struct Touched {
     jobs: BTreeSet<JobId>,
     nodes: BTreeSet<NodeId>,
     counters: bool,
+    keys: BTreeSet<KeyId>,
+    invitations: BTreeSet<TokenHash>,
     changes: changes::Changes,
 }
 
@@ -117,8 +131,14 @@ pub struct Cluster {
     /// Steps that run, as they were ordered: said again to a worker that comes back. Not stored, since whoever asked
     /// for a step hears of it only after its order has left.
     steps: BTreeMap<SlotKey, Vec<StepLaunch>>,
+    /// Slots closed lately and their nodes, oldest first: a step's end may still come from there.
+    closed: VecDeque<(SlotKey, SmallVec<[NodeId; 4]>)>,
     /// What jobs have in common, to be kept once.
     commons: Commons,
+    /// Keys that speak for machines and people.
+    keys: OrdMap<KeyId, Arc<KnownKey>>,
+    /// Invitations, by the hash of their secrets.
+    invitations: OrdMap<TokenHash, Arc<Invitation>>,
 }
 
 /// What a command led to.
@@ -158,7 +178,10 @@ impl Cluster {
             blocked: Arc::default(),
             touched: Touched::default(),
             steps: BTreeMap::new(),
+            closed: VecDeque::new(),
             commons: Commons::default(),
+            keys: OrdMap::new(),
+            invitations: OrdMap::new(),
         };
         for mut node in nodes {
             let known = Arc::make_mut(&mut node);
@@ -184,6 +207,18 @@ impl Cluster {
             cluster.remember(id, Outcome { state, exit });
         }
         cluster
+    }
+
+    /// With what the store holds of keys and invitations.
+    #[must_use]
+    pub fn with_members(
+        mut self,
+        keys: Vec<(KeyId, Arc<KnownKey>)>,
+        invitations: Vec<(TokenHash, Arc<Invitation>)>,
+    ) -> Self {
+        self.keys = keys.into_iter().collect();
+        self.invitations = invitations.into_iter().collect();
+        self
     }
 
     /// Decides, applies, and follows up until nothing more follows.
@@ -234,17 +269,32 @@ impl Cluster {
                 control::end_allocation(self, &who, job, code)
             }
             Command::ClientGone { job } => quiet(control::client_gone(self, now, job)),
-            Command::ChangeNode { who, name, change } => nodes::change(self, &who, &name, change),
-            Command::Register { inventory, slots } => {
-                Ok(nodes::register(self, now, *inventory, &slots))
+            Command::ChangeNode { who, name, change } => {
+                nodes::change(self, now, &who, &name, change)
             }
+            Command::Register {
+                inventory,
+                serves,
+                slots,
+            } => Ok(nodes::register(self, now, *inventory, serves, &slots)),
             Command::LinkLost { node } => quiet(nodes::link_lost(self, now, node)),
+            Command::NodeLeaves { node } => quiet(nodes::leaves(self, now, node)),
             Command::Report { node, key, report } => {
                 quiet(lifecycle::report(self, now, node, key, report))
             }
             Command::Adopt(plan) => quiet(adopt::adopt(self, now, plan)),
             Command::CloseIdle => quiet(lifecycle::close_idle(self)),
             Command::Tick => quiet(lifecycle::tick(self, now)),
+            Command::Invite {
+                who,
+                token,
+                grant,
+                ttl_ms,
+                uses,
+            } => membership::invite(self, now, &who, token, grant, ttl_ms, uses),
+            Command::Join(newcomer) => membership::join(self, now, &newcomer),
+            Command::Renew { key } => membership::renew(self, now, key),
+            Command::RevokeUser { who, name } => membership::revoke_user(self, &who, &name),
         }
     }
 
@@ -321,6 +371,8 @@ impl Cluster {
             blocked: Arc::clone(&self.blocked),
             recent: self.recent.clone(),
             job_next: self.counters.job_next,
+            keys: self.keys.clone(),
+            invitations: self.invitations.clone(),
         }
     }
 
@@ -338,6 +390,16 @@ impl Cluster {
             .nodes
             .into_iter()
             .map(|id| (id.0, self.nodes.get(&id).cloned()))
+            .collect();
+        changes.keys = touched
+            .keys
+            .into_iter()
+            .map(|key| (key, self.keys.get(&key).cloned()))
+            .collect();
+        changes.invitations = touched
+            .invitations
+            .into_iter()
+            .map(|token| (token, self.invitations.get(&token).cloned()))
             .collect();
         changes.counters = touched.counters.then(|| self.counters.clone());
         changes

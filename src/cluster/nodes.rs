@@ -1,11 +1,11 @@
 //! decide: machines that come, go silent, return, are drained or removed.
 
 use super::command::Principal;
-use super::{Cluster, Event, Reply, lifecycle};
+use super::{Cluster, Event, Reply, lifecycle, membership};
 use crate::model::ids::{NodeId, SlotKey};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{ElementEnd, ExitStatus, Job, JobState, Reason, Slot, Usage};
-use crate::model::node::{Inventory, Link, Node};
+use crate::model::node::{Inventory, Link, Node, Serves};
 use crate::model::refusal::{Code, Refusal};
 use crate::model::time::Timestamp;
 use crate::wire::client::NodeChange;
@@ -17,6 +17,7 @@ pub(super) fn register(
     cluster: &Cluster,
     now: Timestamp,
     inventory: Inventory,
+    serves: Serves,
     slots: &[SlotKey],
 ) -> (Reply, Vec<Event>) {
     let known = cluster
@@ -30,6 +31,7 @@ pub(super) fn register(
         inventory: Arc::new(inventory),
         link: Link::Up,
         drain: known.and_then(|node| node.drain.clone()),
+        serves,
         cpus_free: crate::model::cpu_set::CpuSet::new(),
         memory_free_mib: 0,
         gpus_free: Vec::new(),
@@ -90,12 +92,23 @@ pub(super) fn positions_lost(
     now: Timestamp,
     job: &Job,
     slot: &Slot,
-    mut positions: IndexSet,
+    positions: IndexSet,
     why: &str,
 ) -> Vec<Event> {
     if job.spec.requeue {
         return lifecycle::put_back(now, job, slot, positions, true);
     }
+    failed(now, job, slot, positions, why)
+}
+
+/// They end as NODE_FAIL.
+fn failed(
+    now: Timestamp,
+    job: &Job,
+    slot: &Slot,
+    mut positions: IndexSet,
+    why: &str,
+) -> Vec<Event> {
     positions.intersect(&slot.queue);
     if positions.is_empty() {
         return Vec::new();
@@ -138,6 +151,24 @@ pub(super) fn link_lost(cluster: &Cluster, now: Timestamp, id: NodeId) -> Vec<Ev
     }
 }
 
+/// A machine stops with nothing left of its slots: what they held is lost at once, and may run elsewhere.
+pub(super) fn leaves(cluster: &Cluster, now: Timestamp, id: NodeId) -> Vec<Event> {
+    if !cluster.nodes.contains_key(&id) {
+        return Vec::new();
+    }
+    let mut events = vec![Event::LinkChanged {
+        node: id,
+        link: Link::Down(now),
+    }];
+    for job in cluster.jobs.values() {
+        let there = |slot: &&Slot| slot.allocation.share(id).is_some();
+        for slot in job.slots.iter().filter(there) {
+            events.extend(lost(now, job, slot, "its node was taken out of service"));
+        }
+    }
+    events
+}
+
 /// Nodes silent for too long are lost, and with them what must not run twice.
 pub(super) fn time_out(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
     let mut events = Vec::new();
@@ -166,13 +197,23 @@ pub(super) fn time_out(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
     events
 }
 
+/// A node goes, and with it the keys that speak for it.
+fn removal(cluster: &Cluster, node: &Node) -> Vec<Event> {
+    let keys = membership::keys_of(cluster, node.name());
+    let revoked = keys.into_iter().map(|key| Event::KeyRevoked { key });
+    std::iter::once(Event::NodeRemoved { node: node.id })
+        .chain(revoked)
+        .collect()
+}
+
 pub(super) fn change(
     cluster: &Cluster,
+    now: Timestamp,
     who: &Principal,
     name: &str,
     change: NodeChange,
 ) -> Result<(Reply, Vec<Event>), Refusal> {
-    if !who.operator {
+    if !who.is_operator() {
         let what = format!("{} may not change node {name}", who.owner.name);
         return Err(Refusal::new(
             Code::NotPermitted,
@@ -213,10 +254,40 @@ pub(super) fn change(
                 return Err(Refusal::new(
                     Code::WrongState,
                     what,
-                    "drain it, wait for its jobs, stop its worker first",
+                    "drain it, wait for its jobs, stop its worker first; --force does it at once",
                 ));
             }
-            vec![Event::NodeRemoved { node: node.id }]
+            removal(cluster, node)
+        }
+        NodeChange::Expel => {
+            if node.link == Link::Up && membership::keys_of(cluster, name).is_empty() {
+                return Err(Refusal::new(
+                    Code::WrongState,
+                    format!("node {name} is the controller's own machine"),
+                    "stop its worker first",
+                ));
+            }
+            let mut events = Vec::new();
+            for job in cluster.jobs.values() {
+                let there = |slot: &&Slot| slot.allocation.share(node.id).is_some();
+                for slot in job.slots.iter().filter(there) {
+                    // Not put back, whatever the job allows: nobody will say when the old copy is over.
+                    events.extend(failed(
+                        now,
+                        job,
+                        slot,
+                        slot.queue.clone(),
+                        "its node was removed",
+                    ));
+                    events.push(Event::SlotUnknown {
+                        node: node.id,
+                        job: job.id,
+                        slot: slot.id,
+                    });
+                }
+            }
+            events.extend(removal(cluster, node));
+            events
         }
     };
     Ok((

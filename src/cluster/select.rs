@@ -171,7 +171,7 @@ pub fn positions(
 /// Whether `who` may touch this job.
 #[must_use]
 pub fn may(who: &Principal, job: &Job) -> bool {
-    who.operator || who.owner.uid == job.owner.uid
+    who.is_operator() || who.owner.is(&job.owner)
 }
 
 /// Splits what a filter means into what `who` may touch; foreign jobs named by number are an error, those

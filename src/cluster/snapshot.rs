@@ -1,6 +1,7 @@
 //! What queries see: the state as last committed, sharing its parts with the live one.
 
 use super::command::Outcome;
+use crate::model::identity::{Invitation, KeyId, KnownKey, TokenHash};
 use crate::model::ids::{JobId, NodeId};
 use crate::model::job::{Job, Reason};
 use crate::model::node::Node;
@@ -26,6 +27,10 @@ pub struct Snapshot {
     pub recent: OrdMap<JobId, Outcome>,
     /// The next job's number: everything below was given out.
     pub job_next: u32,
+    /// Keys that are known.
+    pub keys: OrdMap<KeyId, Arc<KnownKey>>,
+    /// Invitations, by the hash of their secrets.
+    pub invitations: OrdMap<TokenHash, Arc<Invitation>>,
 }
 
 /// The hot job with this number or with an element of this raw id, and the position.

@@ -4,6 +4,7 @@
 //! a test holds it equal to the defaults. A key that nobody honours does not exist, and an unknown one is an
 //! error, so a mistyped key is noticed.
 
+use crate::model::user_map::UserMap;
 use serde::Deserialize;
 
 /// The controller's configuration.
@@ -22,6 +23,12 @@ pub struct Config {
     pub history_days: u32,
     /// Memory for reading the store; MiB.
     pub store_cache_mib: usize,
+    /// How long a machine's or a person's certificate is good; seconds. It is renewed after two thirds of that.
+    pub certificate_life_s: u32,
+    /// Whether jobs of root run at all.
+    pub allow_root_jobs: bool,
+    /// On a worker: users of the cluster whose account on this machine has another name.
+    pub users: UserMap,
 }
 
 impl Default for Config {
@@ -33,6 +40,9 @@ impl Default for Config {
             array_index_max: 4_000_000,
             history_days: 0,
             store_cache_mib: 32,
+            certificate_life_s: 90 * 86_400,
+            allow_root_jobs: true,
+            users: UserMap::default(),
         }
     }
 }
@@ -89,6 +99,12 @@ impl Config {
                 u64::from(crate::model::array::MAX_INDEX),
             ),
             ("history_days", u64::from(self.history_days), 0, 36_500),
+            (
+                "certificate_life_s",
+                u64::from(self.certificate_life_s),
+                5,
+                10 * 366 * 86_400,
+            ),
             ("store_cache_mib", self.store_cache_mib as u64, 1, 65_536),
         ];
         for (key, value, least, most) in bounds {
@@ -138,7 +154,7 @@ mod tests {
             .collect();
         let table: toml::Table = all.parse().unwrap();
         assert_eq!(Config::parse(&all).unwrap(), Config::default());
-        assert_eq!(table.len(), 6, "every key stands in the sample: {table:?}");
+        assert_eq!(table.len(), 9, "every key stands in the sample: {table:?}");
     }
 
     #[test]
@@ -148,6 +164,7 @@ mod tests {
             ("node_timeout_s = 1", "from 5 to 604800"),
             ("node_timeout_s = \"soon\"", "node_timeout_s"),
             ("cluster_name = \"a b\"", "\"a b\" is no name"),
+            ("users = { a = \"x\", b = \"x\" }", "both be x"),
             ("array_index_max = 4000001", "from 0 to 4000000"),
             ("[", "TOML"),
         ] {

@@ -1,5 +1,6 @@
 //! act: effects become messages, after the commit.
 
+use super::credentials;
 use super::run::Shared;
 use crate::cluster::Effect;
 use crate::model::ids::{BlobId, JobId, StepId};
@@ -42,6 +43,11 @@ pub(super) fn act(shared: &Shared, watchers: &mut Watchers, effects: Vec<Effect>
             } => match fill(shared, &mut fetched, &mut launch, blobs) {
                 Ok(()) => {
                     let key = launch.key;
+                    // A job on the controller's own machine is known by its uid.
+                    if let Some(Some(_)) = shared.links.reached(node) {
+                        let credential = credentials::issue(shared.authority.jobs_key(), key, node);
+                        shared.links.send(node, ToWorker::Credential(credential));
+                    }
                     shared.links.send(
                         node,
                         ToWorker::Slot {
@@ -81,6 +87,7 @@ pub(super) fn act(shared: &Shared, watchers: &mut Watchers, effects: Vec<Effect>
                 notify(watchers, job, &Notice::Job { state, exit });
                 watchers.remove(&job);
             }
+            Effect::Cut { key } => shared.cutter.cut(key),
             Effect::Plan => {}
         }
     }

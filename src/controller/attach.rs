@@ -161,7 +161,7 @@ async fn find(
 ) -> Result<Option<Place>, Refusal> {
     let snapshot = shared.snapshot.load_full();
     if let Some((job, position)) = snapshot.by_raw_id(number) {
-        if !who.operator && who.owner.uid != job.owner.uid {
+        if !who.is_operator() && !who.owner.is(&job.owner) {
             return Err(not_permitted(number, &job.owner));
         }
         return Ok(slot_of(job, position).map(|(key, node)| Place {
@@ -176,7 +176,7 @@ async fn find(
     let Some(ended) = blocking(shared, move |reader| find_ended(reader, number)).await? else {
         return Err(crate::cluster::select::unknown(number));
     };
-    if !who.operator && who.owner.uid != ended.owner.uid {
+    if !who.is_operator() && !who.owner.is(&ended.owner) {
         return Err(not_permitted(number, &ended.owner));
     }
     let node = snapshot.nodes.values().find(|node| {

@@ -1,10 +1,11 @@
 //! The live connections to workers, and the streams that run over them beside the owner loop.
 
 use crate::model::ids::{NodeId, SlotKey, StepId};
+use crate::net::server::Peer;
 use crate::wire::worker::{OpenStream, ToWorker};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, watch};
 
 /// Orders on their way to one worker; when full the link is dropped and everything is said again.
@@ -34,6 +35,8 @@ pub(super) struct StdinTaken {
 struct Link {
     id: u64,
     outbox: mpsc::Sender<ToWorker>,
+    /// Over the network, and who is there; `None` = the local socket.
+    peer: Option<Arc<Peer>>,
 }
 
 #[derive(Debug)]
@@ -81,8 +84,14 @@ impl Links {
     }
 
     /// This link speaks for the node from now on.
-    pub(super) fn connect(&self, node: NodeId, id: u64, outbox: mpsc::Sender<ToWorker>) {
-        self.inner().links.insert(node, Link { id, outbox });
+    pub(super) fn connect(
+        &self,
+        node: NodeId,
+        id: u64,
+        outbox: mpsc::Sender<ToWorker>,
+        peer: Option<Arc<Peer>>,
+    ) {
+        self.inner().links.insert(node, Link { id, outbox, peer });
         self.changed.send_modify(|count| *count += 1);
     }
 
@@ -119,6 +128,11 @@ impl Links {
         for (node, id) in nodes {
             self.disconnect(node, id);
         }
+    }
+
+    /// How a node is reached: not at all, by the local socket, or over the network.
+    pub(super) fn reached(&self, node: NodeId) -> Option<Option<Arc<Peer>>> {
+        self.inner().links.get(&node).map(|link| link.peer.clone())
     }
 
     /// Hears of every connect.
@@ -166,10 +180,12 @@ impl Links {
     }
 
     /// Passes an event to a stream's reader. A reader that does not keep to its window is dropped.
-    pub(super) fn stream_event(&self, number: u64, event: StreamEvent) {
+    pub(super) fn stream_event(&self, node: NodeId, number: u64, event: StreamEvent) {
         let mut inner = self.inner();
         let over = matches!(event, StreamEvent::End { .. });
-        let Some(stream) = inner.streams.get(&number) else {
+        // Streams are numbered for all nodes: another node's is none of its concern.
+        let stream = inner.streams.get(&number);
+        let Some(stream) = stream.filter(|stream| stream.node == node) else {
             return;
         };
         if stream.reader.try_send(event).is_err() || over {
@@ -205,7 +221,7 @@ mod tests {
     fn a_link_found_gone_while_sending_is_still_the_nodes_last() {
         let (links, node) = (Links::new(), NodeId(1));
         let (outbox, orders) = Links::outbox();
-        links.connect(node, 7, outbox);
+        links.connect(node, 7, outbox, None);
         drop(orders);
         assert!(!links.send(node, ToWorker::Ping { nonce: 1 }));
         assert!(
@@ -213,7 +229,7 @@ mod tests {
             "the node must be said to be silent"
         );
         let (outbox, _orders) = Links::outbox();
-        links.connect(node, 8, outbox);
+        links.connect(node, 8, outbox, None);
         assert!(!links.disconnect(node, 7), "another link speaks for it");
         assert!(links.send(node, ToWorker::Ping { nonce: 2 }));
     }

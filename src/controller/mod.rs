@@ -3,7 +3,7 @@
 //!
 //! One task ([`run`]) owns the cluster. Each turn it takes all commands that have arrived, decides and
 //! applies them, plans once, commits once, publishes a snapshot, and only then acts: replies leave, workers
-//! are told. Sessions ([`session`]) turn bytes into commands; queries ([`queries`]) read the published
+//! are told. Who is there [`callers`] finds out, and sessions ([`session`]) turn bytes into commands; queries ([`queries`]) read the published
 //! snapshot and the store and never wait for the loop; streams ([`streams`]) pass by it altogether.
 #![allow(
     clippy::disallowed_methods,
@@ -12,12 +12,18 @@
 
 mod act;
 mod attach;
+mod audit;
+mod callers;
+mod credentials;
 mod links;
+mod listening;
 mod listing;
+mod members;
 mod output;
 mod queries;
 mod run;
 mod session;
 mod worker_session;
 
+pub use listening::Listen;
 pub use run::{ControllerError, ControllerOptions, run};

@@ -236,7 +236,7 @@ fn check(
     spec: &JobSpec,
     whole: bool,
 ) -> Result<(), Refusal> {
-    if !who.operator && who.owner.uid != owner.uid {
+    if !who.is_operator() && !who.owner.is(owner) {
         let what = format!("job {number} belongs to {}", owner.name);
         return Err(Refusal::new(
             Code::NotPermitted,

@@ -16,7 +16,7 @@ use crate::model::refusal::{Code, Refusal};
 use crate::store::{Reader, StoreError};
 use crate::wire::client::{Selector, ToClient};
 use crate::wire::codec::CodecError;
-use crate::wire::view::StatusView;
+use crate::wire::view::{LinkView, StatusView};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -71,6 +71,38 @@ pub(super) fn nodes(shared: &Shared) -> ToClient {
             .collect(),
     )
 }
+
+/// How nodes are reached.
+pub(super) fn links(shared: &Shared) -> ToClient {
+    let snapshot = shared.snapshot.load();
+    let links = snapshot.nodes.values().map(|node| {
+        let reached = shared.links.reached(node.id);
+        let peer = reached.clone().flatten();
+        let known = peer.as_ref().and_then(|peer| snapshot.keys.get(&peer.key));
+        LinkView {
+            node: node.name().to_owned(),
+            path: match (&reached, &peer) {
+                (None, _) => "",
+                (Some(_), None) => "unix",
+                (Some(_), Some(peer)) => peer.path.word(),
+            }
+            .to_owned(),
+            address: peer.as_ref().map(|peer| peer.address.to_string()),
+            certificate_until: known.map(|known| known.expires),
+        }
+    });
+    ToClient::Links(links.collect())
+}
+
+/// The latest lines of the audit.
+pub(super) async fn audit(shared: &Shared, limit: u32) -> Result<ToClient, Refusal> {
+    let limit = limit.clamp(1, AUDIT_LINES_MAX) as usize;
+    let lines = blocking(shared, move |reader| reader.audit(limit)).await?;
+    Ok(ToClient::Audit(lines))
+}
+
+/// Most lines of the audit in one answer.
+const AUDIT_LINES_MAX: u32 = 10_000;
 
 /// Partitions.
 pub(super) fn partitions(shared: &Shared) -> ToClient {
@@ -152,7 +184,7 @@ pub(super) async fn script(
     let Some((owner, script)) = found else {
         return Err(unknown(number));
     };
-    if !who.operator && who.owner.uid != owner.uid {
+    if !who.is_operator() && !who.owner.is(&owner) {
         let what = format!("job {number} belongs to {}", owner.name);
         return Err(Refusal::new(
             Code::NotPermitted,
@@ -308,7 +340,7 @@ pub(super) async fn backup(
     who: &Principal,
     outgoing: &mut Outgoing,
 ) -> Result<(), CodecError> {
-    if !who.operator {
+    if !who.is_operator() {
         let what = format!("{} may not copy the store", who.owner.name);
         let refusal = Refusal::new(Code::NotPermitted, what, "only an operator may");
         return Ok(outgoing.send(&ToClient::Refused(refusal)).await?);

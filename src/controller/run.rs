@@ -1,19 +1,24 @@
 //! The loop: take, decide, apply, plan, commit, publish, act.
 
-use super::act;
+use super::callers;
 use super::links::Links;
-use super::session;
+use super::listening::{self, Listen};
+use super::{act, audit};
 use crate::cluster::{Cluster, Command, Effect, Reply, Settings, Snapshot};
 use crate::config::Config;
+use crate::model::audit::AuditRecord;
 use crate::model::ids::{BlobId, JobId, NodeId};
 use crate::model::refusal::{Code, Refusal};
 use crate::model::time::Timestamp;
+use crate::net::identity::{Authority, IdentityError};
+use crate::net::server::{Cutter, Peer, Server, ServerError};
 use crate::scheduler::Policy;
 use crate::store::{Reader, Store, StoreError, StoreOptions};
 use crate::sys::{clock, files};
 use crate::wire::worker::ToWorker;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +46,8 @@ pub struct ControllerOptions {
     pub state_dir: PathBuf,
     /// Its local socket.
     pub socket: PathBuf,
+    /// Where other machines are heard.
+    pub listen: Listen,
     /// Name of the cluster.
     pub cluster_name: Option<String>,
     /// What the configuration file says.
@@ -95,6 +102,14 @@ pub enum ControllerError {
         #[source]
         source: std::io::Error,
     },
+    /// Keys cannot be used.
+    #[error("cannot use the keys of this cluster")]
+    Keys(#[from] IdentityError),
+    /// The port for other machines.
+    #[error(
+        "cannot listen for other machines: choose another address with --listen, or `--listen none`"
+    )]
+    Port(#[from] ServerError),
     /// No threads, no signals.
     #[error("cannot start")]
     Runtime(#[source] std::io::Error),
@@ -111,6 +126,11 @@ pub(super) struct Shared {
     pub(super) attached: super::attach::Attached,
     pub(super) started: Timestamp,
     pub(super) uid: u32,
+    pub(super) names: callers::Names,
+    pub(super) authority: Authority,
+    /// Where other machines are heard.
+    pub(super) listening: Option<SocketAddr>,
+    pub(super) cutter: Cutter,
 }
 
 /// What comes to the loop.
@@ -129,6 +149,7 @@ pub(super) enum Message {
         command: Command,
         link: u64,
         outbox: mpsc::Sender<ToWorker>,
+        peer: Option<Arc<Peer>>,
         answer: oneshot::Sender<Result<NodeId, Refusal>>,
     },
     /// A worker's link is gone.
@@ -202,6 +223,11 @@ pub fn run(options: ControllerOptions) -> Result<(), ControllerError> {
     let (inbox, messages) = mpsc::channel(INBOX_MAX);
     let started = now();
     let cluster = build_cluster(&options, loaded, started);
+    let authority = Authority::open(&options.state_dir, &cluster.snapshot().name, started)?;
+    let server = {
+        let _guard = runtime.enter();
+        listening::listen(options.listen, &directory, &authority, started)?
+    };
     let shared = Arc::new(Shared {
         inbox,
         snapshot: ArcSwap::from_pointee(cluster.snapshot()),
@@ -210,17 +236,26 @@ pub fn run(options: ControllerOptions) -> Result<(), ControllerError> {
         attached: super::attach::Attached::default(),
         started,
         uid: nix::unistd::geteuid().as_raw(),
+        names: callers::Names::default(),
+        authority,
+        listening: server.as_ref().map(Server::address),
+        cutter: server.as_ref().map(Server::cutter).unwrap_or_default(),
         options,
     });
     let listener = {
         let _guard = runtime.enter();
         listen(&shared.options.socket)?
     };
-    runtime.spawn(session::accept(Arc::clone(&shared), listener));
+    runtime.spawn(callers::accept(Arc::clone(&shared), listener));
+    if let Some(server) = server {
+        let _guard = runtime.enter();
+        runtime.spawn(callers::accept_remote(Arc::clone(&shared), server.start()));
+    }
     runtime.spawn(stop_on_signal(Arc::clone(&shared)));
     runtime.spawn(super::attach::end_orphans(Arc::clone(&shared)));
     tell_ready(shared.options.ready_fd);
-    tracing::info!(socket = %shared.options.socket.display(), "controller ready");
+    let listening = shared.listening.map(|address| address.to_string());
+    tracing::info!(socket = %shared.options.socket.display(), listening, "controller ready");
     let owner = Owner {
         store: Some(store),
         cluster,
@@ -266,6 +301,8 @@ fn build_cluster(
         node_timeout_ms: i64::from(options.config.node_timeout_s) * 1000,
         jobs_max: options.config.jobs_max as usize,
         array_max: options.config.array_index_max.saturating_add(1),
+        certificate_life_ms: i64::from(options.config.certificate_life_s) * 1000,
+        allow_root_jobs: options.config.allow_root_jobs,
         ..Settings::default()
     };
     let recent = loaded
@@ -281,6 +318,7 @@ fn build_cluster(
         recent,
         now,
     )
+    .with_members(loaded.keys, loaded.invitations)
 }
 
 fn prepare(state_dir: &Path, directory: &Path) -> Result<(), ControllerError> {
@@ -402,6 +440,7 @@ struct Registered {
     node: NodeId,
     link: u64,
     outbox: mpsc::Sender<ToWorker>,
+    peer: Option<Arc<Peer>>,
     answer: oneshot::Sender<Result<NodeId, Refusal>>,
 }
 
@@ -411,6 +450,7 @@ struct Turn {
     effects: Vec<Effect>,
     blobs: Vec<(BlobId, Arc<[u8]>)>,
     answers: Vec<Answer>,
+    audit: Vec<AuditRecord>,
     registered: Vec<Registered>,
     /// Listeners that hear from this turn on.
     watching: Vec<(JobId, mpsc::UnboundedSender<act::Notice>)>,
@@ -508,11 +548,14 @@ impl Owner {
                 blobs,
                 answer,
             } => {
+                let draft = audit::draft(&command);
                 let result = self.cluster.handle(now, command).map(|handled| {
                     turn.effects.extend(handled.effects);
                     turn.blobs.extend(blobs);
                     handled.reply
                 });
+                turn.audit
+                    .extend(draft.and_then(|draft| draft.finish(now, &result)));
                 turn.answers.push((answer, result));
             }
             Message::Tell(command) => self.handle(now, command, turn),
@@ -520,6 +563,7 @@ impl Owner {
                 command,
                 link,
                 outbox,
+                peer,
                 answer,
             } => match self.cluster.handle(now, command) {
                 Ok(handled) => {
@@ -529,6 +573,7 @@ impl Owner {
                             node,
                             link,
                             outbox,
+                            peer,
                             answer,
                         });
                     }
@@ -557,7 +602,8 @@ impl Owner {
 
     /// The commit, then, only if it held, everything that others see.
     fn commit_and_act(&mut self, turn: Turn) -> bool {
-        let changes = self.cluster.take_changes();
+        let mut changes = self.cluster.take_changes();
+        changes.audit = turn.audit;
         if !changes.is_empty() {
             let Some(store) = &mut self.store else {
                 return turn.stop;
@@ -581,6 +627,7 @@ impl Owner {
             node,
             link,
             outbox,
+            peer,
             answer,
         } in turn.registered
         {
@@ -593,7 +640,7 @@ impl Owner {
                 .map(|(job, slot)| crate::model::ids::SlotKey { job, slot: slot.id })
                 .collect();
             _ = outbox.try_send(ToWorker::Registered { slots });
-            self.shared.links.connect(node, link, outbox);
+            self.shared.links.connect(node, link, outbox, peer);
             _ = answer.send(Ok(node));
         }
         act::act(&self.shared, &mut self.watchers, turn.effects);

@@ -1,40 +1,32 @@
-//! Local connections: who is there (by the kernel), as what (by the hello), then requests or a worker's link.
+//! A client's connection: one request after another. Who it is has been found out in `callers.rs`.
 
 use super::run::{Message, Shared, now};
-use super::{attach, listing, output, queries, worker_session};
+use super::{attach, credentials, listing, members, output, queries};
 use crate::cluster::command::{Gone, GoneElements, Outcome};
 use crate::cluster::{Command, Principal, Reply};
 use crate::model::dependency::{Dependency, DependencyKind};
+use crate::model::identity::Role;
 use crate::model::ids::{BlobId, JobId};
-use crate::model::job::{JobSpec, JobState, Owner};
+use crate::model::job::{JobSpec, JobState};
 use crate::model::refusal::{Code, Refusal};
-use crate::sys::identity;
 use crate::wire::client::{Filter, Request, ToClient};
-use crate::wire::codec::{self, CodecError, REQUEST_MAX};
-use crate::wire::hello::{HELLO_MAX, Hello, HelloReply, Role};
+use crate::wire::codec::{self, CodecError};
+use crate::wire::join::Credential;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
-
-/// Connections at once; more wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 4096;
-/// A stranger must say hello within this.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The reading side of a connection.
 pub(super) struct Incoming {
-    half: OwnedReadHalf,
+    half: Box<dyn AsyncRead + Send + Sync + Unpin>,
     buffer: codec::FrameBuffer,
     most: usize,
     bytes: Vec<u8>,
 }
 
 impl Incoming {
-    pub(super) fn new(half: OwnedReadHalf, most: usize) -> Self {
+    pub(super) fn new(half: Box<dyn AsyncRead + Send + Sync + Unpin>, most: usize) -> Self {
         Incoming {
             half,
             buffer: codec::FrameBuffer::default(),
@@ -66,168 +58,56 @@ impl Incoming {
 
 /// The writing side of a connection.
 pub(super) struct Outgoing {
-    half: OwnedWriteHalf,
+    half: Box<dyn AsyncWrite + Send + Sync + Unpin>,
     held: Vec<u8>,
 }
 
 impl Outgoing {
+    pub(super) fn new(half: Box<dyn AsyncWrite + Send + Sync + Unpin>) -> Self {
+        Outgoing {
+            half,
+            held: Vec::new(),
+        }
+    }
+
     /// Writes a frame, with what was held back before it.
     pub(super) async fn send(&mut self, value: &impl serde::Serialize) -> std::io::Result<()> {
         self.held.extend_from_slice(&codec::encode(value));
         let bytes = std::mem::take(&mut self.held);
-        self.half.write_all(&bytes).await
+        self.half.write_all(&bytes).await?;
+        self.half.flush().await
     }
 
     /// Writes what was held back.
-    async fn flush(&mut self) -> std::io::Result<()> {
+    pub(super) async fn flush(&mut self) -> std::io::Result<()> {
         let bytes = std::mem::take(&mut self.held);
-        self.half.write_all(&bytes).await
+        self.half.write_all(&bytes).await?;
+        self.half.flush().await
     }
 
     /// Sends it together with the next frame: an answer then takes one write.
-    fn hold(&mut self, value: &impl serde::Serialize) {
+    pub(super) fn hold(&mut self, value: &impl serde::Serialize) {
         self.held.extend_from_slice(&codec::encode(value));
     }
 
     /// Writes bytes that are frames already.
     pub(super) async fn send_bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.half.write_all(bytes).await
+        self.half.write_all(bytes).await?;
+        self.half.flush().await
     }
 }
 
-/// Takes connections until the runtime ends.
-pub(super) async fn accept(shared: Arc<Shared>, listener: UnixListener) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let names = Arc::new(Names::default());
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let (shared, names) = (Arc::clone(&shared), Arc::clone(&names));
-                tokio::spawn(async move {
-                    if let Err(error) = serve(&shared, &names, stream).await {
-                        tracing::debug!(
-                            error = &error as &dyn std::error::Error,
-                            "a connection ended badly"
-                        );
-                    }
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                // Out of descriptors: connections end, then there is room again.
-                tracing::warn!(%error, "cannot accept");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-}
-
-/// Account names by uid, looked up once.
-#[derive(Debug, Default)]
-pub(super) struct Names(Mutex<BTreeMap<u32, (Arc<str>, u32)>>);
-
-impl Names {
-    fn owner(&self, uid: u32, gid: u32) -> Owner {
-        let known = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&uid)
-            .cloned();
-        let (name, gid) = known.unwrap_or_else(|| {
-            let account = identity::account_by_uid(uid).ok().flatten();
-            let found = account.map_or_else(
-                || (Arc::from(uid.to_string()), gid),
-                |account| (Arc::from(account.name), account.gid),
-            );
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(uid, found.clone());
-            found
-        });
-        Owner { uid, gid, name }
-    }
-}
-
-async fn serve(shared: &Arc<Shared>, names: &Names, stream: UnixStream) -> Result<(), CodecError> {
-    let peer = stream.peer_cred()?;
-    let owner = names.owner(peer.uid(), peer.gid());
-    let (read, write) = stream.into_split();
-    let mut incoming = Incoming::new(read, HELLO_MAX);
-    let mut outgoing = Outgoing {
-        half: write,
-        held: Vec::new(),
-    };
-    let hello = tokio::time::timeout(HELLO_TIMEOUT, incoming.next::<Hello>()).await;
-    let Ok(Ok(Some(hello))) = hello else {
-        return Ok(());
-    };
-    if let Err(refusal) = admit(shared, &owner, &hello) {
-        outgoing.send(&HelloReply::Refused(refusal)).await?;
-        return Ok(());
-    }
-    let version = hello.agree().unwrap_or(0);
-    outgoing.hold(&HelloReply::Welcome {
-        version,
-        server: env!("CARGO_PKG_VERSION").to_owned(),
-    });
-    match hello.role {
-        Role::Worker => {
-            outgoing.flush().await?;
-            worker_session::serve(shared, incoming, outgoing).await
-        }
-        Role::Client => {
-            incoming.allow(REQUEST_MAX);
-            let who = Principal {
-                operator: owner.uid == 0 || owner.uid == shared.uid,
-                owner,
-            };
-            clients(shared, &who, incoming, outgoing).await
-        }
-    }
-}
-
-fn admit(shared: &Shared, owner: &Owner, hello: &Hello) -> Result<(), Refusal> {
-    use crate::wire::hello::{MAGIC, VERSION, VERSION_OLDEST};
-    if hello.magic != MAGIC || hello.agree().is_none() {
-        let what = format!("this controller speaks versions {VERSION_OLDEST} to {VERSION}");
-        return Err(Refusal::new(
-            Code::Unsupported,
-            what,
-            "use the same release of hpc on both sides",
-        ));
-    }
-    let ours = owner.uid == 0 || owner.uid == shared.uid;
-    if hello.role == Role::Worker && !ours {
-        let what = format!("{} may not be a worker of this controller", owner.name);
-        return Err(Refusal::new(
-            Code::NotPermitted,
-            what,
-            "run the worker as the user of the controller",
-        ));
-    }
-    if !ours && shared.uid != 0 {
-        let what = format!(
-            "this controller belongs to another user (uid {})",
-            shared.uid
-        );
-        return Err(Refusal::new(
-            Code::NotPermitted,
-            what,
-            "start your own with `hpc up`",
-        ));
-    }
-    Ok(())
+/// What a job shows to be heard from another machine; it is looked at anew for every request.
+pub(super) struct Held {
+    pub(super) node: String,
+    pub(super) credential: Credential,
 }
 
 /// One request after another, until the client goes.
-async fn clients(
+pub(super) async fn clients(
     shared: &Arc<Shared>,
     who: &Principal,
+    held: Option<Held>,
     mut incoming: Incoming,
     mut outgoing: Outgoing,
 ) -> Result<(), CodecError> {
@@ -235,6 +115,17 @@ async fn clients(
         if may_take_long(&request) {
             // The client is to know that it is heard: it looks after signals only once it is.
             outgoing.flush().await?;
+        }
+        if let Some(Held { node, credential }) = &held
+            && let Err(refusal) = credentials::principal(shared, node, credential)
+        {
+            return Ok(outgoing.send(&ToClient::Refused(refusal)).await?);
+        }
+        if who.role < Role::User && changes_something(&request) {
+            let what = format!("{} may look only (role {})", who.owner.name, who.role);
+            let refusal = Refusal::new(Code::NotPermitted, what, "ask an admin for the role user");
+            outgoing.send(&ToClient::Refused(refusal)).await?;
+            continue;
         }
         match request {
             Request::Queue(filter) => listing::queue(shared, filter, &mut outgoing).await?,
@@ -299,6 +190,23 @@ fn may_take_long(request: &Request) -> bool {
     }
 }
 
+/// What a viewer may not ask.
+fn changes_something(request: &Request) -> bool {
+    !matches!(
+        request,
+        Request::Status
+            | Request::Submit { dry_run: true, .. }
+            | Request::Queue(_)
+            | Request::QueueLines(_)
+            | Request::Job { .. }
+            | Request::History(_)
+            | Request::Nodes
+            | Request::Links
+            | Request::Partitions
+            | Request::Wait(_)
+    )
+}
+
 /// Requests with one answer.
 async fn answer(
     shared: &Arc<Shared>,
@@ -310,6 +218,19 @@ async fn answer(
         Request::Status => return Ok(ToClient::Status(Box::new(queries::status(shared)))),
         Request::Nodes => return Ok(queries::nodes(shared)),
         Request::Partitions => return Ok(queries::partitions(shared)),
+        Request::Links => return Ok(queries::links(shared)),
+        Request::Members => {
+            admin(&who, "see who is known")?;
+            return Ok(members::list(shared));
+        }
+        Request::Audit { limit } => {
+            admin(&who, "read the audit")?;
+            return queries::audit(shared, limit).await;
+        }
+        Request::Invite { grant, ttl_s, uses } => {
+            return members::invite(shared, who, grant, ttl_s, uses).await;
+        }
+        Request::RevokeUser { name } => Command::RevokeUser { who, name },
         Request::Script { job } => return queries::script(shared, &who, job).await,
         Request::Submit {
             spec,
@@ -370,11 +291,25 @@ async fn answer(
         Reply::Submitted(job) => ToClient::Submitted { job: job.0 },
         Reply::WouldRun(text) => ToClient::WouldRun { text },
         Reply::StepStarted { step, .. } => ToClient::StepStarted { step },
-        Reply::Done | Reply::Registered(_) => ToClient::Done {
-            count: 0,
-            notes: Vec::new(),
-        },
+        Reply::Done | Reply::Registered(_) | Reply::Invited { .. } | Reply::Joined { .. } => {
+            ToClient::Done {
+                count: 0,
+                notes: Vec::new(),
+            }
+        }
     })
+}
+
+fn admin(who: &Principal, what: &str) -> Result<(), Refusal> {
+    if who.is_operator() {
+        return Ok(());
+    }
+    let what = format!("{} may not {what}", who.owner.name);
+    Err(Refusal::new(
+        Code::NotPermitted,
+        what,
+        "only an operator may",
+    ))
 }
 
 /// What the history says of ended jobs that a dependency names.
@@ -481,9 +416,9 @@ async fn shut_down(
     keep_jobs: bool,
     outgoing: &mut Outgoing,
 ) -> Result<(), CodecError> {
-    if !who.operator {
+    if who.role < Role::Admin {
         let what = format!("{} may not stop this controller", who.owner.name);
-        let refusal = Refusal::new(Code::NotPermitted, what, "only its user or root may");
+        let refusal = Refusal::new(Code::NotPermitted, what, "only an admin may");
         outgoing.send(&ToClient::Refused(refusal)).await?;
         return Ok(());
     }

@@ -1,34 +1,80 @@
 //! The link to one worker: its reports become commands, its streams go to their readers.
 
 use super::links::{Links, StdinTaken, StreamEvent};
-use super::run::{Message, Shared};
+use super::run::{Message, Shared, now};
 use super::session::{Incoming, Outgoing};
 use crate::cluster::Command;
-use crate::model::ids::NodeId;
+use crate::model::ids::{NodeId, SlotKey};
+use crate::model::node::{Inventory, Serves};
+use crate::net::server::Peer;
 use crate::wire::codec::{CodecError, FRAME_MAX};
 use crate::wire::worker::{FromSlot, FromWorker};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// Between looks at whether a certificate still holds.
+const LOOK: Duration = Duration::from_secs(600);
 /// Orders written together at most.
 const WRITE_MAX: usize = 256;
 
+/// A worker on another machine: the node that its key stands for.
+pub(super) struct From {
+    pub(super) node: String,
+    pub(super) peer: Arc<Peer>,
+}
+
+/// What a worker says of itself first, if that is in order.
+fn introduced(
+    from: Option<&From>,
+    message: FromWorker,
+) -> Option<(Inventory, Serves, Vec<SlotKey>)> {
+    match (from, message) {
+        (None, FromWorker::Register { inventory, slots }) => {
+            let serves = Serves::local(inventory.uid);
+            Some((inventory, serves, slots))
+        }
+        (
+            Some(from),
+            FromWorker::Introduce {
+                inventory,
+                slots,
+                user,
+            },
+        ) => {
+            if inventory.name != from.node {
+                // Its key speaks for that node and no other.
+                tracing::warn!(node = %from.node, claims = %inventory.name, "a worker calls itself by another's name");
+                return None;
+            }
+            let serves = user.map_or(Serves::Everyone, Serves::User);
+            Some((inventory, serves, slots))
+        }
+        _ => None,
+    }
+}
+
 pub(super) async fn serve(
     shared: &Arc<Shared>,
+    from: Option<From>,
     mut incoming: Incoming,
     mut outgoing: Outgoing,
 ) -> Result<(), CodecError> {
     incoming.allow(FRAME_MAX);
-    let Some(FromWorker::Register { inventory, slots }) = incoming.next::<FromWorker>().await?
-    else {
+    let Some(first) = incoming.next::<FromWorker>().await? else {
         return Ok(());
     };
+    let Some((inventory, serves, slots)) = introduced(from.as_ref(), first) else {
+        return Ok(());
+    };
+    let peer = from.map(|from| from.peer);
     let name = inventory.name.clone();
     let link = shared.links.number();
     let (outbox, mut orders) = Links::outbox();
     let (answer, heard) = oneshot::channel();
     let command = Command::Register {
         inventory: Box::new(inventory),
+        serves,
         slots,
     };
     _ = shared
@@ -37,6 +83,7 @@ pub(super) async fn serve(
             command,
             link,
             outbox,
+            peer: peer.clone(),
             answer,
         })
         .await;
@@ -63,6 +110,7 @@ pub(super) async fn serve(
     let mut writer = writer;
     let result = tokio::select! {
         result = listen(shared, node, &mut incoming) => result,
+        () = until_expired(shared, peer.as_deref()) => Ok(()),
         // The link was dropped by us: the worker is to register again.
         _ = &mut writer => Ok(()),
     };
@@ -70,6 +118,38 @@ pub(super) async fn serve(
     _ = shared.inbox.send(Message::LinkLost { node, link }).await;
     tracing::info!(node = %name, "worker's link is gone");
     result
+}
+
+/// Whether a slot has this node.
+fn holds(shared: &Shared, node: NodeId, key: SlotKey) -> bool {
+    let snapshot = shared.snapshot.load();
+    let job = snapshot.jobs.get(&key.job);
+    job.and_then(|job| job.slot(key.slot))
+        .is_some_and(|slot| slot.allocation.share(node).is_some())
+}
+
+/// Returns once the key of this link is known no more, or its certificate has expired and was not renewed.
+async fn until_expired(shared: &Shared, peer: Option<&Peer>) {
+    let Some(peer) = peer else {
+        return std::future::pending().await;
+    };
+    loop {
+        let until = shared
+            .snapshot
+            .load()
+            .keys
+            .get(&peer.key)
+            .map(|known| known.expires);
+        let Some(left) = until
+            .map(|until| until.minus(now()))
+            .filter(|left| *left > 0)
+        else {
+            return;
+        };
+        // Looked at again now and then, for the clock may jump.
+        let left = Duration::from_millis(left.unsigned_abs()) + Duration::from_millis(100);
+        tokio::time::sleep(left.min(LOOK)).await;
+    }
 }
 
 async fn listen(shared: &Shared, node: NodeId, incoming: &mut Incoming) -> Result<(), CodecError> {
@@ -84,9 +164,11 @@ async fn listen(shared: &Shared, node: NodeId, incoming: &mut Incoming) -> Resul
                         closed,
                     },
             } => {
-                shared
-                    .links
-                    .stdin_taken(key, step, StdinTaken { offset, closed });
+                // Only a node that has the slot may speak of it.
+                if holds(shared, node, key) {
+                    let taken = StdinTaken { offset, closed };
+                    shared.links.stdin_taken(key, step, taken);
+                }
             }
             FromWorker::Slot { key, report } => {
                 shared.tell(Command::Report { node, key, report }).await
@@ -98,16 +180,52 @@ async fn listen(shared: &Shared, node: NodeId, incoming: &mut Incoming) -> Resul
             } => {
                 shared
                     .links
-                    .stream_event(stream, StreamEvent::Data { offset, bytes });
+                    .stream_event(node, stream, StreamEvent::Data { offset, bytes });
             }
             FromWorker::StreamEnd { stream, error } => {
                 shared
                     .links
-                    .stream_event(stream, StreamEvent::End { error });
+                    .stream_event(node, stream, StreamEvent::End { error });
             }
             FromWorker::Pong { .. } => {}
+            FromWorker::Leave => shared.tell(Command::NodeLeaves { node }).await,
             // A worker introduces itself once a link.
-            FromWorker::Register { .. } => return Ok(()),
+            FromWorker::Register { .. } | FromWorker::Introduce { .. } => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+/// The second stream of a node, for bytes of output alone: a slow reader of them never stops what the first one says.
+pub(super) async fn data(
+    shared: &Shared,
+    node: &str,
+    mut incoming: Incoming,
+) -> Result<(), CodecError> {
+    incoming.allow(FRAME_MAX);
+    let known = |shared: &Shared| {
+        let snapshot = shared.snapshot.load();
+        let mut nodes = snapshot.nodes.values();
+        nodes.find(|known| known.name() == node).map(|node| node.id)
+    };
+    while let Some(message) = incoming.next::<FromWorker>().await? {
+        let Some(node) = known(shared) else {
+            return Ok(());
+        };
+        match message {
+            FromWorker::StreamData {
+                stream,
+                offset,
+                bytes,
+            } => {
+                let event = StreamEvent::Data { offset, bytes };
+                shared.links.stream_event(node, stream, event);
+            }
+            FromWorker::StreamEnd { stream, error } => {
+                let event = StreamEvent::End { error };
+                shared.links.stream_event(node, stream, event);
+            }
+            _ => return Ok(()),
         }
     }
     Ok(())

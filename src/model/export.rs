@@ -20,7 +20,8 @@ const LOGIN_VARIABLES: [&str; 10] = [
 ];
 
 /// What follows `SLURM_` or `HPC_` in variables that describe a job; a `*` stands for any rest.
-const JOB_STEMS: [&str; 46] = [
+const JOB_STEMS: [&str; 47] = [
+    "CREDENTIAL",
     "JOB*",
     "STEP*",
     "ARRAY_*",
@@ -539,6 +540,7 @@ mod tests {
             "SLURM_STEPID",
             "SLURM_ARRAY_TASK_ID",
             "HPC_JOB_ID",
+            "HPC_CREDENTIAL",
             "SLURM_PROCID",
             "SLURM_TASKS_PER_NODE",
             "SLURM_NTASKS",

@@ -37,6 +37,18 @@ pub struct Owner {
     pub name: Arc<str>,
 }
 
+impl Owner {
+    /// The uid of somebody who has no account on the controller's machine: no process can have it.
+    pub const NO_UID: u32 = u32::MAX;
+
+    /// Whether both are the same person. Names decide: uids differ between the machines of a lab, and a name is vouched
+    /// for by the kernel or by a certificate.
+    #[must_use]
+    pub fn is(&self, other: &Owner) -> bool {
+        self.name == other.name
+    }
+}
+
 /// What the first process (or processes) of a job are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Launch {

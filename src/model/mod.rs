@@ -5,6 +5,7 @@
 
 pub mod allocation;
 pub mod array;
+pub mod audit;
 pub mod bounded;
 pub mod cpu_set;
 pub mod dependency;
@@ -14,10 +15,12 @@ pub mod filename;
 pub mod gres;
 pub mod history;
 pub mod hostlist;
+pub mod identity;
 pub mod ids;
 pub mod index_set;
 pub mod job;
 pub mod job_ref;
+pub mod join_line;
 pub mod node;
 pub mod partition;
 pub mod rare;
@@ -29,3 +32,4 @@ pub mod size;
 mod text;
 pub mod time;
 pub mod topology;
+pub mod user_map;

@@ -11,10 +11,23 @@
 
 use super::cpu_set::CpuSet;
 use super::ids::NodeId;
+use super::job::Owner;
 use super::time::Timestamp;
 use super::topology::Topology;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+
+/// Longest name of a node; bytes.
+pub const NODE_NAME_MAX: usize = 64;
+
+/// Whether a node may be called so: as hosts are, since its name stands in lists, in the environment of jobs and in
+/// the names of files.
+#[must_use]
+pub fn is_node_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    let begins_well = name.starts_with(|first: char| first.is_ascii_alphanumeric());
+    begins_well && name.len() <= NODE_NAME_MAX && name.bytes().all(allowed)
+}
 
 /// What a worker says of its machine when it registers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +44,38 @@ pub struct Inventory {
     pub uid: u32,
     /// What cannot be enforced or measured there, for people to read.
     pub remarks: Vec<String>,
+}
+
+/// Whose jobs an agent can run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Serves {
+    /// Everybody's: it is root.
+    Everyone,
+    /// Those of one uid: an agent on the controller's own machine, run by that user.
+    Uid(u32),
+    /// Those of one user of the cluster: an agent elsewhere, run by that person.
+    User(String),
+}
+
+impl Serves {
+    /// Of an agent on the controller's own machine that runs as this uid.
+    #[must_use]
+    pub fn local(uid: u32) -> Self {
+        match uid {
+            0 => Serves::Everyone,
+            uid => Serves::Uid(uid),
+        }
+    }
+
+    /// Whether it runs this person's jobs.
+    #[must_use]
+    pub fn admits(&self, owner: &Owner) -> bool {
+        match self {
+            Serves::Everyone => true,
+            Serves::Uid(uid) => owner.uid == *uid,
+            Serves::User(name) => *name == *owner.name,
+        }
+    }
 }
 
 /// Whether a node can be used.
@@ -55,6 +100,8 @@ pub struct Node {
     pub link: Link,
     /// Drained by somebody, and why.
     pub drain: Option<String>,
+    /// Whose jobs it runs.
+    pub serves: Serves,
     /// Cpus not granted. Not stored: follows from the jobs.
     #[serde(skip)]
     pub cpus_free: CpuSet,

@@ -39,6 +39,8 @@ pub enum Code {
     Conflict,
     /// The store or a machine failed; nothing was changed.
     Failed,
+    /// A key that the cluster does not know, or no longer.
+    Revoked,
 }
 
 impl Code {
@@ -62,6 +64,7 @@ impl Code {
             Code::Unsupported => 14,
             Code::Conflict => 15,
             Code::Failed => 16,
+            Code::Revoked => 17,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::fit::{FreeNode, FreeNodes};
 use super::place::{admits, capacity, choose};
+use crate::model::job::Owner;
 use crate::model::node::Node;
 use crate::model::resource::{GpuRequest, MemoryRequest, Request};
 
@@ -27,9 +28,9 @@ fn emptied(node: &Node) -> FreeNode<'_> {
     }
 }
 
-fn fits_on<'a>(request: &Request, uid: u32, nodes: impl Iterator<Item = &'a Node>) -> bool {
+fn fits_on<'a>(request: &Request, owner: &Owner, nodes: impl Iterator<Item = &'a Node>) -> bool {
     let emptied: Vec<FreeNode<'_>> = nodes
-        .filter(|node| admits(request, uid, node))
+        .filter(|node| admits(request, owner, node))
         .map(emptied)
         .collect();
     let candidates: Vec<(&FreeNode<'_>, u32)> = emptied
@@ -42,10 +43,10 @@ fn fits_on<'a>(request: &Request, uid: u32, nodes: impl Iterator<Item = &'a Node
 
 /// Whether the nodes that accept work now could run it once empty.
 #[must_use]
-pub fn fits_on_available(request: &Request, uid: u32, free: &FreeNodes<'_>) -> bool {
+pub fn fits_on_available(request: &Request, owner: &Owner, free: &FreeNodes<'_>) -> bool {
     fits_on(
         request,
-        uid,
+        owner,
         free.nodes
             .iter()
             .map(|free| free.node)
@@ -55,7 +56,7 @@ pub fn fits_on_available(request: &Request, uid: u32, free: &FreeNodes<'_>) -> b
 
 /// Why this request can never run on these nodes, in one line with the limit; `None` = it can.
 #[must_use]
-pub fn never(request: &Request, uid: u32, nodes: &[&Node]) -> Option<String> {
+pub fn never(request: &Request, owner: &Owner, nodes: &[&Node]) -> Option<String> {
     if nodes.is_empty() {
         return None;
     }
@@ -65,16 +66,16 @@ pub fn never(request: &Request, uid: u32, nodes: &[&Node]) -> Option<String> {
             return Some(format!("node `{name}` does not exist"));
         }
     }
-    if fits_on(request, uid, nodes.iter().copied()) {
+    if fits_on(request, owner, nodes.iter().copied()) {
         return None;
     }
-    Some(explain(request, uid, nodes))
+    Some(explain(request, owner, nodes))
 }
 
-fn explain(request: &Request, uid: u32, nodes: &[&Node]) -> String {
+fn explain(request: &Request, owner: &Owner, nodes: &[&Node]) -> String {
     let admitted: Vec<&&Node> = nodes
         .iter()
-        .filter(|node| admits(request, uid, node))
+        .filter(|node| admits(request, owner, node))
         .collect();
     if admitted.is_empty() {
         return "no node serves this user, node list and exclusion".to_owned();

@@ -117,7 +117,7 @@ fn advance(job: &Job, now: Timestamp, free: &mut FreeNodes<'_>, plan: &mut Plan)
         if plan.entries.len() >= STARTS_MAX {
             return Advance::Held(Reason::Priority);
         }
-        let allocation = match place::place(&job.spec.request, job.owner.uid, free) {
+        let allocation = match place::place(&job.spec.request, &job.owner, free) {
             Ok(allocation) => allocation,
             Err(place::NoPlace::NotNow) => return Advance::Blocked(Reason::Resources),
             // Its nodes are away: others need not wait for them.
@@ -140,7 +140,7 @@ fn advance(job: &Job, now: Timestamp, free: &mut FreeNodes<'_>, plan: &mut Plan)
 #[must_use]
 pub fn would_place(view: &View<'_>, job: &Job) -> Option<crate::model::allocation::Allocation> {
     let free = FreeNodes::of(view);
-    place::place(&job.spec.request, job.owner.uid, &free).ok()
+    place::place(&job.spec.request, &job.owner, &free).ok()
 }
 
 /// Jobs ahead of this one in its partition's order.

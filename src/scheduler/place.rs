@@ -8,6 +8,7 @@
 use super::fit::{FreeNode, FreeNodes};
 use crate::model::allocation::{Allocation, NodeShare};
 use crate::model::cpu_set::CpuSet;
+use crate::model::job::Owner;
 use crate::model::resource::{GpuCount, GpuRequest, MemoryRequest, Request};
 
 /// Why there is no place.
@@ -33,9 +34,9 @@ pub fn memory_for(request: &Request, cpus: u32, memory_total_mib: u64, cpus_tota
 
 /// Whether this node may serve this job at all, free or not.
 #[must_use]
-pub fn admits(request: &Request, uid: u32, node: &crate::model::node::Node) -> bool {
+pub fn admits(request: &Request, owner: &Owner, node: &crate::model::node::Node) -> bool {
     let named = |list: &[String]| list.iter().any(|name| name == node.name());
-    (node.inventory.uid == 0 || node.inventory.uid == uid)
+    node.serves.admits(owner)
         && (request.nodelist.is_empty() || named(&request.nodelist))
         && !named(&request.exclude)
 }
@@ -122,11 +123,15 @@ fn node_range(request: &Request) -> (usize, usize) {
 ///
 /// # Errors
 /// [`NoPlace`].
-pub fn place(request: &Request, uid: u32, free: &FreeNodes<'_>) -> Result<Allocation, NoPlace> {
+pub fn place(
+    request: &Request,
+    owner: &Owner,
+    free: &FreeNodes<'_>,
+) -> Result<Allocation, NoPlace> {
     let admitted = || {
         free.nodes
             .iter()
-            .filter(|node| admits(request, uid, node.node))
+            .filter(|node| admits(request, owner, node.node))
     };
     let candidates: Vec<(&FreeNode<'_>, u32)> = admitted()
         .filter(|node| node.node.accepts_work())
@@ -135,7 +140,7 @@ pub fn place(request: &Request, uid: u32, free: &FreeNodes<'_>) -> Result<Alloca
         .collect();
     choose(request, &candidates).ok_or_else(|| {
         let away = admitted().any(|node| !node.node.accepts_work());
-        if away && !super::feasible::fits_on_available(request, uid, free) {
+        if away && !super::feasible::fits_on_available(request, owner, free) {
             NoPlace::NotAvailable
         } else {
             NoPlace::NotNow

@@ -7,7 +7,8 @@ use super::*;
 use crate::model::allocation::Allocation;
 use crate::model::cpu_set::CpuSet;
 use crate::model::ids::NodeId;
-use crate::model::node::{Inventory, Link, Node};
+use crate::model::job::Owner;
+use crate::model::node::{Inventory, Link, Node, Serves};
 use crate::model::resource::{GpuCount, GpuRequest, MemoryRequest, Request};
 use crate::model::topology::{Gpu, LogicalCpu, NumaNode, Topology};
 use imbl::OrdMap;
@@ -49,6 +50,7 @@ fn node(id: u32, name: &str, cpus: u32) -> Arc<Node> {
             .collect(),
     };
     let mut node = Node {
+        serves: Serves::Everyone,
         id: NodeId(id),
         inventory: Arc::new(Inventory {
             name: name.to_owned(),
@@ -97,6 +99,14 @@ impl Nodes {
     }
 }
 
+fn user(uid: u32) -> Owner {
+    Owner {
+        uid,
+        gid: uid,
+        name: format!("user{uid}").into(),
+    }
+}
+
 fn shares(allocation: &Allocation) -> Vec<(u32, u32, String)> {
     allocation
         .nodes
@@ -113,7 +123,7 @@ fn a_job_goes_to_the_fullest_node_that_holds_it_and_stays_in_one_numa_node() {
         ..Request::default()
     };
     assert_eq!(
-        shares(&place(&two, 0, &nodes.free()).unwrap()),
+        shares(&place(&two, &user(0), &nodes.free()).unwrap()),
         [(2, 1, "0-1".to_owned())]
     );
     let three = Request {
@@ -121,14 +131,14 @@ fn a_job_goes_to_the_fullest_node_that_holds_it_and_stays_in_one_numa_node() {
         ..Request::default()
     };
     assert_eq!(
-        shares(&place(&three, 0, &nodes.free()).unwrap())[0].0,
+        shares(&place(&three, &user(0), &nodes.free()).unwrap())[0].0,
         2,
         "the smaller node holds it, over its halves"
     );
     let mut free = nodes.free();
-    free.take(&place(&two, 0, &free).unwrap());
+    free.take(&place(&two, &user(0), &free).unwrap());
     assert_eq!(
-        shares(&place(&two, 0, &free).unwrap()),
+        shares(&place(&two, &user(0), &free).unwrap()),
         [(2, 1, "2-3".to_owned())]
     );
 }
@@ -142,7 +152,7 @@ fn tasks_fill_the_first_node_and_leave_one_for_each_other() {
         ntasks: Some(4),
         ..Request::default()
     };
-    let tasks: Vec<u32> = place(&request, 0, &nodes.free())
+    let tasks: Vec<u32> = place(&request, &user(0), &nodes.free())
         .unwrap()
         .nodes
         .iter()
@@ -155,7 +165,7 @@ fn tasks_fill_the_first_node_and_leave_one_for_each_other() {
         nodes_max: Some(2),
         ..Request::default()
     };
-    let tasks: Vec<u32> = place(&even, 0, &nodes.free())
+    let tasks: Vec<u32> = place(&even, &user(0), &nodes.free())
         .unwrap()
         .nodes
         .iter()
@@ -176,14 +186,14 @@ fn memory_and_gpus_are_counted_and_gpus_lie_beside_the_cpus() {
         ..Request::default()
     };
     let mut free = nodes.free();
-    let first = place(&request, 0, &free).unwrap();
+    let first = place(&request, &user(0), &free).unwrap();
     assert_eq!(
         (first.nodes[0].gpus.clone(), first.memory_mib()),
         (vec![0], 3000)
     );
     free.take(&first);
     assert_eq!(
-        place(&request, 0, &free),
+        place(&request, &user(0), &free),
         Err(NoPlace::NotNow),
         "1096 MiB are left"
     );
@@ -194,18 +204,18 @@ fn memory_and_gpus_are_counted_and_gpus_lie_beside_the_cpus() {
         }),
         ..request
     };
-    assert_eq!(place(&other, 0, &nodes.free()), Err(NoPlace::NotNow));
-    assert!(feasible::never(&other, 0, &[&nodes.nodes[&NodeId(1)]]).is_some());
+    assert_eq!(place(&other, &user(0), &nodes.free()), Err(NoPlace::NotNow));
+    assert!(feasible::never(&other, &user(0), &[&nodes.nodes[&NodeId(1)]]).is_some());
 }
 
 #[test]
 fn a_worker_that_is_not_root_serves_its_own_user_only() {
     let mut nodes = Nodes::new(&[4]);
     let mut own = (*nodes.nodes[&NodeId(1)]).clone();
-    Arc::make_mut(&mut own.inventory).uid = 1000;
+    own.serves = Serves::Uid(1000);
     nodes.nodes.insert(NodeId(1), Arc::new(own));
-    assert!(place(&Request::default(), 1000, &nodes.free()).is_ok());
-    assert!(place(&Request::default(), 1001, &nodes.free()).is_err());
+    assert!(place(&Request::default(), &user(1000), &nodes.free()).is_ok());
+    assert!(place(&Request::default(), &user(1001), &nodes.free()).is_err());
 }
 
 proptest! {
@@ -228,7 +238,7 @@ proptest! {
                 ..Request::default()
             };
             let before = free.clone();
-            let Ok(allocation) = place(&request, 0, &free) else { continue };
+            let Ok(allocation) = place(&request, &user(0), &free) else { continue };
             prop_assert_eq!(allocation.tasks(), tasks.max(least));
             prop_assert!(allocation.nodes.len() >= least as usize);
             if gpus > 0 {

@@ -24,10 +24,11 @@ const SLURM_KEPT: [&str; 4] = [
     "SLURM_EXPORT_ENV",
 ];
 /// Beginnings of our own variables that say something about a job: these go.
-const HPC_REMOVED: [&str; 19] = [
+const HPC_REMOVED: [&str; 20] = [
     "HPC_ARRAY_",
     "HPC_CLUSTER_NAME",
     "HPC_CPUS_",
+    "HPC_CREDENTIAL",
     "HPC_GPUS",
     "HPC_GTIDS",
     "HPC_JOB",
@@ -244,8 +245,16 @@ fn of_job(env: &mut Builder, launch: &SlotLaunch, site: &Site) {
     env.job("JOB_ACCOUNT", &spec.account);
     env.job("JOB_QOS", &spec.qos);
     env.job("JOB_USER", &launch.owner.name);
-    env.job("JOB_UID", launch.owner.uid);
-    env.job("JOB_GID", launch.owner.gid);
+    // As they are on this machine, where that is known.
+    let account = site.account.as_ref();
+    env.job(
+        "JOB_UID",
+        account.map_or(launch.owner.uid, |account| account.uid),
+    );
+    env.job(
+        "JOB_GID",
+        account.map_or(launch.owner.gid, |account| account.gid),
+    );
     env.job("CLUSTER_NAME", &launch.cluster);
     env.job("SUBMIT_DIR", &spec.work_dir);
     if let Some(dependency) = &spec.dependency {
@@ -399,6 +408,7 @@ mod tests {
             "PMI_RANK",
             "HPC_JOB_ID",
             "HPC_STEP_ID",
+            "HPC_CREDENTIAL",
             "SLURMD_NODENAME",
         ] {
             assert!(belongs_to_a_job(name.as_bytes()), "{name}");

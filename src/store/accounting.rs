@@ -8,8 +8,9 @@ use super::blob::decode_blob;
 use super::columns::{decode_element_row, holds_position, reaches_into};
 use super::error::{Fault, StoreError, row};
 use super::load;
-use super::record::{RecordError, decode_ended, decode_spec, decode_step};
-use super::tables::{BLOBS, ELEMENT_ROWS, HISTORY, HISTORY_BY_END, SPECS, STEPS};
+use super::record::{RecordError, decode_audit, decode_ended, decode_spec, decode_step};
+use super::tables::{AUDIT, BLOBS, ELEMENT_ROWS, HISTORY, HISTORY_BY_END, SPECS, STEPS};
+use crate::model::audit::AuditRecord;
 use crate::model::history::{ElementRow, EndedJob, Granted, StepRow};
 use crate::model::ids::{BlobId, JobId, SlotId};
 use crate::model::index_set::IndexSet;
@@ -191,6 +192,20 @@ impl Reader {
                 decode_step(key.value(), bytes.value()).map_err(row("steps", key.value()))
             })
             .collect()
+        })
+    }
+
+    /// The latest lines of the audit, oldest first.
+    pub fn audit(&self, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
+        self.read(|txn| {
+            let table = txn.open_table(AUDIT)?;
+            let mut lines = Vec::new();
+            for entry in table.iter()?.rev().take(limit) {
+                let (number, bytes) = entry?;
+                lines.push(decode_audit(bytes.value()).map_err(row("audit", number.value()))?);
+            }
+            lines.reverse();
+            Ok(lines)
         })
     }
 

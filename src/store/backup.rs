@@ -7,8 +7,8 @@
 
 use super::error::{Fault, StoreError};
 use super::tables::{
-    BLOB_REFS, BLOBS, ELEMENT_ROWS, HISTORY, HISTORY_BY_END, JOBS, MERGES, META, NODES, SPECS,
-    STEPS,
+    AUDIT, BLOB_REFS, BLOBS, ELEMENT_ROWS, HISTORY, HISTORY_BY_END, INVITATIONS, JOBS, KEYS,
+    MERGES, META, NODES, SPECS, STEPS,
 };
 use redb::backends::FileBackend;
 use redb::{
@@ -83,6 +83,9 @@ fn copy_tables(from: &ReadTransaction, into: File) -> Result<(), Fault> {
     copy_table(from, &txn, BLOBS)?;
     copy_table(from, &txn, BLOB_REFS)?;
     copy_table(from, &txn, MERGES)?;
+    copy_table(from, &txn, KEYS)?;
+    copy_table(from, &txn, INVITATIONS)?;
+    copy_table(from, &txn, AUDIT)?;
     txn.commit()?;
     database.close()?;
     Ok(())

@@ -10,8 +10,8 @@ use super::record::{
     step_key,
 };
 use super::tables::{
-    BLOB_REFS, BLOBS, COUNTERS, ELEMENT_ROWS, HISTORY, HISTORY_BY_END, JOBS, MERGES, META, NODES,
-    SPECS, STEPS,
+    AUDIT, BLOB_REFS, BLOBS, COUNTERS, ELEMENT_ROWS, HISTORY, HISTORY_BY_END, INVITATIONS, JOBS,
+    KEYS, MERGES, META, NODES, SPECS, STEPS,
 };
 use super::{Store, blob, retention};
 use crate::cluster::changes::Changes;
@@ -23,6 +23,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const DOING: &str = "committing";
+/// Lines of the audit that are kept; each new one puts out the oldest.
+const AUDIT_LINES_MAX: u64 = 1_000_000;
 
 impl Store {
     /// Stores the changed rows, and those of `blobs` that a stored job names and that are not there yet. When it
@@ -47,6 +49,8 @@ impl Store {
             batch.steps(changes)?;
             batch.nodes(changes)?;
             batch.counters(changes)?;
+            batch.members(changes)?;
+            batch.audit(changes)?;
             batch.blobs(blobs)?;
             Ok(batch.buffer)
         })
@@ -274,6 +278,50 @@ impl Batch<'_> {
         encode_into(&mut self.buffer, counters);
         let mut table = self.txn.open_table(META)?;
         table.insert(COUNTERS, self.buffer.as_slice())?;
+        Ok(())
+    }
+
+    fn members(&mut self, changes: &Changes) -> Result<(), Fault> {
+        if !changes.keys.is_empty() {
+            let mut table = self.txn.open_table(KEYS)?;
+            for (key, known) in &changes.keys {
+                match known {
+                    Some(known) => {
+                        encode_into(&mut self.buffer, &**known);
+                        table.insert(&key.0, self.buffer.as_slice())
+                    }
+                    None => table.remove(&key.0),
+                }?;
+            }
+        }
+        if !changes.invitations.is_empty() {
+            let mut table = self.txn.open_table(INVITATIONS)?;
+            for (token, invitation) in &changes.invitations {
+                match invitation {
+                    Some(invitation) => {
+                        encode_into(&mut self.buffer, &**invitation);
+                        table.insert(&token.0, self.buffer.as_slice())
+                    }
+                    None => table.remove(&token.0),
+                }?;
+            }
+        }
+        Ok(())
+    }
+
+    fn audit(&mut self, changes: &Changes) -> Result<(), Fault> {
+        if changes.audit.is_empty() {
+            return Ok(());
+        }
+        let mut table = self.txn.open_table(AUDIT)?;
+        let last = table.last()?.map_or(0, |(number, _)| number.value());
+        for (record, number) in changes.audit.iter().zip(last + 1..) {
+            encode_into(&mut self.buffer, record);
+            table.insert(number, self.buffer.as_slice())?;
+            if number > AUDIT_LINES_MAX {
+                table.remove(number - AUDIT_LINES_MAX)?;
+            }
+        }
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// One acknowledged operation of the script.
 pub(crate) enum Act {
-    Commit(Changes, Vec<(BlobId, Arc<[u8]>)>),
+    Commit(Box<Changes>, Vec<(BlobId, Arc<[u8]>)>),
     Settle,
     Purge(i64),
     Merge,
@@ -22,10 +22,10 @@ pub(crate) enum Act {
 /// Jobs come, start, end in pieces, are put back and purged: `rounds` times, `width` jobs at a time.
 pub(crate) fn script(rounds: u32, width: u32) -> Vec<Act> {
     let mut acts = vec![Act::Commit(
-        Changes {
+        Box::new(Changes {
             nodes: vec![(1, Some(Arc::new(fixtures::node(1))))],
             ..Changes::default()
-        },
+        }),
         vec![],
     )];
     for round in 0..rounds {
@@ -36,7 +36,7 @@ pub(crate) fn script(rounds: u32, width: u32) -> Vec<Act> {
         let array = fixtures::pending(first, fixtures::spec("array", Some("0-5")));
         for job in plain.iter().chain([&array]) {
             acts.push(Act::Commit(
-                fixtures::with_job(job),
+                fixtures::with_job(job).into(),
                 fixtures::blobs(&job.spec.name),
             ));
         }
@@ -46,7 +46,7 @@ pub(crate) fn script(rounds: u32, width: u32) -> Vec<Act> {
         running.ends.unsuccessful = 1;
         let mut changes = fixtures::with_job(&running);
         changes.rows = vec![(array.id, 0, fixtures::element_row(0, 0, 2, 2))];
-        acts.push(Act::Commit(changes, vec![]));
+        acts.push(Act::Commit(changes.into(), vec![]));
         acts.push(Act::Settle);
         for (n, job) in plain.iter().enumerate() {
             let mut changes = fixtures::with_end(fixtures::ended(
@@ -55,13 +55,13 @@ pub(crate) fn script(rounds: u32, width: u32) -> Vec<Act> {
                 0,
             ));
             changes.steps = vec![fixtures::step(job.id.0, 0)];
-            acts.push(Act::Commit(changes, vec![]));
+            acts.push(Act::Commit(changes.into(), vec![]));
         }
         let mut changes =
             fixtures::with_end(fixtures::ended(&running, i64::from(round) * 10 + 5, 2));
         changes.rows = vec![(array.id, 1, fixtures::element_row(0, 2, 4, 0))];
         changes.nodes = vec![(1, None), (2, Some(Arc::new(fixtures::node(2))))];
-        acts.push(Act::Commit(changes, vec![]));
+        acts.push(Act::Commit(changes.into(), vec![]));
         acts.push(Act::Merge);
         acts.push(Act::Purge(i64::from(round) * 10 - 6));
     }

@@ -12,7 +12,7 @@ use crate::model::job::{
     ElementEnd, EndSummary, ExitStatus, Hold, Job, JobSpec, JobState, Launch, Owner, Reason, Slot,
     Usage,
 };
-use crate::model::node::{Inventory, Link, Node};
+use crate::model::node::{Inventory, Link, Node, Serves};
 use crate::model::time::Timestamp;
 use crate::store::{Loaded, Reader, StoreError};
 use std::ops::ControlFlow;
@@ -275,6 +275,7 @@ pub(crate) fn step(job: u32, step: u32) -> StepRow {
 /// A machine.
 pub(crate) fn node(id: u32) -> Node {
     Node {
+        serves: Serves::Everyone,
         id: NodeId(id),
         inventory: Arc::new(Inventory {
             name: format!("ws{id}"),

@@ -3,10 +3,14 @@
 use super::columns::collect_unsuccessful;
 use super::error::{Fault, row};
 use super::record::{
-    RecordError, decode_counters, decode_job, decode_node, decode_outcome, decode_spec,
+    RecordError, decode_counters, decode_invitation, decode_job, decode_key, decode_node,
+    decode_outcome, decode_spec,
 };
-use super::tables::{CLUSTER, COUNTERS, ELEMENT_ROWS, HISTORY_BY_END, JOBS, META, NODES, SPECS};
+use super::tables::{
+    CLUSTER, COUNTERS, ELEMENT_ROWS, HISTORY_BY_END, INVITATIONS, JOBS, KEYS, META, NODES, SPECS,
+};
 use crate::cluster::changes::Counters;
+use crate::model::identity::{Invitation, KeyId, KnownKey, TokenHash};
 use crate::model::ids::{JobId, NodeId};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{Commons, ExitStatus, Job, JobState};
@@ -44,6 +48,10 @@ pub struct Loaded {
     pub jobs: Vec<Arc<Job>>,
     /// Nodes, by number; what is free on them is still to be counted.
     pub nodes: Vec<Arc<Node>>,
+    /// Keys that are known.
+    pub keys: Vec<(KeyId, Arc<KnownKey>)>,
+    /// Invitations.
+    pub invitations: Vec<(TokenHash, Arc<Invitation>)>,
     /// The last [`RECENT_MAX`] ended jobs, newest first.
     pub recent: Vec<Ended>,
 }
@@ -67,6 +75,8 @@ pub(super) fn load(database: &Database) -> Result<Loaded, Fault> {
         counters,
         jobs: jobs(&txn)?,
         nodes: nodes(&txn)?,
+        keys: keys(&txn)?,
+        invitations: invitations(&txn)?,
         recent: recent(&txn)?,
     })
 }
@@ -126,6 +136,29 @@ fn nodes(txn: &ReadTransaction) -> Result<Vec<Arc<Node>>, Fault> {
         ));
     }
     Ok(nodes)
+}
+
+fn keys(txn: &ReadTransaction) -> Result<Vec<(KeyId, Arc<KnownKey>)>, Fault> {
+    let table = txn.open_table(KEYS)?;
+    let mut keys = Vec::new();
+    for entry in table.iter()? {
+        let (key, bytes) = entry?;
+        let key = KeyId(*key.value());
+        let known = decode_key(bytes.value()).map_err(row("keys", key))?;
+        keys.push((key, Arc::new(known)));
+    }
+    Ok(keys)
+}
+
+fn invitations(txn: &ReadTransaction) -> Result<Vec<(TokenHash, Arc<Invitation>)>, Fault> {
+    let table = txn.open_table(INVITATIONS)?;
+    let mut invitations = Vec::new();
+    for entry in table.iter()? {
+        let (token, bytes) = entry?;
+        let invitation = decode_invitation(bytes.value()).map_err(row("invitations", "one"))?;
+        invitations.push((TokenHash(*token.value()), Arc::new(invitation)));
+    }
+    Ok(invitations)
 }
 
 fn recent(txn: &ReadTransaction) -> Result<Vec<Ended>, Fault> {

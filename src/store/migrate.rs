@@ -7,8 +7,8 @@
 use super::error::{Fault, StoreError};
 use super::load::ClusterId;
 use super::tables::{
-    BLOB_REFS, BLOBS, CLUSTER, ELEMENT_ROWS, HISTORY, HISTORY_BY_END, JOBS, MERGES, META, NODES,
-    SCHEMA, SCHEMA_VERSION, SPECS, STEPS,
+    AUDIT, BLOB_REFS, BLOBS, CLUSTER, ELEMENT_ROWS, HISTORY, HISTORY_BY_END, INVITATIONS, JOBS,
+    KEYS, MERGES, META, NODES, SCHEMA, SCHEMA_VERSION, SPECS, STEPS,
 };
 use redb::{Database, ReadableDatabase, TableError, WriteTransaction};
 use std::io::Read;
@@ -18,7 +18,15 @@ use std::path::Path;
 type Step = fn(&WriteTransaction) -> Result<(), Fault>;
 
 /// The step at place `n` leads from schema `n + 1` to `n + 2`.
-const STEPS_UP: [Step; SCHEMA_VERSION as usize - 1] = [];
+const STEPS_UP: [Step; SCHEMA_VERSION as usize - 1] = [members];
+
+/// Machines and people from elsewhere, and the audit.
+fn members(txn: &WriteTransaction) -> Result<(), Fault> {
+    txn.open_table(KEYS)?;
+    txn.open_table(INVITATIONS)?;
+    txn.open_table(AUDIT)?;
+    Ok(())
+}
 
 /// Makes a new file, or brings an older one up to date.
 pub(super) fn prepare(database: &Database, path: &Path) -> Result<(), Fault> {
@@ -63,6 +71,7 @@ fn create(database: &Database, path: &Path) -> Result<(), Fault> {
     txn.open_table(BLOBS)?;
     txn.open_table(BLOB_REFS)?;
     txn.open_table(MERGES)?;
+    members(&txn)?;
     txn.open_table(META)?
         .insert(CLUSTER, new_cluster()?.0.as_slice())?;
     set_version(&txn, SCHEMA_VERSION)?;

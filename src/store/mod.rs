@@ -37,8 +37,8 @@ pub use columns::decode_element_row;
 pub use error::StoreError;
 pub use load::{ClusterId, Ended, Loaded, RECENT_MAX};
 pub use record::{
-    RecordError, decode_counters, decode_ended, decode_job, decode_node, decode_outcome,
-    decode_spec, decode_step,
+    RecordError, decode_audit, decode_counters, decode_ended, decode_invitation, decode_job,
+    decode_key, decode_node, decode_outcome, decode_spec, decode_step,
 };
 pub use retention::Purged;
 

@@ -7,13 +7,15 @@
 //! what it allocates is bounded by the length of its input. Ends of elements are packed in `columns.rs`.
 
 use crate::cluster::changes::Counters;
+use crate::model::audit::AuditRecord;
 use crate::model::history::{EndedJob, Granted, StepRow};
+use crate::model::identity::{Invitation, KnownKey};
 use crate::model::ids::{JobId, NodeId, SlotId, StepId};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{
     EndSummary, ExitStatus, Hold, Job, JobSpec, JobState, Owner, Reason, Slot, Usage,
 };
-use crate::model::node::{Inventory, Link, Node};
+use crate::model::node::{Inventory, Link, Node, Serves};
 use crate::model::rare::Rare;
 use crate::model::time::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -55,30 +57,47 @@ impl RecordError {
     }
 }
 
-/// The only version so far of every record on this page.
+/// The version of every record on this page that names no other.
 const V1: u8 = 1;
+/// Of a node since agents may be elsewhere.
+const V2: u8 = 2;
 
 /// The fields of a version-1 record.
 pub(super) fn body(bytes: &[u8]) -> Result<&[u8], RecordError> {
+    versioned(bytes, V1).map(|(_, body)| body)
+}
+
+/// The version of a record that has been written in versions up to `known`, and its fields.
+fn versioned(bytes: &[u8], known: u8) -> Result<(u8, &[u8]), RecordError> {
     match bytes.split_first() {
         None => Err(RecordError::Empty),
-        Some((&V1, body)) => Ok(body),
         Some((&0, _)) => Err(RecordError::malformed("version-0", "versions count from 1")),
-        Some((&found, _)) => Err(RecordError::Newer { found, known: V1 }),
+        Some((&found, body)) if found <= known => Ok((found, body)),
+        Some((&found, _)) => Err(RecordError::Newer { found, known }),
     }
 }
 
 /// One record, appended to an empty buffer that callers keep between records.
 pub(super) fn encode_into<T: Serialize>(buffer: &mut Vec<u8>, value: &T) {
+    encode_version(V1, buffer, value);
+}
+
+/// The same in another version.
+fn encode_version<T: Serialize>(version: u8, buffer: &mut Vec<u8>, value: &T) {
     buffer.clear();
-    buffer.push(V1);
+    buffer.push(version);
     let taken = std::mem::take(buffer);
     *buffer = postcard::to_extend(value, taken).expect("writing into memory cannot fail");
 }
 
 fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, RecordError> {
-    let (value, rest) = postcard::take_from_bytes(body(bytes)?)
-        .map_err(|error| RecordError::malformed(what, error))?;
+    whole(what, body(bytes)?)
+}
+
+/// Fields that are all there is.
+fn whole<T: DeserializeOwned>(what: &'static str, body: &[u8]) -> Result<T, RecordError> {
+    let (value, rest) =
+        postcard::take_from_bytes(body).map_err(|error| RecordError::malformed(what, error))?;
     if rest.is_empty() {
         Ok(value)
     } else {
@@ -337,6 +356,15 @@ struct NodeRow<'a> {
     inventory: Cow<'a, Inventory>,
     link: Link,
     drain: Cow<'a, Option<String>>,
+    serves: Cow<'a, Serves>,
+}
+
+/// As long as every agent was on the controller's own machine.
+#[derive(Deserialize)]
+struct NodeRowV1 {
+    inventory: Inventory,
+    link: Link,
+    drain: Option<String>,
 }
 
 /// A node's record.
@@ -346,32 +374,63 @@ pub fn encode_node(buffer: &mut Vec<u8>, node: &Node) {
         inventory,
         link,
         drain,
+        serves,
         cpus_free: _,
         memory_free_mib: _,
         gpus_free: _,
     } = node;
-    encode_into(
+    encode_version(
+        V2,
         buffer,
         &NodeRow {
             inventory: Cow::Borrowed(inventory),
             link: *link,
             drain: Cow::Borrowed(drain),
+            serves: Cow::Borrowed(serves),
         },
     );
 }
 
 /// A node from its number and record; what is free on it follows from the jobs.
 pub fn decode_node(id: NodeId, bytes: &[u8]) -> Result<Node, RecordError> {
-    let row: NodeRow<'static> = decode("node", bytes)?;
+    let row = match versioned(bytes, V2)? {
+        (V1, body) => {
+            let row: NodeRowV1 = whole("node", body)?;
+            let serves = Serves::local(row.inventory.uid);
+            NodeRow {
+                inventory: Cow::Owned(row.inventory),
+                link: row.link,
+                drain: Cow::Owned(row.drain),
+                serves: Cow::Owned(serves),
+            }
+        }
+        (_, body) => whole::<NodeRow<'static>>("node", body)?,
+    };
     Ok(Node {
         id,
         inventory: Arc::new(row.inventory.into_owned()),
         link: row.link,
         drain: row.drain.into_owned(),
+        serves: row.serves.into_owned(),
         cpus_free: Default::default(),
         memory_free_mib: 0,
         gpus_free: Vec::new(),
     })
+}
+
+/// A known key's record.
+pub fn decode_key(bytes: &[u8]) -> Result<KnownKey, RecordError> {
+    decode("key", bytes)
+}
+
+/// An invitation's record.
+pub fn decode_invitation(bytes: &[u8]) -> Result<Invitation, RecordError> {
+    decode("invitation", bytes)
+}
+
+/// A line of the audit.
+pub fn decode_audit(bytes: &[u8]) -> Result<AuditRecord, RecordError> {
+    decode("audit", bytes)
 }
 
 /// The cluster's counters.
@@ -401,6 +460,9 @@ mod tests {
                 let _ = decode_step((1, 2, 3, 4), &bytes);
                 let _ = decode_node(NodeId(1), &bytes);
                 let _ = decode_counters(&bytes);
+                let _ = decode_key(&bytes);
+                let _ = decode_invitation(&bytes);
+                let _ = decode_audit(&bytes);
                 let _ = decode_blob(&bytes);
             }
         }

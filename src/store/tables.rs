@@ -8,6 +8,7 @@
 //!   hot:      jobs ──┐                                nodes        meta
 //!                    ├─▶ specs ─▶ blob_refs, blobs
 //!   ended: history ──┘      history_by_end (the index)             element_rows, steps (both)
+//!   members: keys, invitations       audit
 //! ```
 
 use redb::TableDefinition;
@@ -38,6 +39,14 @@ pub(super) const BLOB_REFS: TableDefinition<'_, &[u8; 32], u64> = TableDefinitio
 /// Ended job -> (next row to read, next row to write): element rows that still are to be merged.
 pub(super) const MERGES: TableDefinition<'_, u32, (u32, u32)> = TableDefinition::new("merges");
 
+/// SHA-256 of a public key -> what it speaks for.
+pub(super) const KEYS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("keys");
+/// SHA-256 of a secret -> the invitation that it is of.
+pub(super) const INVITATIONS: TableDefinition<'_, &[u8; 32], &[u8]> =
+    TableDefinition::new("invitations");
+/// Number, in order of time -> who asked for what.
+pub(super) const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
+
 /// In [`META`]: the schema version, a little-endian `u32`.
 pub(super) const SCHEMA: &str = "schema";
 /// In [`META`]: 16 random bytes that name this cluster.
@@ -48,7 +57,7 @@ pub(super) const COUNTERS: &str = "counters";
 pub(super) const COMPACTED_BYTES: &str = "compacted_bytes";
 
 /// The version of the layout on this page; `migrate.rs` leads older files here.
-pub(super) const SCHEMA_VERSION: u32 = 1;
+pub(super) const SCHEMA_VERSION: u32 = 2;
 
 /// The names of all tables, for the test that a backup forgets none.
 #[cfg(test)]
@@ -66,6 +75,9 @@ pub(super) fn names() -> Vec<String> {
         BLOBS.name(),
         BLOB_REFS.name(),
         MERGES.name(),
+        KEYS.name(),
+        INVITATIONS.name(),
+        AUDIT.name(),
     ]
     .map(str::to_owned)
     .to_vec();

@@ -1,10 +1,12 @@
 //! Between a command and the controller. One connect, one write, one read for most requests; `Wait`,
 //! `Output`, `Run` and `Backup` are followed by a stream of [`ToClient`] frames.
 
-use super::view::{JobLine, JobView, NodeView, PartitionView, StatusView};
+use super::view::{JobLine, JobView, LinkView, MembersView, NodeView, PartitionView, StatusView};
 use crate::model::array::ArraySpec;
+use crate::model::audit::AuditRecord;
 use crate::model::bounded;
 use crate::model::dependency::Dependency;
+use crate::model::identity::Grant;
 use crate::model::ids::{BlobId, StepId};
 use crate::model::job::{JobSpec, JobState};
 use crate::model::job_ref::MAX_LIST_INDICES;
@@ -99,6 +101,8 @@ pub enum NodeChange {
     Resume,
     /// Forget it; it must be down or gone and hold no jobs.
     Remove,
+    /// Forget it at once: its jobs are NODE_FAIL, its key is known no more, its connection ends.
+    Expel,
 }
 
 /// Which output is wanted.
@@ -236,6 +240,29 @@ pub enum Request {
     },
     /// Jobs that have not ended, as a table shows them: answered with [`ToClient::Lines`].
     QueueLines(Filter),
+    /// How nodes are reached: answered with [`ToClient::Links`].
+    Links,
+    /// Make an invitation: answered with [`ToClient::Invited`].
+    Invite {
+        /// What it admits.
+        grant: Grant,
+        /// How long it is good; seconds.
+        ttl_s: u32,
+        /// How often.
+        uses: u32,
+    },
+    /// Who is known: answered with [`ToClient::Members`].
+    Members,
+    /// Take back the keys of a person.
+    RevokeUser {
+        /// Whose.
+        name: String,
+    },
+    /// The latest lines of the audit: answered with [`ToClient::Audit`].
+    Audit {
+        /// Most lines.
+        limit: u32,
+    },
 }
 
 /// A step asked for from inside a job.
@@ -343,6 +370,19 @@ pub enum ToClient {
         /// Nothing follows.
         last: bool,
     },
+    /// How nodes are reached.
+    Links(Vec<LinkView>),
+    /// An invitation.
+    Invited {
+        /// The line to paste.
+        line: String,
+        /// When it ends.
+        expires: Timestamp,
+    },
+    /// Known keys and open invitations.
+    Members(Box<MembersView>),
+    /// Lines of the audit, oldest first.
+    Audit(Vec<AuditRecord>),
 }
 
 /// From a client after its request, while a stream is open.

@@ -6,7 +6,7 @@ use crate::model::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 
 /// The version this build speaks.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// The oldest it still understands.
 pub const VERSION_OLDEST: u16 = 1;
 /// Opens every hello, so that a stranger on the socket is told apart at once.
@@ -22,6 +22,17 @@ pub enum Role {
     Client,
     /// The agent of a machine.
     Worker,
+    /// The agent of a machine, for bytes of output alone: the second stream of a node that has introduced itself.
+    WorkerData,
+    /// A command from inside a job on another machine, passed on by that machine's agent: a
+    /// [`super::join::Credential`] follows, then requests as from a [`Role::Client`].
+    JobClient,
+    /// Somebody with an invitation: a [`super::join::JoinRequest`] follows.
+    Join,
+    /// A known key whose certificate is to be made anew: answered by a [`super::join::JoinReply`].
+    Renew,
+    /// A connection that exists to break when its process does: a [`super::join::Tether`] follows.
+    Tether,
 }
 
 /// From the connecting side.

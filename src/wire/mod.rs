@@ -1,12 +1,14 @@
 //! MESSAGES. Pure: bytes to values and back, over any ordered byte stream.
 //!
 //! A connection opens with [`hello`], then carries frames ([`codec`]): of [`client`] requests and replies,
-//! or of [`worker`] orders and reports. Nothing here knows a socket. Sizes are bounded before anything is
+//! or of [`worker`] orders and reports; [`join`] is
+//! what newcomers say. Nothing here knows a socket. Sizes are bounded before anything is
 //! allocated; bytes that do not decode are errors, never assertions.
 
 pub mod client;
 pub mod codec;
 pub mod hello;
+pub mod join;
 pub mod shepherd;
 pub mod view;
 pub mod worker;

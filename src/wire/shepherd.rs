@@ -17,6 +17,9 @@ pub const JOURNAL: &str = "journal";
 /// Name of the spooled script in a slot's directory.
 pub const SCRIPT: &str = "script";
 
+/// Name of the file in a slot's directory that lets the job speak with the controller from here.
+pub const CREDENTIAL: &str = "credential";
+
 /// Name of a step's log in a slot's directory.
 #[must_use]
 pub fn step_log_name(step: StepId) -> String {

@@ -289,3 +289,57 @@ pub struct StatusView {
     /// The next job's number.
     pub next_job: u32,
 }
+
+/// How a node is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkView {
+    /// Its name.
+    pub node: String,
+    /// `unix`, `quic` or `tcp`; empty = it is not connected.
+    pub path: String,
+    /// Its address, where it has one.
+    pub address: Option<String>,
+    /// When its certificate expires, where it has one.
+    pub certificate_until: Option<Timestamp>,
+}
+
+/// Who is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MembersView {
+    /// Keys.
+    pub keys: Vec<KeyView>,
+    /// Invitations that can still be used.
+    pub invitations: Vec<InvitationView>,
+}
+
+/// A key that is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyView {
+    /// The beginning of its hash.
+    pub key: String,
+    /// `node` or a role.
+    pub role: String,
+    /// The node's or the user's name.
+    pub name: String,
+    /// When it was admitted.
+    pub joined: Timestamp,
+    /// From which address.
+    pub from: String,
+    /// Who had invited it.
+    pub invited_by: String,
+    /// When its certificate expires.
+    pub expires: Timestamp,
+}
+
+/// An invitation that can still be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvitationView {
+    /// What it admits, such as `worker` or `user alice`.
+    pub admits: String,
+    /// Who made it.
+    pub by: String,
+    /// When it ends.
+    pub expires: Timestamp,
+    /// How often it can still be used.
+    pub uses_left: u32,
+}

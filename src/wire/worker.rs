@@ -13,6 +13,7 @@ use crate::model::index_set::IndexSet;
 use crate::model::job::{ElementEnd, JobSpec, KillCause, Owner};
 use crate::model::node::Inventory;
 use crate::model::time::Timestamp;
+use crate::wire::join::Credential;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -264,6 +265,8 @@ pub enum ToWorker {
         /// Leave the jobs running.
         keep_jobs: bool,
     },
+    /// What a job that is about to be launched will show to speak with the controller from here.
+    Credential(Credential),
 }
 
 /// Asks an agent for the bytes of one output.
@@ -376,6 +379,17 @@ pub enum FromWorker {
         /// What went wrong, if so.
         error: Option<String>,
     },
+    /// First word of an agent on another machine than the controller's: as [`FromWorker::Register`].
+    Introduce {
+        /// The machine.
+        inventory: Inventory,
+        /// Slots with a live shepherd or an unfinished journal.
+        slots: Vec<SlotKey>,
+        /// The user of the cluster whose jobs alone it runs; `None` = it is root and runs everybody's.
+        user: Option<String>,
+    },
+    /// The agent stops for good, and nothing of its slots is left on the machine.
+    Leave,
 }
 
 /// The raw job number of an element, for its environment.

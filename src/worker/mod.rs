@@ -20,6 +20,8 @@ pub mod discover;
 mod frames;
 mod kept_logs;
 mod leftovers;
+mod membership;
+mod relay;
 mod run;
 mod session;
 mod slots;
@@ -27,16 +29,29 @@ mod spare;
 mod streams;
 
 use crate::model::topology::DeclaredGpus;
+use crate::model::user_map::UserMap;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
+
+/// Where an agent's controller is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Controller {
+    /// On this machine: at the socket.
+    Here,
+    /// Elsewhere: as the membership in the state directory says.
+    Elsewhere,
+}
 
 /// How an agent is started.
 #[derive(Debug, Clone)]
 pub struct WorkerOptions {
     /// The state directory; ours is `worker/` in it.
     pub state_dir: PathBuf,
-    /// The controller's socket.
-    pub controller: PathBuf,
+    /// The controller.
+    pub controller: Controller,
+    /// Where jobs and people of this machine reach the controller: on its own machine the controller's socket, elsewhere
+    /// one of ours, which only relays.
+    pub socket: PathBuf,
     /// The node's name; the host's when not said.
     pub name: Option<String>,
     /// Declared number of cpus.
@@ -49,6 +64,10 @@ pub struct WorkerOptions {
     pub spare: bool,
     /// Gets one byte when the node is registered for the first time.
     pub ready_fd: Option<RawFd>,
+    /// Users whose account here has another name.
+    pub users: UserMap,
+    /// Whether jobs of root run.
+    pub allow_root: bool,
     /// The program that shepherds run: this one.
     pub executable: PathBuf,
 }
@@ -57,13 +76,16 @@ impl Default for WorkerOptions {
     fn default() -> Self {
         WorkerOptions {
             state_dir: PathBuf::new(),
-            controller: PathBuf::new(),
+            controller: Controller::Here,
+            socket: PathBuf::new(),
             name: None,
             cpus: None,
             memory_mib: None,
             gpus: None,
             spare: true,
             ready_fd: None,
+            users: UserMap::default(),
+            allow_root: true,
             executable: PathBuf::from("/proc/self/exe"),
         }
     }
@@ -87,6 +109,17 @@ pub enum WorkerError {
     /// The machine could not be measured.
     #[error("cannot measure this machine")]
     Discover(#[source] discover::DiscoverError),
+    /// Keys or membership.
+    #[error("cannot use this machine's membership")]
+    Membership(#[source] crate::net::identity::IdentityError),
+    /// Whose jobs it would run.
+    #[error("cannot serve this user: {0}")]
+    Serves(String),
+    /// This machine has not joined.
+    #[error(
+        "this machine has not joined a cluster: use `hpc join LINE` with a line from `hpc invite`"
+    )]
+    NotJoined,
     /// The controller does not take this worker; its jobs go on, and a later agent finds them.
     #[error("the controller refuses this worker: {0}")]
     Refused(crate::model::refusal::Refusal),

@@ -1,22 +1,29 @@
 //! The loop: events from the controller, from shepherds and from the kernel, one after another.
 
+use super::accounts::Accounts;
 use super::leftovers::{self, ASIDE, Found};
-use super::session::{self, Session, Stream};
+use super::membership::Reached;
+use super::relay;
+use super::session::{self, Place, Session};
 use super::slots::{Begin, Life, Slot, link, parse_key};
 use super::spare::{self, Spare};
 use super::streams::Serving;
-use super::{WorkerError, WorkerOptions, discover, kept_logs};
+use super::{Controller, WorkerError, WorkerOptions, discover, kept_logs};
+use crate::model::identity::Identity;
 use crate::model::ids::SlotKey;
 use crate::model::index_set::IndexSet;
 use crate::model::job::{ElementEnd, ExitStatus, JobState, Reason, Usage};
 use crate::model::node::Inventory;
-use crate::model::refusal::Refusal;
+use crate::model::refusal::{Code, Refusal};
 use crate::model::time::Timestamp;
 use crate::model::topology::Declared;
+use crate::net::client::Route;
+use crate::net::identity::{Kind, Member};
 use crate::steps::journal::{Record, encode};
 use crate::sys::clock::boottime_ms;
 use crate::sys::files::{boot_id, flock_exclusive, private_dir};
 use crate::sys::identity::is_root;
+use crate::wire::join::Credential;
 use crate::wire::shepherd::{Assignment, JOURNAL, SCRIPT, Site};
 use crate::wire::worker::{FromSlot, FromWorker, OpenStream, SlotLaunch, ToSlot, ToWorker};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -25,6 +32,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -37,10 +45,13 @@ const RELINK: Duration = Duration::from_millis(20);
 /// How long a shutdown waits for slots to end.
 const SHUTDOWN_MOST: Duration = Duration::from_secs(20);
 
+/// Credentials kept for launches to come.
+const CREDENTIALS_MAX: usize = 4096;
+
 /// What the loop is told.
 pub(super) enum Event {
     /// The controller welcomed us.
-    Found(Box<dyn Stream>),
+    Found(Reached),
     /// The controller does not want us, and asking again would not change that.
     Refused(Refusal),
     /// An order came over the session with this number.
@@ -64,6 +75,8 @@ enum Stop {
     Now,
     /// The controller does not want this worker. Its jobs go on under their shepherds.
     Refused(Refusal),
+    /// The cluster has removed this node: its jobs are ended, then the agent goes.
+    Removed(Refusal),
 }
 
 pub(super) fn run(options: WorkerOptions) -> Result<(), WorkerError> {
@@ -108,6 +121,13 @@ struct Agent {
     serial: u64,
     ready_fd: Option<i32>,
     stop: Stop,
+    accounts: Arc<Accounts>,
+    /// Whose jobs alone are run here.
+    serves: Option<String>,
+    /// Of slots that are about to be launched.
+    credentials: BTreeMap<SlotKey, Credential>,
+    /// The way to a controller elsewhere, for the relay.
+    way: watch::Sender<Option<Arc<Route>>>,
 }
 
 impl Agent {
@@ -119,7 +139,18 @@ impl Agent {
         let data = std::fs::metadata(&worker_dir)
             .map_err(WorkerError::system("look at the worker's directory"))?;
         let boot_id = boot_id().map_err(WorkerError::system("read the boot id"))?;
-        let inventory = inventory(&options, &boot_id)?;
+        let mut inventory = inventory(&options, &boot_id)?;
+        let accounts = Accounts {
+            controller: options.controller,
+            users: options.users.clone(),
+            allow_root: options.allow_root,
+        };
+        let mut serves = None;
+        if options.controller == Controller::Elsewhere {
+            // The name that the cluster knows this machine's key by.
+            inventory.name = member_name(&options)?;
+            serves = accounts.serves().map_err(WorkerError::Serves)?;
+        }
         let (events, queue) = mpsc::channel(EVENTS);
         let mut agent = Agent {
             ready_fd: options.ready_fd,
@@ -138,6 +169,10 @@ impl Agent {
             queue: Some(queue),
             serial: 0,
             stop: Stop::No,
+            accounts: Arc::new(accounts),
+            serves,
+            credentials: BTreeMap::new(),
+            way: watch::Sender::new(None),
         };
         agent.find_slots();
         agent.restock();
@@ -152,6 +187,13 @@ impl Agent {
         let mut child = catch(SignalKind::child())?;
         let mut terminate = catch(SignalKind::terminate())?;
         let mut interrupt = catch(SignalKind::interrupt())?;
+        let mut leave = catch(SignalKind::user_defined1())?;
+        if self.options.controller == Controller::Elsewhere {
+            let listener = relay::bind(&self.options.socket)
+                .map_err(WorkerError::system("open this machine's socket for jobs"))?;
+            let slots_dir = self.slots_dir.clone();
+            tokio::spawn(relay::serve(listener, self.way.subscribe(), slots_dir));
+        }
         self.search();
         let mut prune_in = self.prune();
         let mut deadline: Option<tokio::time::Instant> = None;
@@ -159,12 +201,16 @@ impl Agent {
             match &self.stop {
                 Stop::Now => return Ok(()),
                 Stop::Refused(refusal) => return Err(WorkerError::Refused(refusal.clone())),
+                Stop::Removed(refusal) if self.slots.is_empty() => {
+                    return Err(WorkerError::Refused(refusal.clone()));
+                }
                 Stop::WhenEmpty if self.slots.is_empty() => {
+                    self.say(FromWorker::Leave);
                     // The last reports are still on their way.
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     return Ok(());
                 }
-                Stop::WhenEmpty => {
+                Stop::WhenEmpty | Stop::Removed(_) => {
                     deadline.get_or_insert_with(|| tokio::time::Instant::now() + SHUTDOWN_MOST);
                 }
                 Stop::No => {}
@@ -179,6 +225,7 @@ impl Agent {
                 _ = child.recv() => self.reap(),
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
+                _ = leave.recv() => self.leave(),
                 () = pause(prune_in) => prune_in = self.prune(),
                 () = pause(deadline) => return Ok(()),
             }
@@ -190,8 +237,8 @@ impl Agent {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Found(stream) => self.on_found(stream),
-            Event::Refused(refusal) => self.stop = Stop::Refused(refusal),
+            Event::Found(found) => self.on_found(found),
+            Event::Refused(refusal) => self.on_refused(refusal),
             Event::Controller(number, order) if self.is_session(number) => self.on_order(order),
             Event::ControllerGone(number, why) if self.is_session(number) => {
                 tracing::warn!(why, "the controller has gone; looking for it again");
@@ -208,10 +255,14 @@ impl Agent {
     // ---- the controller
 
     fn search(&self) {
-        let (events, socket) = (self.events.clone(), self.options.controller.clone());
+        let events = self.events.clone();
+        let place = match self.options.controller {
+            Controller::Here => Place::Here(self.options.socket.clone()),
+            Controller::Elsewhere => Place::Elsewhere(self.options.state_dir.clone()),
+        };
         tokio::spawn(async move {
-            let event = match session::find(socket).await {
-                Ok(stream) => Event::Found(stream),
+            let event = match session::find(place).await {
+                Ok(found) => Event::Found(found),
                 Err(refusal) => Event::Refused(refusal),
             };
             let _ = events.send(event).await;
@@ -224,23 +275,40 @@ impl Agent {
             .is_some_and(|session| session.number == number)
     }
 
-    fn on_found(&mut self, stream: Box<dyn Stream>) {
-        let session = Session::start(stream, self.next_serial(), self.events.clone());
+    fn on_refused(&mut self, refusal: Refusal) {
+        self.stop = if refusal.code == Code::Revoked {
+            tracing::error!(%refusal, "this node was removed; ending its jobs");
+            self.leave();
+            Stop::Removed(refusal)
+        } else {
+            Stop::Refused(refusal)
+        };
+    }
+
+    fn on_found(&mut self, found: Reached) {
+        let session = Session::start(found, self.next_serial(), self.events.clone());
+        self.way.send_replace(session.route());
         let slots = self
             .slots
             .iter()
             .filter(|(_, slot)| !slot.closing)
             .map(|(key, _)| *key)
             .collect();
-        session.say(FromWorker::Register {
-            inventory: self.inventory.clone(),
-            slots,
+        let inventory = self.inventory.clone();
+        session.say(match self.options.controller {
+            Controller::Here => FromWorker::Register { inventory, slots },
+            Controller::Elsewhere => FromWorker::Introduce {
+                inventory,
+                slots,
+                user: self.serves.clone(),
+            },
         });
         self.session = Some(session);
     }
 
     fn close_session(&mut self) {
         self.session = None;
+        self.way.send_replace(None);
         for (_, (_, task)) in std::mem::take(&mut self.streams) {
             task.abort();
         }
@@ -257,6 +325,13 @@ impl Agent {
         match order {
             ToWorker::Registered { slots } => self.on_registered(&slots),
             ToWorker::Slot { key, order } => self.on_slot_order(key, order),
+            ToWorker::Credential(credential) => {
+                // They come just before their launch; what is left over was never launched.
+                if self.credentials.len() >= CREDENTIALS_MAX {
+                    self.credentials.pop_first();
+                }
+                self.credentials.insert(credential.key, credential);
+            }
             ToWorker::Ping { nonce } => self.say(FromWorker::Pong { nonce }),
             ToWorker::OpenStream(open) => self.open_stream(open),
             ToWorker::StreamTaken { stream, offset } => {
@@ -270,12 +345,19 @@ impl Agent {
                 }
             }
             ToWorker::Shutdown { keep_jobs: true } => self.stop = Stop::Now,
-            ToWorker::Shutdown { keep_jobs: false } => {
-                self.stop = Stop::WhenEmpty;
-                for key in self.slots.keys().copied().collect::<Vec<_>>() {
-                    self.close_slot(key);
-                }
+            ToWorker::Shutdown { keep_jobs: false } => self.leave(),
+        }
+    }
+
+    /// Ends every slot; the loop goes once none is left.
+    fn leave(&mut self) {
+        self.stop = Stop::WhenEmpty;
+        for key in self.slots.keys().copied().collect::<Vec<_>>() {
+            if let Some(slot) = self.slots.get_mut(&key) {
+                // What they still say must not count as an end of their own.
+                slot.closing = true;
             }
+            self.close_slot(key);
         }
     }
 
@@ -358,7 +440,7 @@ impl Agent {
                 account: None,
                 variables: vec![(
                     "HPC_CONTROLLER".to_owned(),
-                    format!("unix:{}", self.options.controller.to_string_lossy()),
+                    format!("unix:{}", self.options.socket.to_string_lossy()),
                 )],
                 refusal: None,
             },
@@ -368,7 +450,9 @@ impl Agent {
             launch,
         };
         let number = self.next_serial();
-        let begin = Begin::Assign(spare, Box::new(assignment));
+        let credential = self.credentials.remove(&key);
+        let accounts = Arc::clone(&self.accounts);
+        let begin = Begin::Assign(spare, Box::new(assignment), accounts, credential);
         let link = link(key, number, directory, begin, self.events.clone());
         if let Some(slot) = self.slots.get_mut(&key) {
             slot.life = Life::Live(link);
@@ -669,6 +753,7 @@ impl Agent {
             taken: taken_by_reader,
             data: session.data.clone(),
             open,
+            accounts: Arc::clone(&self.accounts),
         };
         let task = tokio::spawn(serving.run());
         self.streams.retain(|_, (_, task)| !task.is_finished());
@@ -680,6 +765,15 @@ impl Agent {
     fn next_serial(&mut self) -> u64 {
         self.serial += 1;
         self.serial
+    }
+}
+
+/// The name under which this machine has joined.
+fn member_name(options: &WorkerOptions) -> Result<String, WorkerError> {
+    let member = Member::open(&options.state_dir, Kind::Node).map_err(WorkerError::Membership)?;
+    match member.map(|member| member.kept.identity) {
+        Some(Identity::Node(name)) => Ok(name),
+        _ => Err(WorkerError::NotJoined),
     }
 }
 

@@ -4,15 +4,19 @@
 //! of a large log never delays a heartbeat or an end.
 
 use super::frames::{self, FrameReader};
+use super::membership::{self, Reached};
 use super::run::Event;
 use crate::model::refusal::Refusal;
+use crate::net::client::Route;
+use crate::net::membership::read_one;
 use crate::sys::files::connect_unix;
 use crate::wire::codec::FRAME_MAX;
 use crate::wire::hello::{Hello, HelloReply, Role};
 use crate::wire::worker::{FromWorker, ToWorker};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWrite;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -21,10 +25,6 @@ use tokio::task::AbortHandle;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 /// Pieces of output that may wait for the socket.
 const DATA_QUEUE: usize = 4;
-
-/// A byte stream to the controller; a QUIC stream will be another.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl Stream for UnixStream {}
 
 /// A connection over which the agent has been welcomed.
 pub(super) struct Session {
@@ -36,7 +36,9 @@ pub(super) struct Session {
     pub(super) data: mpsc::Sender<FromWorker>,
     /// The controller has answered the registration.
     pub(super) registered: bool,
-    tasks: [AbortHandle; 2],
+    /// The way to a controller elsewhere; gone with the session.
+    route: Option<Arc<Route>>,
+    tasks: Vec<AbortHandle>,
 }
 
 impl Drop for Session {
@@ -49,8 +51,9 @@ impl Drop for Session {
 
 impl Session {
     /// Begins to read and write.
-    pub(super) fn start(stream: Box<dyn Stream>, number: u64, events: mpsc::Sender<Event>) -> Self {
-        let (reader, writer) = tokio::io::split(stream);
+    pub(super) fn start(found: Reached, number: u64, events: mpsc::Sender<Event>) -> Self {
+        let (reader, writer) = tokio::io::split(found.control);
+        let data_writer = found.data;
         let (control, control_queue) = mpsc::unbounded_channel();
         let (data, data_queue) = mpsc::channel(DATA_QUEUE);
         let to_loop = events.clone();
@@ -73,8 +76,33 @@ impl Session {
             };
             let _ = to_loop.send(Event::ControllerGone(number, why)).await;
         });
+        let (to_loop, tied) = (events.clone(), found.route.clone());
+        let tethering = tied.map(|route| {
+            let watching = async move {
+                route.tethered().await;
+                let why = "its process is gone".to_owned();
+                let _ = to_loop.send(Event::ControllerGone(number, why)).await;
+            };
+            tokio::spawn(watching).abort_handle()
+        });
+        let renewing = found.route.as_ref().map(|route| {
+            let way = Arc::downgrade(route);
+            tokio::spawn(membership::stay_known(way, found.state_dir)).abort_handle()
+        });
         let writing = tokio::spawn(async move {
-            if let Err(error) = write_all(writer, control_queue, data_queue).await {
+            let written = match data_writer {
+                Some(data_writer) => {
+                    // Apart, so that no end and no heartbeat waits behind output.
+                    let none = mpsc::channel(1).1;
+                    tokio::try_join!(
+                        write_all(writer, control_queue, none),
+                        write_all(data_writer, mpsc::unbounded_channel().1, data_queue),
+                    )
+                    .map(|_| ())
+                }
+                None => write_all(writer, control_queue, data_queue).await,
+            };
+            if let Err(error) = written {
                 let _ = events
                     .send(Event::ControllerGone(number, error.to_string()))
                     .await;
@@ -85,8 +113,18 @@ impl Session {
             control,
             data,
             registered: false,
-            tasks: [reading.abort_handle(), writing.abort_handle()],
+            route: found.route,
+            tasks: [reading.abort_handle(), writing.abort_handle()]
+                .into_iter()
+                .chain(renewing)
+                .chain(tethering)
+                .collect(),
         }
+    }
+
+    /// The way over which further streams can be opened.
+    pub(super) fn route(&self) -> Option<Arc<Route>> {
+        self.route.clone()
     }
 
     /// Sends what must not wait.
@@ -112,17 +150,30 @@ async fn write_all(
     }
 }
 
+/// Where the controller is looked for.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    /// At this socket.
+    Here(PathBuf),
+    /// As the membership in this state directory says.
+    Elsewhere(PathBuf),
+}
+
 /// Looks for the controller until it welcomes or refuses us.
-pub(super) async fn find(socket: std::path::PathBuf) -> Result<Box<dyn Stream>, Refusal> {
+pub(super) async fn find(place: Place) -> Result<Reached, Refusal> {
     let mut pause = PAUSE.0;
-    let mut said = false;
+    let mut said = String::new();
     loop {
-        match attempt(&socket).await {
+        let attempt = match &place {
+            Place::Here(socket) => attempt(socket).await,
+            Place::Elsewhere(state_dir) => membership::attempt(state_dir).await,
+        };
+        match attempt {
             Ok(answer) => return answer,
             // Said once a search: it may go on for days.
-            Err(error) if !said => {
-                tracing::info!(%error, socket = %socket.display(), "no controller yet");
-                said = true;
+            Err(error) if error != said => {
+                tracing::info!(%error, ?place, "no controller yet");
+                said = error;
             }
             Err(_) => {}
         }
@@ -131,8 +182,8 @@ pub(super) async fn find(socket: std::path::PathBuf) -> Result<Box<dyn Stream>, 
     }
 }
 
-/// One attempt: the controller's answer, or why there was none.
-async fn attempt(socket: &Path) -> Result<Result<Box<dyn Stream>, Refusal>, String> {
+/// One attempt at the socket of a controller on this machine.
+async fn attempt(socket: &Path) -> Result<Result<Reached, Refusal>, String> {
     let folder = socket.parent().unwrap_or(Path::new("."));
     let name = socket.file_name().unwrap_or_default().to_string_lossy();
     let connect = || -> std::io::Result<UnixStream> {
@@ -144,26 +195,14 @@ async fn attempt(socket: &Path) -> Result<Result<Box<dyn Stream>, Refusal>, Stri
     frames::write(&mut stream, &Hello::new(Role::Worker))
         .await
         .map_err(|error| error.to_string())?;
-    match read_reply(&mut stream).await? {
-        HelloReply::Welcome { .. } => Ok(Ok(Box::new(stream))),
+    let reply = read_one(&mut stream, 64 * 1024).await;
+    match reply.map_err(|error| error.to_string())? {
+        HelloReply::Welcome { .. } => Ok(Ok(Reached {
+            control: Box::new(stream),
+            data: None,
+            route: None,
+            state_dir: PathBuf::new(),
+        })),
         HelloReply::Refused(refusal) => Ok(Err(refusal)),
     }
-}
-
-/// Reads exactly one frame: what follows belongs to the session.
-async fn read_reply(stream: &mut UnixStream) -> Result<HelloReply, String> {
-    use tokio::io::AsyncReadExt;
-    let mut header = [0; 4];
-    stream
-        .read_exact(&mut header)
-        .await
-        .map_err(|error| error.to_string())?;
-    let length =
-        crate::wire::codec::payload_length(header, 64 * 1024).map_err(|error| error.to_string())?;
-    let mut payload = vec![0; length];
-    stream
-        .read_exact(&mut payload)
-        .await
-        .map_err(|error| error.to_string())?;
-    crate::wire::codec::decode(&payload).map_err(|error| error.to_string())
 }

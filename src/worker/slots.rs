@@ -1,6 +1,6 @@
 //! The slots of this node, and the link to each one's shepherd.
 
-use super::accounts;
+use super::accounts::Accounts;
 use super::frames::{self, FrameReader};
 use super::run::Event;
 use super::spare::Spare;
@@ -8,11 +8,15 @@ use crate::model::ids::{JobId, SlotId, SlotKey, StepId};
 use crate::model::index_set::IndexSet;
 use crate::sys::files::connect_unix;
 use crate::wire::codec::FRAME_MAX;
-use crate::wire::shepherd::{Assignment, FromShepherd, SOCKET, ToShepherd};
+use crate::wire::join::Credential;
+use crate::wire::shepherd::{Assignment, CREDENTIAL, FromShepherd, SOCKET, ToShepherd};
 use crate::wire::worker::{FromSlot, ToSlot};
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
@@ -69,7 +73,7 @@ impl Drop for Link {
 /// How a link begins.
 pub(super) enum Begin {
     /// With a shepherd that has no slot yet: it gets this one.
-    Assign(Spare, Box<Assignment>),
+    Assign(Spare, Box<Assignment>, Arc<Accounts>, Option<Credential>),
     /// At the socket of a slot that has one, after this pause.
     Connect(Duration),
 }
@@ -184,17 +188,29 @@ async fn serve(
             tokio::time::sleep(pause).await;
             connect_unix(directory, SOCKET)?
         }
-        Begin::Assign(ref spare, _) => spare.stream.try_clone()?,
+        Begin::Assign(ref spare, ..) => spare.stream.try_clone()?,
     };
     stream.set_nonblocking(true)?;
     let (reader, mut writer) = UnixStream::from_std(stream)?.into_split();
-    if let Begin::Assign(spare, mut assignment) = begin {
+    if let Begin::Assign(spare, mut assignment, accounts, credential) = begin {
         drop(spare);
         let owner = assignment.launch.owner.clone();
-        match tokio::task::spawn_blocking(move || accounts::look_up(&owner)).await {
+        match tokio::task::spawn_blocking(move || accounts.look_up(&owner)).await {
             Ok(Ok(account)) => assignment.site.account = account,
             Ok(Err(refusal)) => assignment.site.refusal = Some(refusal),
             Err(error) => assignment.site.refusal = Some(error.to_string()),
+        }
+        if let Some(credential) = credential {
+            let path = directory.join(CREDENTIAL);
+            let account = assignment.site.account.as_ref();
+            write_credential(
+                &path,
+                &credential,
+                account.map(|account| (account.uid, account.gid)),
+            )?;
+            let path = path.to_string_lossy().into_owned();
+            let variable = ("HPC_CREDENTIAL".to_owned(), path);
+            assignment.site.variables.push(variable);
         }
         frames::write(&mut writer, &ToShepherd::Assign(assignment)).await?;
     }
@@ -210,6 +226,24 @@ async fn serve(
             },
             Some(order) = orders.recv() => frames::write(&mut writer, &order).await?,
         }
+    }
+}
+
+/// Keeps a job's credential where its account alone can read it. Never in its environment, which others may see.
+fn write_credential(
+    path: &Path,
+    credential: &Credential,
+    account: Option<(u32, u32)>,
+) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o400)
+        .open(path)?;
+    file.write_all(&crate::wire::codec::encode(credential))?;
+    match account.filter(|_| crate::sys::identity::is_root()) {
+        Some((uid, gid)) => std::os::unix::fs::fchown(&file, Some(uid), Some(gid)),
+        None => Ok(()),
     }
 }
 

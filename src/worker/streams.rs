@@ -4,7 +4,7 @@
 //! inotify, with a look each second for file systems that tell nothing (NFS), and ends when the element has ended
 //! and the file's end is reached.
 
-use super::accounts;
+use super::accounts::Accounts;
 use super::slots::Progress;
 use crate::model::job::Owner;
 use crate::sys::file_watch::FileWatch;
@@ -35,6 +35,8 @@ pub(super) struct Serving {
     /// What the reader has taken.
     pub(super) taken: watch::Receiver<u64>,
     pub(super) data: mpsc::Sender<FromWorker>,
+    /// Whose file is whose.
+    pub(super) accounts: Arc<Accounts>,
 }
 
 impl Serving {
@@ -100,7 +102,10 @@ impl Serving {
         loop {
             let over = self.is_over();
             let (name, owner) = (path.to_owned(), owner.clone());
-            let opened = tokio::task::spawn_blocking(move || open_as(&name, owner.as_ref())).await;
+            let accounts = Arc::clone(&self.accounts);
+            let opened =
+                tokio::task::spawn_blocking(move || open_as(&name, owner.as_ref(), &accounts))
+                    .await;
             match opened.map_err(|error| error.to_string())? {
                 Ok(file) => return Ok(Some(file)),
                 Err(Failure::Missing) if self.open.follow && !over => self.wait(None).await,
@@ -159,7 +164,7 @@ enum Failure {
 }
 
 /// Opens a file for reading with its owner's rights; may take as long as a network file system does.
-fn open_as(path: &Path, owner: Option<&Owner>) -> Result<File, Failure> {
+fn open_as(path: &Path, owner: Option<&Owner>, accounts: &Accounts) -> Result<File, Failure> {
     let other =
         |error: std::io::Error| Failure::Other(format!("cannot open {}: {error}", path.display()));
     let open = || {
@@ -176,7 +181,7 @@ fn open_as(path: &Path, owner: Option<&Owner>) -> Result<File, Failure> {
                 path.display()
             )));
         }
-        Some(owner) => match accounts::look_up(owner).map_err(Failure::Other)? {
+        Some(owner) => match accounts.look_up(owner).map_err(Failure::Other)? {
             Some(account) => {
                 as_user(account.uid, account.gid, &account.groups, open).map_err(other)?
             }

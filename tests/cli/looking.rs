@@ -5,8 +5,8 @@ use hpc::model::job::JobState;
 use hpc::model::time::Timestamp;
 use hpc::wire::client::{Filter, Request, Selector, ToClient};
 use hpc::wire::view::{
-    ElementsView, GpuView, JobLine, JobView, NodeView, PartitionView, PlacementView, StatusView,
-    StepView, UsageView,
+    ElementsView, GpuView, JobLine, JobView, LinkView, NodeView, PartitionView, PlacementView,
+    StatusView, StepView, UsageView,
 };
 
 /// 2026-01-31T12:00:00Z.
@@ -422,7 +422,20 @@ fn nodes_partitions_and_status() {
         }],
         ..busy.clone()
     };
-    let fake = Fake::answering(ToClient::Nodes(vec![busy, lost, declared]));
+    let link = LinkView {
+        node: "ws1".into(),
+        path: "quic".into(),
+        address: Some("10.0.0.7:51234".into()),
+        certificate_until: Some(at(86_400)),
+    };
+    let fake = Fake::new(move |request, talk| match request {
+        Request::Links => talk.say(&ToClient::Links(vec![link.clone()])),
+        _ => talk.say(&ToClient::Nodes(vec![
+            busy.clone(),
+            lost.clone(),
+            declared.clone(),
+        ])),
+    });
     golden("nodes.txt", &fake.run(&["nodes"]).ok());
     golden("nodes.json", &fake.run(&["nodes", "--json"]).ok());
     golden("node.txt", &fake.run(&["node", "ws1"]).ok());

@@ -449,7 +449,13 @@ fn mistakes_are_named_and_nothing_is_submitted() {
         &["why", "12"],
         &["nosuch"],
         &["queue", "--controller", "quic://there:7420"],
-        &["up", "--listen", "0.0.0.0:7420"],
+        &["queue", "--controller", "quic://there:x"],
+        &["up", "--listen", "here:7420"],
+        &["join", "10.0.0.5:7420"],
+        &["login", "10.0.0.5:7420#wkr_abcdefgh"],
+        &["invite", "--ttl", "soon"],
+        &["invite", "--user", "alice"],
+        &["invite", "--role", "user"],
     ];
     let mut text = String::new();
     for line in lines {

@@ -17,6 +17,7 @@ use hpc::model::ids::{JobId, NodeId};
 use hpc::model::index_set::IndexSet;
 use hpc::model::job::{JobSpec, JobState, Surroundings};
 use hpc::model::job_ref::{self, JobRef};
+use hpc::model::join_line::{JoinLine, parse_address};
 use hpc::model::signal::SignalSpec;
 use hpc::model::time::{self, Timestamp};
 use hpc::model::{directive, gres, hostlist, signal, size};
@@ -25,6 +26,7 @@ use hpc::store::{self, bytes as stored};
 use hpc::wire::client::{FromClient, Request, ToClient};
 use hpc::wire::codec::{self, CodecError, FRAME_MAX, FrameBuffer, REQUEST_MAX};
 use hpc::wire::hello::{Hello, HelloReply, VERSION, VERSION_OLDEST};
+use hpc::wire::join::{Credential, JoinReply, JoinRequest};
 use hpc::wire::shepherd::{FromShepherd, ToShepherd};
 use hpc::wire::worker::{FromSlot, FromWorker, LogChunk, ToSlot, ToWorker};
 use serde::Serialize;
@@ -164,6 +166,14 @@ pub fn client(bytes: &[u8]) -> bool {
         }),
         3 => message::<FromClient>(payload).is_some(),
         4 => message::<ToClient>(payload).is_some(),
+        5 => message::<JoinRequest>(payload).is_some(),
+        6 => message::<JoinReply>(payload).is_some(),
+        7 => message::<Credential>(payload).is_some(),
+        8 => {
+            // A certificate as somebody shows it.
+            let _ = hpc::net::tls::parts_of(payload);
+            true
+        }
         _ => false,
     }
 }
@@ -299,6 +309,11 @@ pub fn values(bytes: &[u8]) -> bool {
         9 => jobs(text),
         10 => amounts(text),
         13 => cpus(text),
+        14 => accepted(text.parse::<JoinLine>())
+            .is_some_and(|line| line.to_string().parse().as_ref() == Ok(&line)),
+        15 => {
+            accepted(parse_address(text)).is_some_and(|(host, port)| !host.is_empty() && port > 0)
+        }
         _ => false,
     }
 }
@@ -624,6 +639,18 @@ pub fn records(bytes: &[u8]) -> bool {
             true
         }),
         8 => element_row(record),
+        9 => {
+            let key = accepted(store::decode_key(record));
+            key.is_some_and(|key| postcard_again(&key, store::decode_key))
+        }
+        10 => {
+            let open = accepted(store::decode_invitation(record));
+            open.is_some_and(|open| postcard_again(&open, store::decode_invitation))
+        }
+        11 => {
+            let line = accepted(store::decode_audit(record));
+            line.is_some_and(|line| postcard_again(&line, store::decode_audit))
+        }
         _ => false,
     }
 }
@@ -768,10 +795,19 @@ pub fn config(bytes: &[u8]) -> bool {
         array_index_max,
         history_days,
         store_cache_mib,
+        certificate_life_s,
+        allow_root_jobs,
+        users,
     } = &config;
+    let users: Vec<String> = users
+        .entries()
+        .map(|(user, account)| format!("\"{user}\" = \"{account}\""))
+        .collect();
+    let users = users.join(", ");
     let written = format!(
         "cluster_name = \"{cluster_name}\"\nnode_timeout_s = {node_timeout_s}\njobs_max = {jobs_max}\n\
-         array_index_max = {array_index_max}\nhistory_days = {history_days}\nstore_cache_mib = {store_cache_mib}\n"
+         array_index_max = {array_index_max}\nhistory_days = {history_days}\nstore_cache_mib = {store_cache_mib}\n\
+         certificate_life_s = {certificate_life_s}\nallow_root_jobs = {allow_root_jobs}\nusers = {{ {users} }}\n"
     );
     let again = Config::parse(&written).expect("what was written is read");
     assert_eq!(again, config);

@@ -6,12 +6,15 @@
 use super::fixtures;
 use hpc::cluster::changes::Counters;
 use hpc::model::allocation::NodeShare;
+use hpc::model::audit::AuditRecord;
 use hpc::model::history::{ElementRow, NeverStarted};
+use hpc::model::identity::{self, Grant, Identity, Invitation, KnownKey};
 use hpc::model::ids::{BlobId, JobId, SlotId, SlotKey, StepId};
 use hpc::model::index_set::IndexSet;
 use hpc::model::job::{
     ExitStatus, JobSpec, JobState, KillCause, Launch, Owner, Reason, Surroundings, Usage,
 };
+use hpc::model::join_line::{Fingerprint, JoinLine, Secret};
 use hpc::model::node::Inventory;
 use hpc::model::refusal::{Code, Refusal};
 use hpc::model::resource::{GpuCount, GpuRequest, MemoryRequest};
@@ -25,6 +28,7 @@ use hpc::wire::client::{
 };
 use hpc::wire::codec;
 use hpc::wire::hello::{Hello, HelloReply, Role, VERSION};
+use hpc::wire::join::{Credential, JoinReply, JoinRequest, Membership};
 use hpc::wire::shepherd::{Account, Assignment, FromShepherd, Site, ToShepherd};
 use hpc::wire::view::{
     ElementsView, GpuView, JobLine, JobView, NodeView, PartitionView, PlacementView, StatusView,
@@ -78,6 +82,11 @@ fn client() -> Vec<(u8, Vec<u8>)> {
     let mut seeds = vec![
         (0, payload(&Hello::new(Role::Client))),
         (0, payload(&Hello::new(Role::Worker))),
+        (0, payload(&Hello::new(Role::Renew))),
+        (5, payload(&join_request())),
+        (6, payload(&JoinReply::Refused(refusal()))),
+        (6, payload(&JoinReply::Joined(Box::new(membership())))),
+        (7, payload(&credential())),
     ];
     let replies = [
         HelloReply::Welcome {
@@ -88,9 +97,72 @@ fn client() -> Vec<(u8, Vec<u8>)> {
     ];
     seeds.extend(replies.iter().map(|reply| (1, payload(reply))));
     seeds.extend(requests().iter().map(|request| (2, payload(request))));
+    seeds.extend(
+        member_requests()
+            .iter()
+            .map(|request| (2, payload(request))),
+    );
     seeds.extend(from_client().iter().map(|message| (3, payload(message))));
     seeds.extend(to_client().iter().map(|message| (4, payload(message))));
     seeds
+}
+
+fn join_request() -> JoinRequest {
+    JoinRequest {
+        secret: [7; 16],
+        name: "ws2".to_owned(),
+    }
+}
+
+fn membership() -> Membership {
+    Membership {
+        cluster: "lab".to_owned(),
+        identity: known_key().identity,
+        certificate: vec![0x30, 0x82, 0x01],
+        authority: vec![0x30, 0x82, 0x02],
+        addresses: vec!["10.0.0.5:7420".to_owned()],
+        now: AT,
+        expires: AT,
+    }
+}
+
+fn credential() -> Credential {
+    Credential {
+        key: key(),
+        proof: [9; 32],
+    }
+}
+
+fn known_key() -> KnownKey {
+    KnownKey {
+        identity: Identity::User {
+            name: "ada".to_owned(),
+            role: identity::Role::Operator,
+        },
+        joined: AT,
+        expires: AT,
+        from: "10.0.0.7".to_owned(),
+        invited_by: "root".to_owned(),
+    }
+}
+
+fn invitation() -> Invitation {
+    Invitation {
+        grant: Grant::Worker,
+        by: "root".to_owned(),
+        expires: AT,
+        uses_left: 3,
+    }
+}
+
+fn audit_line() -> AuditRecord {
+    AuditRecord {
+        at: AT,
+        who: "ada".to_owned(),
+        from: "local".to_owned(),
+        what: "cancel 12".to_owned(),
+        refused: Some(Code::NotPermitted),
+    }
 }
 
 fn refusal() -> Refusal {
@@ -248,6 +320,25 @@ fn requests() -> Vec<Request> {
         Request::Backup,
         Request::Shutdown { keep_jobs: true },
         Request::Script { job: 12 },
+    ]
+}
+
+fn member_requests() -> Vec<Request> {
+    vec![
+        Request::Links,
+        Request::Invite {
+            grant: Grant::User {
+                name: "ada".to_owned(),
+                role: identity::Role::Viewer,
+            },
+            ttl_s: 3600,
+            uses: 1,
+        },
+        Request::Members,
+        Request::RevokeUser {
+            name: "ada".to_owned(),
+        },
+        Request::Audit { limit: 50 },
     ]
 }
 
@@ -583,6 +674,12 @@ fn from_worker() -> Vec<FromWorker> {
             stream: 1,
             error: Some("gone".to_owned()),
         },
+        FromWorker::Introduce {
+            inventory: inventory(),
+            slots: vec![key()],
+            user: Some("ada".to_owned()),
+        },
+        FromWorker::Leave,
     ]
 }
 
@@ -613,6 +710,7 @@ fn to_worker() -> Vec<ToWorker> {
         },
         ToWorker::CloseStream { stream: 1 },
         ToWorker::Shutdown { keep_jobs: true },
+        ToWorker::Credential(credential()),
     ]
 }
 
@@ -776,6 +874,13 @@ const CONFIGS: &[&str] = &[
 ];
 
 fn values() -> Vec<Vec<u8>> {
+    let line = JoinLine {
+        addresses: vec!["10.0.0.5:7420".to_owned(), "[fd00::5]:7420".to_owned()],
+        prefix: "wkr".to_owned(),
+        secret: Secret([7; 16]),
+        authority: Fingerprint([9; 16]),
+    };
+    let line = numbered(14, line.to_string().as_bytes());
     let texts: &[(u8, &[&str])] = &[
         (
             0,
@@ -790,6 +895,7 @@ fn values() -> Vec<Vec<u8>> {
             1,
             &["n2,n10,n02,n,a-1,a1b,a01b", "1,01,001,a,-", "n9é,n10é"],
         ),
+        (15, &["10.0.0.5:7420", "[::1]:99", "ws1"]),
         (2, &["0-15:4", "1,3,5%2", "0-9,4-20:3,7", "5,3,1-2"]),
         (3, &["0-1000000", "0-4000000:1000%7"]),
         (
@@ -882,6 +988,7 @@ fn values() -> Vec<Vec<u8>> {
     );
     seeds.push(at(12, 1, "%Y-%m-%dT%H:%M:%S%:z"));
     seeds.push(at(12, 2, "%a %e %b %-j %s %Q %Z %5N"));
+    seeds.push(line);
     seeds
 }
 
@@ -919,6 +1026,9 @@ fn records() -> Vec<Vec<u8>> {
         node_next: 2,
     };
     seeds.push(record(6, &versioned(payload(&counters))));
+    seeds.push(record(9, &versioned(payload(&known_key()))));
+    seeds.push(record(10, &versioned(payload(&invitation()))));
+    seeds.push(record(11, &versioned(payload(&audit_line()))));
     for text in ["short".to_owned(), "A_VARIABLE=its value\n".repeat(20)] {
         stored::encode_blob(&mut buffer, text.as_bytes());
         seeds.push(record(7, &buffer));

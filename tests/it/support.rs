@@ -107,6 +107,52 @@ impl Cluster {
         }
     }
 
+    /// A line for this, such as `--role user --user alice`.
+    pub(crate) fn invite(&self, words: &[&str]) -> String {
+        let line = self.ok(&[&["invite", "--parsable"], words].concat());
+        line.trim().to_owned()
+    }
+
+    /// Another machine, as far as one machine can be two: a state directory of its own that joins over the network.
+    pub(crate) fn member(&self, name: &str, cpus: u32) -> Member {
+        let member = self.stranger(name);
+        let line = self.invite(&[]);
+        let answer = member.join(&line, cpus);
+        assert_eq!(answer.code, 0, "hpc join: {answer:?}");
+        wait_until("the new node is there", PATIENCE, || {
+            let nodes = rows(&self.json(&["nodes"]));
+            nodes
+                .iter()
+                .any(|node| node["name"] == name && node["responding"] == true)
+        });
+        member
+    }
+
+    /// One that has not joined yet.
+    pub(crate) fn stranger(&self, name: &str) -> Member {
+        Member {
+            name: name.to_owned(),
+            cluster: Cluster {
+                dir: None,
+                state: self.path(name),
+                work: self.work.clone(),
+                program: self.program.clone(),
+                mark: self.mark.clone(),
+                machine: Vec::new(),
+                user: self.user,
+                guard: None,
+            },
+        }
+    }
+
+    /// Somebody on a third machine, who has logged in there.
+    pub(crate) fn person(&self, user: &str, role: &str) -> Member {
+        let person = self.stranger(&format!("of-{user}"));
+        let line = self.invite(&["--role", role, "--user", user]);
+        person.ok(&["login", &line]);
+        person
+    }
+
     /// A path in the test's directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.as_ref().expect("an owner").path().join(name)
@@ -234,7 +280,8 @@ impl Cluster {
 
     pub(crate) fn try_start(&self) -> Answer {
         let machine: Vec<&str> = self.machine.iter().map(String::as_str).collect();
-        self.run(&[&["up", "--detach"], &machine[..]].concat())
+        let up = ["up", "--detach", "--listen", "127.0.0.1:0"];
+        self.run(&[&up, &machine[..]].concat())
     }
 
     pub(crate) fn controller(&self) -> i32 {
@@ -287,6 +334,37 @@ impl Cluster {
         for pid in self.processes() {
             println!("---- process {pid}: {}", command_line(pid));
         }
+    }
+}
+
+/// A state directory that is no controller's. What runs in it ends with the test.
+pub(crate) struct Member {
+    name: String,
+    cluster: Cluster,
+}
+
+impl Member {
+    pub(crate) fn join(&self, line: &str, cpus: u32) -> Answer {
+        let cpus = cpus.to_string();
+        let machine = ["--name", &self.name, "--memory", "64G", "--cpus", &cpus];
+        self.run(&[&["join", "--detach"], &machine[..], &[line]].concat())
+    }
+}
+
+impl std::ops::Deref for Member {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.cluster.print_logs();
+        }
+        finish(&mut self.cluster.hpc(&["down", "--yes"]), b"");
     }
 }
 

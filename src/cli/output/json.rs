@@ -6,8 +6,8 @@
 use crate::cli::exit::Outcome;
 use crate::model::time::Timestamp;
 use crate::wire::view::{
-    ElementsView, GpuView, JobView, NodeView, PartitionView, PlacementView, StatusView, StepView,
-    UsageView,
+    ElementsView, GpuView, JobView, LinkView, NodeView, PartitionView, PlacementView, StatusView,
+    StepView, UsageView,
 };
 use serde::{Serialize, Serializer};
 use std::io::Write;
@@ -123,6 +123,9 @@ pub(in crate::cli) struct Node<'a> {
     jobs: &'a [String],
     version: &'a str,
     remarks: &'a [String],
+    /// `unix`, `quic` or `tcp`; null while it is not connected.
+    path: Option<&'a str>,
+    address: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -262,9 +265,15 @@ impl From<&UsageView> for Usage {
     }
 }
 
-impl<'a> From<&'a NodeView> for Node<'a> {
-    fn from(view: &'a NodeView) -> Self {
+impl<'a> Node<'a> {
+    /// A node, and how it is reached.
+    pub(in crate::cli) fn new(view: &'a NodeView, links: &'a [LinkView]) -> Self {
+        let link = links.iter().find(|link| link.node == view.name);
         Node {
+            path: link
+                .map(|link| link.path.as_str())
+                .filter(|path| !path.is_empty()),
+            address: link.and_then(|link| link.address.as_deref()),
             name: &view.name,
             state: &view.state,
             responding: view.responding,

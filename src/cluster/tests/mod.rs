@@ -3,10 +3,11 @@
 use super::*;
 use crate::model::array::ArraySpec;
 use crate::model::dependency::Dependency;
+use crate::model::identity::Role;
 use crate::model::ids::{BlobId, NodeId, SlotId};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{ElementEnd, JobSpec, Launch, Owner, Usage};
-use crate::model::node::Inventory;
+use crate::model::node::{Inventory, Serves};
 use crate::model::resource::{MemoryRequest, Request};
 use crate::model::topology::{LogicalCpu, NumaNode, Topology};
 use crate::wire::client::{Filter, Selector};
@@ -88,7 +89,8 @@ fn user(uid: u32) -> Principal {
             gid: uid,
             name: format!("user{uid}").into(),
         },
-        operator: uid == 0,
+        role: if uid == 0 { Role::Admin } else { Role::User },
+        from: "local".into(),
     }
 }
 
@@ -125,6 +127,7 @@ impl Fixture {
             fixture
                 .run(Command::Register {
                     inventory: Box::new(inventory(name, *cpus)),
+                    serves: Serves::Everyone,
                     slots: vec![],
                 })
                 .unwrap();

@@ -11,6 +11,7 @@ fn a_node_that_comes_back_is_told_again_what_it_missed() {
     f.launched.clear();
     f.run(Command::Register {
         inventory: Box::new(inventory("ws1", 2)),
+        serves: Serves::Everyone,
         slots: vec![],
     })
     .unwrap();
@@ -37,6 +38,7 @@ fn a_node_that_comes_back_is_told_again_what_it_missed() {
     f.launched.clear();
     f.run(Command::Register {
         inventory: Box::new(inventory("ws1", 2)),
+        serves: Serves::Everyone,
         slots: vec![],
     })
     .unwrap();
@@ -56,6 +58,7 @@ fn a_slot_the_controller_does_not_know_is_ended() {
     };
     f.run(Command::Register {
         inventory: Box::new(inventory("ws1", 2)),
+        serves: Serves::Everyone,
         slots: vec![key],
     })
     .unwrap();
@@ -149,6 +152,7 @@ fn what_was_cancelled_never_goes_back_to_the_queue() {
     f.launched.clear();
     f.run(Command::Register {
         inventory: Box::new(reset),
+        serves: Serves::Everyone,
         slots: vec![],
     })
     .unwrap();

@@ -1,0 +1,171 @@
+//! `hpc join` makes this machine a worker of a cluster elsewhere; `hpc login` lets a person speak with one.
+
+use super::connection::Target;
+use super::exit::{self, Failure, Outcome};
+use super::keeper::{Keeper, START};
+use super::modes::{Machine, read_config};
+use super::paths::{self, Places};
+use super::process::{self, Kind};
+use super::{Verb, host_name, output};
+use crate::model::identity::Identity;
+use crate::model::join_line::JoinLine;
+use crate::model::refusal::Code;
+use crate::net::bridge;
+use crate::net::identity::{self, Member};
+use crate::net::membership::MembershipError;
+use anyhow::Context;
+use clap::Args;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Make this machine a worker of a cluster: paste the line that `hpc invite` printed
+///
+/// Nothing else is needed. Without --detach it stays in the foreground, restarts what dies, and on Ctrl-C ends the jobs
+/// of this machine and stops.
+///
+/// Examples:
+///   hpc join 10.0.0.5:7420#wkr_...
+///   hpc join --detach --cpus 8 10.0.0.5:7420#wkr_...
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Join {
+    /// The line
+    #[arg(value_name = "LINE")]
+    line: String,
+    /// Return once the machine is known and its worker runs
+    #[arg(long, short)]
+    detach: bool,
+    #[command(flatten)]
+    machine: Machine,
+    /// Configuration file [env: HPC_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Be known to a cluster elsewhere: paste the line that `hpc invite --role user --user NAME` printed
+///
+/// From then on commands here speak with that cluster, unless one of this machine is named.
+///
+/// Examples:
+///   hpc login 10.0.0.5:7420#usr_...
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Login {
+    /// The line
+    #[arg(value_name = "LINE")]
+    line: String,
+}
+
+fn parse(text: &str, wanted: &[&str], other: &str) -> Outcome<JoinLine> {
+    let line: JoinLine =
+        text.parse()
+            .map_err(|error: crate::model::join_line::JoinLineError| {
+                Failure::Usage(error.to_string())
+            })?;
+    if wanted.contains(&line.prefix.as_str()) {
+        Ok(line)
+    } else {
+        Err(Failure::Usage(format!(
+            "this invitation ({}_...) is for `hpc {other}`",
+            line.prefix
+        )))
+    }
+}
+
+impl From<MembershipError> for Failure {
+    fn from(error: MembershipError) -> Self {
+        match error {
+            MembershipError::Refused(refusal) => refusal.into(),
+            MembershipError::Dial(error) => Failure::Unreachable(error.to_string()),
+            MembershipError::Broken(_) => Failure::Lost(error.to_string()),
+            error => Failure::Other(anyhow::Error::from(error)),
+        }
+    }
+}
+
+impl Verb for Join {
+    fn run(self, target: &Target) -> Outcome {
+        let line = parse(&self.line, &["wkr"], "login")?;
+        self.machine.check()?;
+        read_config(self.config.as_deref())?;
+        let places = paths::places(target.state_dir.as_deref())?;
+        places.create()?;
+        let mut keeper = Keeper::new(places, vec![(Kind::Worker, self.arguments()?)]);
+        let lock = keeper.lock()?;
+        check_free(&keeper.places)?;
+        let name = self.machine.name.clone().unwrap_or_else(host_name);
+        // Nodes are known by their short names, as Slurm's.
+        let name = name.split('.').next().unwrap_or(&name).to_owned();
+        let (kept, path) = bridge::join(&line, &name, &keeper.places.state, identity::Kind::Node)?;
+        let node = match &kept.identity {
+            Identity::Node(name) => name.clone(),
+            Identity::User { .. } => name,
+        };
+        keeper.start(Kind::Worker, Instant::now() + START)?;
+        drop(lock);
+        output::line(&format!(
+            "node {node} has joined cluster {} at {} over {}",
+            kept.cluster,
+            kept.addresses.first().map_or("", String::as_str),
+            path.word()
+        ))?;
+        if self.detach {
+            Ok(exit::DONE)
+        } else {
+            keeper.watch()
+        }
+    }
+}
+
+/// Refuses a state directory that has a cluster of its own, or a worker that runs.
+fn check_free(places: &Places) -> Outcome<()> {
+    let taken = |what: String, hint: &str| Err(Failure::refused(Code::Conflict, what, hint));
+    if places.controller_dir().join("hpc.redb").exists() {
+        return taken(
+            format!("{} holds a cluster of its own", places.state.display()),
+            "join with another --state-dir",
+        );
+    }
+    if process::running(Kind::Worker, places).is_some() {
+        let known = Member::open(&places.state, identity::Kind::Node);
+        let cluster = known.ok().flatten().map(|member| member.kept.cluster);
+        return taken(
+            format!(
+                "this machine is a worker of cluster {} already",
+                cluster.unwrap_or_default()
+            ),
+            "stop it with `hpc down` first",
+        );
+    }
+    Ok(())
+}
+
+impl Join {
+    fn arguments(&self) -> Outcome<Vec<OsString>> {
+        let mut words = self.machine.arguments();
+        if let Some(config) = &self.config {
+            // The worker starts in another directory.
+            let config = std::path::absolute(config).context("cannot find the config file")?;
+            words.extend([OsString::from("--config"), config.into_os_string()]);
+        }
+        Ok(words)
+    }
+}
+
+impl Verb for Login {
+    fn run(self, target: &Target) -> Outcome {
+        let line = parse(&self.line, &["vwr", "usr", "opr", "adm"], "join")?;
+        let places = paths::places(target.state_dir.as_deref())?;
+        places.create_state()?;
+        let (kept, path) = bridge::join(&line, "", &places.state, identity::Kind::User)?;
+        output::line(&format!(
+            "logged in to cluster {} at {} as {} over {}",
+            kept.cluster,
+            kept.addresses.first().map_or("", String::as_str),
+            kept.identity,
+            path.word()
+        ))?;
+        Ok(exit::DONE)
+    }
+}

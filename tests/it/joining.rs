@@ -1,0 +1,247 @@
+//! Other machines and people: one pasted line, then jobs there, from there, and over the network. Here all of them are
+//! state directories on one machine; tests with hosts of their own are in `lab_*.rs`.
+
+use crate::support::{Cluster, PATIENCE, code_of, finish, rows, wait_child, wait_until};
+use std::process::Stdio;
+use std::time::Duration;
+
+#[test]
+fn a_machine_joins_with_one_line_and_runs_a_job() {
+    let cluster = Cluster::up(1);
+    let line = cluster.ok(&["invite"]);
+    assert_eq!(line.lines().count(), 1, "{line}");
+    assert!(line.starts_with("hpc join 127.0.0.1:"), "{line}");
+    assert!(line.contains("# worker, one use, expires in 1 h"), "{line}");
+    let member = cluster.member("n2", 2);
+    let task = "echo $SLURMD_NODENAME $SLURM_JOB_NODELIST $SLURM_CPUS_ON_NODE";
+    let job = cluster.submit(&["-w", "n2", "-n", "2", "-o", "out", "--wrap", task]);
+    assert_eq!(cluster.run(&["wait", &job.to_string()]).code, 0);
+    assert_eq!(cluster.read("out"), "n2 n2 2\n");
+    // Attached, with both streams, and the exit code.
+    let script = "read line; echo got $line; echo oops >&2; exit 5";
+    let answer = cluster.run_with(&["run", "-w", "n2", "sh", "-c", script], b"this\n");
+    assert_eq!(
+        (answer.code, answer.out.as_str(), answer.err.as_str()),
+        (5, "got this\n", "oops\n")
+    );
+    assert_eq!(cluster.ok(&["logs", &job.to_string()]), "n2 n2 2\n");
+    let node = cluster.json(&["node", "n2"]);
+    assert_eq!(node["path"], "quic", "{node}");
+    assert!(
+        cluster
+            .ok(&["node", "n2"])
+            .contains("over quic, at 127.0.0.1:")
+    );
+    assert_eq!(cluster.json(&["node", "n1"])["path"], "unix");
+    drop(member);
+}
+
+#[test]
+fn a_machine_that_is_taken_down_is_down_at_once_and_comes_back() {
+    let cluster = Cluster::up(1);
+    let member = cluster.member("n2", 1);
+    let job = cluster.submit(&["-w", "n2", "--wrap", "exec sleep 1000"]);
+    let again = cluster.submit(&[
+        "-w",
+        "n2",
+        "--requeue",
+        "--wrap",
+        "[ -e ran ] || { touch ran; exec sleep 1000; }",
+    ]);
+    cluster.wait_for_state(job, "RUNNING");
+    member.ok(&["down"]);
+    cluster.wait_for_state(job, "NODE_FAIL");
+    let state = |node: &str| {
+        cluster.json(&["node", node])["state"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(state("n2"), "DOWN");
+    // The same machine is the same node, without another line.
+    let words = ["worker", "--memory", "64G", "--cpus", "1"];
+    let mut worker = member.hpc(&words).stdout(Stdio::null()).spawn().unwrap();
+    wait_until("it is back", PATIENCE, || state("n2") != "DOWN");
+    wait_until("the other job runs there", PATIENCE, || {
+        cluster.exists("ran")
+    });
+    assert_eq!(cluster.state_of(again), "RUNNING");
+    member.ok(&["down"]);
+    assert_eq!(
+        code_of(wait_child(&mut worker, PATIENCE).expect("it ends")),
+        0
+    );
+    // It may run again, and its node said itself that nothing is left of it.
+    assert_eq!(cluster.state_of(again), "PENDING");
+    assert_eq!(cluster.job(again)["restarts"], 1);
+    cluster.ok(&["cancel", &again.to_string()]);
+}
+
+#[test]
+fn from_within_a_job_there_jobs_are_submitted_and_steps_run() {
+    let cluster = Cluster::up(1);
+    let _member = cluster.member("n2", 2);
+    let hpc = env!("CARGO_BIN_EXE_hpc");
+    let script = format!(
+        "unset HPC_STATE_DIR; {hpc} run -n 2 sh -c 'echo step $SLURM_PROCID'; \
+         {hpc} submit --wait --parsable -w n1 -o inner --wrap 'echo $SLURMD_NODENAME $HPC_CREDENTIAL'; \
+         {hpc} queue -h -o %i 2>&1; {hpc} node drain n1; echo $?"
+    );
+    let job = cluster.submit(&["-w", "n2", "-n", "2", "-o", "out", "--wrap", &script]);
+    assert_eq!(cluster.run(&["wait", &job.to_string()]).code, 0);
+    let out = cluster.read("out");
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(
+        lines.contains(&"step 0") && lines.contains(&"step 1"),
+        "{out}"
+    );
+    assert!(lines.contains(&(job + 1).to_string().as_str()), "{out}");
+    // As itself, whoever had submitted it: the owner of a job is no operator within it.
+    assert_eq!(lines.last(), Some(&"4"), "{out}");
+    assert_eq!(cluster.read("inner"), "n1\n", "its credential is its own");
+    let audit = cluster.ok(&["audit"]);
+    let from = format!("job {job} on n2");
+    assert!(
+        audit
+            .lines()
+            .any(|line| line.contains("submit wrap") && line.contains(&from)),
+        "{audit}"
+    );
+}
+
+#[test]
+fn a_person_elsewhere_logs_in_and_does_what_the_role_allows() {
+    let cluster = Cluster::up(2);
+    let me = cluster.ok(&["submit", "--wait", "-o", "who", "--wrap", "id -un"]);
+    drop(me);
+    let me = cluster.read("who").trim().to_owned();
+    if me == "root" {
+        // root comes from the controller's own machine only.
+        let words = ["invite", "--role", "user", "--user", "root"];
+        assert!(cluster.refused(1, &words).contains("root comes from"));
+    } else {
+        let person = cluster.person(&me, "user");
+        let answer = person.run(&["run", "sh", "-c", "cat; id -un; exit 3"]);
+        assert_eq!(
+            (answer.code, answer.out.trim()),
+            (3, me.as_str()),
+            "{answer:?}"
+        );
+    }
+    let alice = cluster.person("alice", "user");
+    let theirs = cluster.submit(&["--hold", "--wrap", "true"]);
+    assert!(
+        alice
+            .refused(4, &["cancel", &theirs.to_string()])
+            .contains("you are alice")
+    );
+    assert!(
+        alice
+            .refused(4, &["invite"])
+            .contains("alice may not invite")
+    );
+    assert!(
+        alice
+            .refused(4, &["down", "--yes", "--controller", &far(&cluster)])
+            .contains("alice")
+    );
+    let own = alice.submit(&["--hold", "--wrap", "true"]);
+    assert_eq!(alice.job(own)["user"], "alice");
+    let watcher = cluster.person("walter", "viewer");
+    assert_eq!(rows(&watcher.json(&["queue"])).len(), 2);
+    assert!(
+        watcher
+            .refused(4, &["submit", "--wrap", "true"])
+            .contains("may look only")
+    );
+    assert!(
+        watcher
+            .refused(4, &["cancel", &own.to_string()])
+            .contains("may look only")
+    );
+    let boss = cluster.person("olga", "operator");
+    boss.ok(&["node", "drain", "n1"]);
+    boss.ok(&["cancel", &own.to_string(), &theirs.to_string()]);
+    assert!(
+        boss.refused(4, &["invite", "--role", "user", "--user", "mallory"])
+            .contains("olga may not")
+    );
+    boss.ok(&["node", "resume", "n1"]);
+    // Nobody who runs jobs here has that account.
+    let answer = alice.run(&["submit", "--wait", "--wrap", "true"]);
+    assert_eq!(answer.code, 1, "{answer:?}");
+}
+
+/// Where a cluster hears others.
+fn far(cluster: &Cluster) -> String {
+    let address = std::fs::read_to_string(cluster.state().join("controller/listen")).unwrap();
+    format!("quic://{}", address.trim())
+}
+
+#[test]
+fn a_stream_over_the_network_is_followed_and_ends_with_its_client() {
+    let cluster = Cluster::up(1);
+    let _member = cluster.member("n2", 1);
+    let watcher = cluster.person("olga", "operator");
+    let job = cluster.submit(&[
+        "-w",
+        "n2",
+        "-o",
+        "out",
+        "--wrap",
+        "echo one; while [ ! -e go ]; do sleep 0.02; done; echo two",
+    ]);
+    let mut follower = watcher
+        .hpc(&["logs", "-f", &job.to_string()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    cluster.wait_for_state(job, "RUNNING");
+    std::fs::write(cluster.work.join("go"), "").unwrap();
+    let status = wait_child(&mut follower, PATIENCE).expect("it ends with the job");
+    assert_eq!(code_of(status), 0);
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut follower.stdout.take().unwrap(), &mut text).unwrap();
+    assert_eq!(text, "one\ntwo\n");
+    // A client that goes ends its job, over the network too.
+    let mut runner = watcher.hpc(&["run", "sleep", "1000"]).spawn().unwrap();
+    wait_until("the allocation is there", PATIENCE, || {
+        !rows(&cluster.json(&["queue"])).is_empty()
+    });
+    runner.kill().unwrap();
+    runner.wait().unwrap();
+    // Killed, it said nothing: its kernel did.
+    cluster.wait_empty(Duration::from_secs(8));
+}
+
+#[test]
+fn the_port_is_kept_and_members_come_back_after_a_restart() {
+    let cluster = Cluster::up(1);
+    let _member = cluster.member("n2", 1);
+    let before = far(&cluster);
+    let job = cluster.submit(&[
+        "-w",
+        "n2",
+        "-o",
+        "out",
+        "--wrap",
+        "while [ ! -e go ]; do sleep 0.02; done; echo done",
+    ]);
+    cluster.wait_for_state(job, "RUNNING");
+    cluster.kill_controller();
+    // As a person would type it, without an address.
+    let words = [
+        "up", "--detach", "--name", "n1", "--memory", "64G", "--cpus", "1",
+    ];
+    assert_eq!(cluster.run(&words).code, 0);
+    assert_eq!(far(&cluster), before);
+    wait_until("the member is back", PATIENCE, || {
+        cluster.json(&["node", "n2"])["responding"] == true
+    });
+    std::fs::write(cluster.work.join("go"), "").unwrap();
+    assert_eq!(
+        finish(&mut cluster.hpc(&["wait", &job.to_string()]), b"").code,
+        0
+    );
+    assert_eq!(cluster.read("out"), "done\n");
+}
