@@ -50,7 +50,13 @@ if ! have pkg-config || ! pkg-config --exists hwloc; then
     missing_dnf+=(hwloc-devel)
 fi
 if [ "$mode" = test ]; then
+    # Several machines on one, for the tests of networks (packaging/machine.sh).
     need ip iproute2 iproute
+    need nft nftables nftables
+    need hostname hostname hostname
+    need unshare util-linux util-linux
+    need nsenter util-linux util-linux-core
+    need mount mount util-linux-core
     need ps procps procps-ng
     need python3 python3 python3
     need setpriv util-linux util-linux

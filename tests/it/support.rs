@@ -19,7 +19,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// No command of a test runs longer.
 const COMMAND_MAX: Duration = Duration::from_secs(100);
-const MARK: &str = "IT_MARK";
+/// In the environment of every process of a test, with what tells the test from others.
+pub(crate) const MARK: &str = "IT_MARK";
 
 /// A controller and a worker, in a temporary directory.
 pub(crate) struct Cluster {
@@ -570,7 +571,7 @@ pub(crate) fn command_line(pid: i32) -> String {
         .to_owned()
 }
 
-fn pids() -> Vec<i32> {
+pub(crate) fn pids() -> Vec<i32> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     entries
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -605,6 +606,12 @@ pub(crate) fn with_argument(word: &str) -> Vec<i32> {
         .filter(has)
         .filter(|pid| is_alive(*pid))
         .collect()
+}
+
+/// Its living children.
+pub(crate) fn children(pid: i32) -> Vec<i32> {
+    let of_it = |child: &i32| stat(*child).is_some_and(|(_, parent)| parent == pid);
+    pids().into_iter().filter(of_it).collect()
 }
 
 /// Writes an executable script.
@@ -644,6 +651,11 @@ impl Random {
             .as_nanos();
         let seed = amount("HPC_SEED", u64::try_from(clock & 0xffff_ffff).unwrap());
         println!("seed {seed}; again with: HPC_SEED={seed} cargo nextest run --test it {test}");
+        Random(seed)
+    }
+
+    /// The sequence of a seed that somebody else prints.
+    pub(crate) fn of(seed: u64) -> Self {
         Random(seed)
     }
 
