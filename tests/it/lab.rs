@@ -92,7 +92,7 @@ struct On {
 }
 
 /// What is wrong between a machine and the bridge. Stays so over a power failure.
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 struct Wires {
     pulled: bool,
     from: bool,
@@ -320,6 +320,12 @@ impl Machine {
             .unwrap_or_else(|poison| poison.into_inner())
     }
 
+    fn wires(&self) -> MutexGuard<'_, Wires> {
+        self.wires
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner())
+    }
+
     fn begin(&self) -> Starting {
         let mut power = self.power();
         assert!(power.on.is_none(), "{} is on", self.name);
@@ -354,7 +360,11 @@ impl Machine {
         assert_eq!(power.boot, starting.boot);
         power.on = Some(On { held, init });
         drop(power);
-        self.change(|_| ());
+        // A new cable is as good as one can be.
+        let faulty = *self.wires() != Wires::default();
+        if faulty {
+            self.change(|_| ());
+        }
     }
 
     fn init(&self) -> i32 {
@@ -390,10 +400,7 @@ impl Machine {
 
     /// Changes what is wrong with its cable, and makes it so if the machine is on.
     fn change(&self, change: impl FnOnce(&mut Wires)) {
-        let mut wires = self
-            .wires
-            .lock()
-            .unwrap_or_else(|poison| poison.into_inner());
+        let mut wires = self.wires();
         change(&mut wires);
         let power = self.power();
         let Some(on) = &power.on else {

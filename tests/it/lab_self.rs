@@ -246,13 +246,6 @@ fn a_command_ends_with_who_started_it() {
     let one = lab.host("ws1");
     assert_eq!(one.call(&["sh", "-c", "exit 7"]).code, 7);
     assert_eq!(one.call(&["sh", "-c", "kill -TERM $$"]).code, 128 + 15);
-    let running = Running::start(&mut one.command(&["sleep", "1003"]));
-    let inner = Host::inner(&running.0);
-    wait_until("it sleeps", PATIENCE, || {
-        crate::support::command_line(inner) == "sleep 1003"
-    });
-    drop(running);
-    wait_until("it has ended as well", PATIENCE, || !is_alive(inner));
     // Orphans are collected: a daemon that has ended must not look as if it lived.
     said(&one, &["sh", "-c", "(sleep 0.01 &); (setsid sleep 0.02 &)"]);
     wait_until("no zombies are there", PATIENCE, || {
@@ -260,6 +253,13 @@ fn a_command_ends_with_who_started_it() {
             .lines()
             .any(|line| line.starts_with('Z'))
     });
+    let running = Running::start(&mut one.command(&["sleep", "1003"]));
+    let inner = Host::inner(&running.0);
+    wait_until("it sleeps", PATIENCE, || {
+        crate::support::command_line(inner) == "sleep 1003"
+    });
+    drop(running);
+    wait_until("it has ended as well", PATIENCE, || !is_alive(inner));
 }
 
 #[test]
