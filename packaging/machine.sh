@@ -89,6 +89,8 @@ END
     through() { # through DIRECTORY NAME
         mount --rbind "$1" "/run/lab/$2"
         ln -sn "/run/lab/$2"/* "$disk/$2/" 2>/dev/null || true
+        # But never a cluster that the real machine is part of.
+        [ ! -L "$disk/$2/hpc" ] || rm "$disk/$2/hpc"
         mount --bind "$disk/$2" "$1"
     }
     through /etc etc
