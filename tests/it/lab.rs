@@ -45,6 +45,7 @@ const PATH: &str = "/run/lab/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 const PROGRAMS: [&str; 9] = [
     "bash", "hostname", "ip", "mount", "nft", "nsenter", "setpriv", "unshare", "env",
 ];
+const PRETEND_ROOT: [&str; 2] = ["--user", "--map-root-user"];
 /// Set by `Lab::new` for the run of a test in a user namespace: whose it is.
 const PRETENDED_UID: &str = "HPC_LAB_UID";
 const PRETENDED_GID: &str = "HPC_LAB_GID";
@@ -813,18 +814,23 @@ pub(crate) fn in_network<T: Send>(network: File, act: impl FnOnce() -> T + Send)
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Runs this test once more, as root of a user namespace of its own, and to the end.
-fn run_as_pretended_root() -> Result<(), String> {
-    let user = ["--user", "--map-root-user"];
-    let probe = finish(Command::new("unshare").args(user).arg("true"), b"");
+/// Whether an ordinary user may make a user namespace here; or why not.
+pub(crate) fn user_namespaces() -> Result<(), String> {
+    let probe = finish(Command::new("unshare").args(PRETEND_ROOT).arg("true"), b"");
     if probe.code != 0 {
         return Err(format!("user namespaces are shut: {}", probe.err.trim()));
     }
+    Ok(())
+}
+
+/// Runs this test once more, as root of a user namespace of its own, and to the end.
+fn run_as_pretended_root() -> Result<(), String> {
+    user_namespaces()?;
     let thread = thread::current();
     let test = thread.name().expect("the harness names its threads");
     let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
     let output = Command::new("unshare")
-        .args(user)
+        .args(PRETEND_ROOT)
         .args(["setpriv", "--pdeathsig", "KILL"])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])

@@ -1,14 +1,17 @@
 //! The lab itself: that its machines are several, that its faults are what they say, and that nothing of it is left.
 
-use crate::lab::{BRIDGE, HOME, Host, Lab, SHARED};
+use crate::lab::{BRIDGE, HOME, Host, Lab, SHARED, user_namespaces};
 use crate::relay::{Faults, Way};
 use crate::support::{
-    MARK, PATIENCE, Running, amount, finish, is_alive, is_root, kill_and_wait, marked, wait_until,
+    MARK, PATIENCE, Running, amount, finish, is_alive, is_root, kill, kill_and_wait, marked,
+    wait_until,
 };
+use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -525,6 +528,83 @@ fn machines_can_disagree_about_users_needs_root() {
     assert_ne!(hosts[0].call(&["getent", "passwd", "4002"]).code, 0);
 }
 
+/// What the demo does with its further machines: each has a cluster, and reaches the first one.
+const DEMO: &str = r#"
+    set -euo pipefail
+    cd "$REPOSITORY"
+    source packaging/demo-hosts.sh
+    trap hosts_stop EXIT
+    trap 'exit 130' INT
+    hosts_start 2
+    for number in 1 2; do
+        on_host $number hpc up --detach --cpus 1 </dev/null >/dev/null
+        on_host $number hpc run sh -c 'hostname; pwd'
+    done
+    on_host 2 bash -c ": </dev/tcp/$(hosts_address 1)/9" || true
+    if [ "$1" = stay ]; then
+        on_host 1 sleep 1009
+    fi
+"#;
+
+fn demo(words: &[&str], what: &str, mark: &str) -> Command {
+    let (first, rest) = words.split_first().unwrap();
+    let mut command = Command::new(first);
+    command
+        .args(rest)
+        .args(["bash", "-c", DEMO, "demo", what])
+        .env("REPOSITORY", env!("CARGO_MANIFEST_DIR"))
+        .env("HPC", env!("CARGO_BIN_EXE_hpc"))
+        .env(MARK, mark);
+    command
+}
+
+fn passes(mut demo: Command) {
+    let answer = finish(&mut demo, b"");
+    assert_eq!(answer.code, 0, "{answer:?}");
+    let here = env!("CARGO_MANIFEST_DIR");
+    assert_eq!(answer.out, format!("ws1\n{here}\nws2\n{here}\n"));
+    // Refused by the machine there, which is to say reached.
+    assert!(answer.err.contains("Connection refused"), "{answer:?}");
+}
+
+#[test]
+fn the_demos_machines_go_with_it() {
+    let test = "the_demos_machines_go_with_it";
+    // As whoever we are: it pretends for itself.
+    if nix::unistd::geteuid().is_root() {
+        if Lab::new(test).is_none() {
+            return;
+        }
+    } else if let Err(why) = user_namespaces() {
+        println!("SKIPPED: {test}: {why}");
+        return;
+    }
+    let before = outside();
+    let mark = format!("lab-{}-demo", std::process::id());
+    passes(demo(&["env"], "end", &mark));
+    assert_eq!(marked(MARK, &mark), Vec::<i32>::new());
+    // Ctrl-C, which all in the foreground get, and an end without a word.
+    for signal in [Signal::SIGINT, Signal::SIGKILL] {
+        let mut command = demo(&["env"], "stay", &mark);
+        let mut child = command
+            .process_group(0)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_until("it stays", PATIENCE, || {
+            !crate::support::with_argument("1009").is_empty()
+        });
+        let pid = i32::try_from(child.id()).unwrap();
+        kill(if signal == Signal::SIGINT { -pid } else { pid }, signal);
+        let status = child.wait().unwrap();
+        assert!(!status.success(), "{status}");
+        wait_until("nothing is left", PATIENCE, || {
+            marked(MARK, &mark).is_empty()
+        });
+    }
+    assert_eq!(outside(), before);
+}
+
 #[test]
 fn an_ordinary_user_has_a_lab_as_well_needs_root() {
     let test = "an_ordinary_user_has_a_lab_as_well_needs_root";
@@ -558,6 +638,16 @@ fn an_ordinary_user_has_a_lab_as_well_needs_root() {
         assert_eq!(answer.code, 0, "{answer:?}");
         assert!(answer.out.contains("in a user namespace"), "{answer:?}");
     }
+    passes(demo(
+        &[
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+        ],
+        "end",
+        &format!("lab-{}-demo", std::process::id()),
+    ));
 }
 
 #[test]
