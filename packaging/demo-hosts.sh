@@ -11,7 +11,7 @@
 
 hosts_machine=$(dirname "$(realpath "${BASH_SOURCE[0]}")")/machine.sh
 hosts_init=() # their first processes; from 1 on, as people count
-hosts_own=() # processes of ours to wait for
+hosts_own=()  # our children that hold them; 0 is the network
 hosts_directory=''
 hosts_guard=''
 hosts_in=()   # what enters the user namespace that the networks belong to
@@ -52,7 +52,7 @@ hosts_start() {
     "${words[@]}" --net --mount --propagation private "$hosts_machine" net \
         <"$hosts_directory/hold" >"$hosts_directory/ready.0" 2>"$hosts_directory/why" &
     net=$!
-    hosts_own+=("$net")
+    hosts_own[0]=$net
     hosts_is_ready 0 || return 1
     if [ ${#became[@]} -gt 0 ]; then
         hosts_in=(nsenter --target "$net" --user --preserve-credentials)
@@ -70,7 +70,7 @@ hosts_start() {
             unshare --net --mount --uts --ipc --pid --fork --kill-child --propagation private \
             "$hosts_machine" host "ws$number" "$(hosts_address "$number")" "$number" 1 \
             <"$hosts_directory/hold" >"$hosts_directory/ready.$number" 2>"$hosts_directory/why" &
-        hosts_own+=("$!")
+        hosts_own[number]=$!
         hosts_is_ready "$number" || return 1
         # Its only child. The file ends without a line's end.
         read -r child </proc/$!/task/$!/children || true
@@ -108,8 +108,13 @@ on_host() { # on_host NUMBER COMMAND...
 
 hosts_stop() {
     if [ -n "$hosts_guard" ]; then
-        # Not by the pipe alone: one may still wait for the other end of it. With each goes its machine.
-        kill -KILL "$hosts_guard" "${hosts_own[@]}" 2>/dev/null || true
+        # Not by the pipe alone: one may still wait for the other end of it. With its first process goes a machine,
+        # and then its holder; one that has none yet goes with its holder.
+        kill -KILL "$hosts_guard" "${hosts_init[@]}" 2>/dev/null || true
+        local number
+        for number in "${!hosts_own[@]}"; do
+            [ -n "${hosts_init[number]:-}" ] || kill -KILL "${hosts_own[number]}" 2>/dev/null || true
+        done
         wait "$hosts_guard" "${hosts_own[@]}" 2>/dev/null || true
     fi
     [ -z "$hosts_directory" ] || rm -r "$hosts_directory"
