@@ -44,6 +44,34 @@ impl Cluster {
         cluster
     }
 
+    /// The same with this configuration of its controller.
+    pub(crate) fn configured(cpus: u32, config: &str) -> Self {
+        let mut cluster = Cluster::prepared(cpus);
+        let path = cluster.path("hpc.toml");
+        fs::write(&path, config).unwrap();
+        let words = ["--config".to_owned(), path.to_str().unwrap().to_owned()];
+        cluster.machine.extend(words);
+        cluster.start();
+        cluster
+    }
+
+    /// One more agent of this machine, as another node; its state is kept from one to the next of its name.
+    pub(crate) fn another_agent(&self, name: &str, cpus: u32) -> Running {
+        let (state, socket) = (self.path(name), self.socket());
+        fs::create_dir_all(&state).unwrap();
+        let mut command = self.hpc(&["worker", "--name", name, "--memory", "8G", "--cpus"]);
+        command.arg(cpus.to_string());
+        command.arg("--state-dir").arg(state);
+        command.arg("--socket").arg(socket);
+        let agent = Running::start(&mut command);
+        wait_until(&format!("{name} is there"), PATIENCE, || {
+            let nodes = rows(&self.json(&["nodes"]));
+            let responds = |node: &Value| node["name"] == name && node["responding"] == true;
+            nodes.iter().any(responds)
+        });
+        agent
+    }
+
     /// The directories alone.
     pub(crate) fn prepared(cpus: u32) -> Self {
         let dir = tempfile::Builder::new()

@@ -5,27 +5,8 @@ use crate::support::{Cluster, PATIENCE, Running, kill_and_wait, rows, wait_until
 /// A cluster of one with another node `n2` of two cpus.
 fn two() -> (Cluster, Running) {
     let cluster = Cluster::up(2);
-    let agent = second(&cluster);
+    let agent = cluster.another_agent("n2", 2);
     (cluster, agent)
-}
-
-fn second(cluster: &Cluster) -> Running {
-    let (state, socket) = (cluster.path("second"), cluster.socket());
-    std::fs::create_dir_all(&state).unwrap();
-    let words = [
-        "worker",
-        "--state-dir",
-        state.to_str().unwrap(),
-        "--socket",
-        socket.to_str().unwrap(),
-    ];
-    let machine = ["--name", "n2", "--cpus", "2", "--memory", "8G"];
-    let agent = Running::start(&mut cluster.hpc(&[&words[..], &machine].concat()));
-    wait_until("both nodes are there", PATIENCE, || {
-        let nodes = rows(&cluster.json(&["nodes"]));
-        nodes.len() == 2 && nodes.iter().all(|node| node["responding"] == true)
-    });
-    agent
 }
 
 #[test]
@@ -134,6 +115,6 @@ fn a_killed_agent_is_seen_and_comes_back() {
         cluster.exists("slurm-1.out") && cluster.read("slurm-1.out") == "here\n"
     });
     assert_eq!(cluster.state_of(job), "RUNNING");
-    let _agent = second(&cluster);
+    let _agent = cluster.another_agent("n2", 2);
     assert_eq!(cluster.run(&["wait", &job.to_string()]).code, 2);
 }
