@@ -8,7 +8,7 @@ use crate::model::history::{ElementRow, Granted, NeverStarted};
 use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{ElementEnd, EndSummary, Job, JobState, Reason, Slot};
-use crate::model::node::Node;
+use crate::model::node::{Link, Node};
 use crate::model::time::Timestamp;
 use crate::wire::worker::ToSlot;
 use std::sync::Arc;
@@ -114,7 +114,7 @@ impl Cluster {
                     slot.queue.subtract(&positions);
                     forget_kills(slot);
                     slot.retracting = false;
-                    slot.node_ends.clear();
+                    forget_parts(slot);
                     if slot
                         .current
                         .is_some_and(|current| positions.contains(current.position))
@@ -284,8 +284,40 @@ impl Cluster {
                 if let Some(known) = self.nodes.get_mut(&node) {
                     Arc::make_mut(known).link = link;
                     self.touched.nodes.insert(node);
+                    match link {
+                        Link::Up => _ = self.cut_off.remove(&node),
+                        Link::Silent(since) => _ = self.cut_off.insert(node, since),
+                        // It was silent before, and since then it counts.
+                        Link::Down(_) => {}
+                    }
                 }
                 effects.push(Effect::Plan);
+            }
+            Event::LeaseTaken {
+                job,
+                slot,
+                node,
+                ends_after_ms,
+            } => {
+                self.change_slot(job, slot, |job, at| {
+                    let leases = &mut job.slots[at].leases;
+                    leases.retain(|(known, _)| *known != node);
+                    leases.push((node, ends_after_ms));
+                });
+            }
+            Event::ClockStepped { by_ms } => {
+                for since in self.cut_off.values_mut() {
+                    *since = since.plus_ms(by_ms);
+                }
+                let ids: Vec<NodeId> = self.cut_off.keys().copied().collect();
+                for id in ids {
+                    if let Some(known) = self.nodes.get_mut(&id)
+                        && let Link::Silent(since) = known.link
+                    {
+                        Arc::make_mut(known).link = Link::Silent(since.plus_ms(by_ms));
+                        self.touched.nodes.insert(id);
+                    }
+                }
             }
             Event::DrainChanged { node, drain } => {
                 if let Some(known) = self.nodes.get_mut(&node) {
@@ -296,6 +328,7 @@ impl Cluster {
             }
             Event::NodeRemoved { node } => {
                 self.nodes.remove(&node);
+                self.cut_off.remove(&node);
                 self.touched.nodes.insert(node);
             }
             Event::InvitationMade { token, invitation } => {
@@ -442,6 +475,7 @@ impl Cluster {
                 heard: at,
                 retracting: false,
                 gone: false,
+                leases: Vec::new(),
             });
         });
         effects.push(Effect::SlotGranted {
@@ -567,7 +601,7 @@ impl Cluster {
                     slot.current = None;
                 }
             }
-            slot.node_ends.clear();
+            forget_parts(slot);
             slot.ended_count = slot
                 .ended_count
                 .saturating_add(u32::try_from(ends.len()).unwrap_or(u32::MAX));
@@ -637,6 +671,7 @@ impl Cluster {
         self.counters.node_next = self.counters.node_next.max(id.0 + 1);
         self.touched.counters = true;
         self.touched.nodes.insert(id);
+        self.cut_off.remove(&id);
         self.nodes.insert(id, Arc::new(node));
         let held: Vec<_> = self
             .jobs
@@ -663,6 +698,13 @@ fn forget_kills(slot: &mut Slot) {
         left.intersect(&slot.queue);
         !left.is_empty()
     });
+}
+
+/// Parts of positions that have left the slot add up to nothing any more.
+fn forget_parts(slot: &mut Slot) {
+    let queue = &slot.queue;
+    slot.node_ends
+        .retain(|known| queue.contains(known.end.position));
 }
 
 /// (position, restarts) of those among `positions` that were put back before.

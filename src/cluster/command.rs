@@ -216,6 +216,11 @@ pub enum Command {
     Adopt(Plan),
     /// Slots that have nothing to do give their allocation back (said after each plan).
     CloseIdle,
+    /// The controller's clock was set: what is counted in time since something happened must not notice.
+    ClockStepped {
+        /// How far forward (or back) it now is of where it would be; milliseconds.
+        by_ms: i64,
+    },
     /// Time has passed.
     Tick,
     /// Let somebody in who will show this secret.

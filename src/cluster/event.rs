@@ -249,6 +249,22 @@ pub enum Event {
         /// How it is.
         link: Link,
     },
+    /// A node's shepherd ends the elements of a slot when it is cut off for so long.
+    LeaseTaken {
+        /// Whose.
+        job: JobId,
+        /// Which.
+        slot: SlotId,
+        /// On which node.
+        node: NodeId,
+        /// Milliseconds.
+        ends_after_ms: u64,
+    },
+    /// The controller's clock was set.
+    ClockStepped {
+        /// By so many milliseconds.
+        by_ms: i64,
+    },
     /// Drained, or not any more.
     DrainChanged {
         /// Which.

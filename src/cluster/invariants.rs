@@ -3,6 +3,7 @@
 use super::Cluster;
 use crate::model::cpu_set::CpuSet;
 use crate::model::ids::{JobId, NodeId, SlotKey};
+use crate::model::node::Link;
 use crate::scheduler::QueueKey;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -132,10 +133,32 @@ fn indexes_are_true(cluster: &Cluster) -> Result<(), String> {
             if cluster.idle.contains(&key) != slot.queue.is_empty() {
                 return Err(format!("slot {key}: the idle index is wrong"));
             }
+            let leased = job.spec.requeue && !slot.leases.is_empty();
+            if cluster.leased.contains(&key) != leased {
+                return Err(format!("slot {key}: the index of leases is wrong"));
+            }
+        }
+    }
+    for (id, node) in &cluster.nodes {
+        let cut_off = cluster.cut_off.get(id);
+        let counted = match node.link {
+            Link::Up => cut_off.is_none(),
+            Link::Silent(since) => cut_off == Some(&since),
+            Link::Down(_) => cut_off.is_some(),
+        };
+        if !counted {
+            let link = node.link;
+            return Err(format!("node {id} is {link:?}, cut off {cut_off:?}"));
         }
     }
     let hot = |key: &&SlotKey| cluster.slot(**key).is_none();
-    if let Some(key) = cluster.idle.iter().chain(&cluster.stocked).find(hot) {
+    if let Some(key) = cluster
+        .idle
+        .iter()
+        .chain(&cluster.stocked)
+        .chain(&cluster.leased)
+        .find(hot)
+    {
         return Err(format!("slot {key} is indexed and gone"));
     }
     match queued.iter().find(|id| !cluster.jobs.contains_key(*id)) {

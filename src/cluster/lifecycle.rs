@@ -1,6 +1,6 @@
 //! decide: what slots report, what time brings, and what follows from an event.
 
-use super::{Cluster, Event, dependency, nodes};
+use super::{Cluster, Event, dependency, leases, nodes};
 use crate::model::history::{EndedJob, StepRow};
 use crate::model::ids::{JobId, NodeId, SlotKey};
 use crate::model::index_set::IndexSet;
@@ -133,6 +133,7 @@ pub(super) fn tick(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
         .map(|(_, job)| Event::TimeReached { job: *job })
         .collect();
     events.extend(nodes::time_out(cluster, now));
+    events.extend(leases::run_out(cluster, now));
     for key in &cluster.stocked {
         let Some(slot) = cluster.slot(*key) else {
             continue;
@@ -168,6 +169,7 @@ pub(super) fn report(
         FromSlot::Status { .. }
         | FromSlot::Started { .. }
         | FromSlot::StdinTaken { .. }
+        | FromSlot::Leased { .. }
         | FromSlot::Lost { .. } => None,
     };
     let taken = taken(&report);
@@ -223,7 +225,12 @@ pub(super) fn report(
             }]
         }
         FromSlot::Started { .. } | FromSlot::StdinTaken { .. } => Vec::new(),
-        FromSlot::Ended { ends, .. } => elements_ended(job, slot, node, ends, now),
+        FromSlot::Leased { ends_after_ms } => {
+            leases::taken(cluster, job, slot, node, ends_after_ms)
+                .into_iter()
+                .collect()
+        }
+        FromSlot::Ended { ends, .. } => elements_ended(cluster, job, slot, node, ends, now),
         FromSlot::Retracted { positions, .. } => put_back(now, job, slot, positions, false),
         FromSlot::StepEnded { .. } => step_row(node, key, &report)
             .into_iter()
@@ -249,7 +256,7 @@ pub(super) fn report(
             rest.subtract(&waiting);
             let mut events = put_back(now, job, slot, waiting, false);
             events.extend(put_back(now, job, slot, again, true));
-            events.extend(elements_ended(job, slot, node, over, now));
+            events.extend(elements_ended(cluster, job, slot, node, over, now));
             let why = "the node lost what it knew of it";
             events.extend(nodes::positions_lost(now, job, slot, rest, why));
             events.push(Event::SlotUnknown {
@@ -330,6 +337,7 @@ fn is_final(kill: &Kill) -> bool {
 /// Ends as reported: those already known are dropped, those ordered to be put back go back, parts of a gang
 /// wait for the others.
 fn elements_ended(
+    cluster: &Cluster,
     job: &Job,
     slot: &Slot,
     node: NodeId,
@@ -349,9 +357,15 @@ fn elements_ended(
             kills.any(|kill| meant(kill) && kill.positions.contains(end.position))
         };
         let requeued = ordered(&|kill| kill.cause == KillCause::Requeue);
+        // Its node was cut off from us for its lease.
+        let cut_off = job.spec.requeue && end.state == JobState::NodeFail;
         // A cancel that came after it holds.
-        if requeued && !ordered(&is_final) {
-            again[usize::from(end.started.is_some())].insert(end.position);
+        if cut_off || requeued && !ordered(&is_final) {
+            if leases::is_over_elsewhere(cluster, slot, node, end.position, now) {
+                again[usize::from(end.started.is_some())].insert(end.position);
+            } else {
+                events.extend(leases::part_over(job, slot, node, end));
+            }
         } else if let Some(whole) = whole_gang(job, slot, node, end, &mut events) {
             over.push(whole);
         }
@@ -366,7 +380,7 @@ fn elements_ended(
     }
     for (restarted, positions) in [false, true].into_iter().zip(again) {
         if !positions.is_empty() {
-            events.push(goes_back(job, slot, positions, restarted));
+            events.extend(put_back(now, job, slot, positions, restarted));
         }
     }
     events
@@ -388,7 +402,15 @@ fn whole_gang(
     // A script lives on the leader; the others hold room for its steps. A part that was ended by force ends
     // the whole.
     if !matches!(job.spec.launch, Launch::Tasks { .. }) {
-        return (leads || end.state == JobState::NodeFail).then_some(end);
+        if leads || end.state == JobState::NodeFail {
+            return Some(end);
+        }
+        events.push(Event::NodePartEnded {
+            job: job.id,
+            slot: slot.id,
+            end: NodeEnd { node, end },
+        });
+        return None;
     }
     let others: Vec<&NodeEnd> = slot
         .node_ends

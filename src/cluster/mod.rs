@@ -9,7 +9,7 @@
 //! are carried out only after the commit. [`apply`] is the one place that changes a `Cluster`.
 //!
 //! Read [`command`], [`event`], [`effect`] first, then [`apply`], then [`admission`], [`control`],
-//! [`lifecycle`], [`adopt`], [`nodes`] as you need them. What queries see is in [`snapshot`] and [`views`].
+//! [`lifecycle`], [`adopt`], [`nodes`], [`leases`] as you need them. What queries see is in [`snapshot`] and [`views`].
 
 pub mod admission;
 pub mod adopt;
@@ -22,6 +22,7 @@ pub mod effect;
 pub mod event;
 pub mod invariants;
 pub mod launch;
+pub mod leases;
 pub mod lifecycle;
 pub mod membership;
 pub mod nodes;
@@ -59,6 +60,8 @@ pub struct Settings {
     pub name: String,
     /// A silent node is declared DOWN after this long.
     pub node_timeout_ms: i64,
+    /// What may run again is ended by its node when cut off for this long.
+    pub lease_ms: u64,
     /// Most hot jobs.
     pub jobs_max: usize,
     /// Largest array index plus one.
@@ -76,6 +79,7 @@ impl Default for Settings {
         Settings {
             name: "hpc".to_owned(),
             node_timeout_ms: 300_000,
+            lease_ms: 600_000,
             jobs_max: 1_000_000,
             array_max: 4_000_001,
             retract_after_ms: 300,
@@ -122,6 +126,10 @@ pub struct Cluster {
     idle: BTreeSet<SlotKey>,
     /// Slots that hold more than one position.
     stocked: BTreeSet<SlotKey>,
+    /// Slots with a lease, of jobs that may run again.
+    leased: BTreeSet<SlotKey>,
+    /// Nodes that do not respond, and since when as this controller counts: from its own start at the earliest.
+    cut_off: BTreeMap<NodeId, Timestamp>,
     /// Jobs that ended lately, oldest first in the queue beside it.
     recent: OrdMap<JobId, Outcome>,
     recent_order: VecDeque<JobId>,
@@ -173,6 +181,8 @@ impl Cluster {
             timed: BTreeSet::new(),
             idle: BTreeSet::new(),
             stocked: BTreeSet::new(),
+            leased: BTreeSet::new(),
+            cut_off: BTreeMap::new(),
             recent: OrdMap::new(),
             recent_order: VecDeque::new(),
             blocked: Arc::default(),
@@ -191,6 +201,7 @@ impl Cluster {
             if matches!(known.link, Link::Up | Link::Silent(_)) {
                 known.link = Link::Silent(now);
             }
+            cluster.cut_off.insert(node.id, now);
             cluster.nodes.insert(node.id, node);
         }
         for mut job in jobs {
@@ -284,6 +295,7 @@ impl Cluster {
             }
             Command::Adopt(plan) => quiet(adopt::adopt(self, now, plan)),
             Command::CloseIdle => quiet(lifecycle::close_idle(self)),
+            Command::ClockStepped { by_ms } => quiet(vec![Event::ClockStepped { by_ms }]),
             Command::Tick => quiet(lifecycle::tick(self, now)),
             Command::Invite {
                 who,
@@ -357,7 +369,13 @@ impl Cluster {
             .filter_map(|key| self.slot(*key))
             .filter(|slot| !slot.retracting)
             .map(|slot| slot.heard.plus_ms(self.settings.retract_after_ms));
-        begin.into_iter().chain(silent).chain(stocked).min()
+        let leases = leases::next_deadline(self);
+        begin
+            .into_iter()
+            .chain(silent)
+            .chain(stocked)
+            .chain(leases)
+            .min()
     }
 
     /// What queries see from now on; cheap: maps share their parts.
@@ -465,6 +483,9 @@ impl Cluster {
                 1 => {}
                 _ => _ = self.stocked.insert(key),
             }
+            if job.spec.requeue && !slot.leases.is_empty() {
+                self.leased.insert(key);
+            }
         }
     }
 
@@ -492,6 +513,7 @@ impl Cluster {
             };
             self.idle.remove(&key);
             self.stocked.remove(&key);
+            self.leased.remove(&key);
         }
     }
 

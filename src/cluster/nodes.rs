@@ -1,7 +1,7 @@
 //! decide: machines that come, go silent, return, are drained or removed.
 
 use super::command::Principal;
-use super::{Cluster, Event, Reply, lifecycle, membership};
+use super::{Cluster, Event, Reply, leases, lifecycle, membership};
 use crate::model::ids::{NodeId, SlotKey};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{ElementEnd, ExitStatus, Job, JobState, Reason, Slot, Usage};
@@ -72,6 +72,7 @@ pub(super) fn register(
             }
         }
     }
+    events.extend(leases::renewed(cluster, id));
     for key in there.difference(&ours) {
         events.push(Event::SlotUnknown {
             node: id,
@@ -184,7 +185,7 @@ pub(super) fn time_out(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
             link: Link::Down(now),
         });
         for job in cluster.jobs.values().filter(|job| !job.spec.requeue) {
-            // A job that may run again waits for its node's return: its first copy may still be running.
+            // A job that may run again waits for its lease or its node: its first copy may still be running.
             for slot in job
                 .slots
                 .iter()

@@ -13,8 +13,13 @@ use serde::Deserialize;
 pub struct Config {
     /// Name of the cluster, as jobs see it.
     pub cluster_name: String,
+    /// A node from which nothing has come for this long is not responding; seconds.
+    pub node_silent_after_s: u32,
     /// A node that has been silent this long is declared DOWN and its jobs NODE_FAIL; seconds.
     pub node_timeout_s: u32,
+    /// A job of `--requeue` that is cut off from the controller for this long is ended by its node, and started
+    /// elsewhere some time later; seconds.
+    pub lease_s: u32,
     /// Most jobs that wait or run at once; an array counts once.
     pub jobs_max: u32,
     /// Largest index of an array.
@@ -35,7 +40,9 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             cluster_name: "hpc".to_owned(),
+            node_silent_after_s: 10,
             node_timeout_s: 300,
+            lease_s: 600,
             jobs_max: 1_000_000,
             array_index_max: 4_000_000,
             history_days: 0,
@@ -65,6 +72,16 @@ pub enum ConfigError {
         /// Largest allowed.
         most: u64,
     },
+    /// Two values that do not go together.
+    #[error(
+        "lease_s = {lease_s} is less than twice node_silent_after_s = {silent_after_s}: a connection that is merely slow would end jobs"
+    )]
+    ShortLease {
+        /// The lease.
+        lease_s: u32,
+        /// When a node is silent.
+        silent_after_s: u32,
+    },
     /// A name that cannot be one.
     #[error("cluster_name = \"{0}\" is no name: use 1 to 64 letters, digits, '-', '_' and '.'")]
     ClusterName(String),
@@ -85,6 +102,13 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         check_name(&self.cluster_name)?;
         let bounds = [
+            (
+                "node_silent_after_s",
+                u64::from(self.node_silent_after_s),
+                1,
+                600,
+            ),
+            ("lease_s", u64::from(self.lease_s), 2, 7 * 86_400),
             (
                 "node_timeout_s",
                 u64::from(self.node_timeout_s),
@@ -116,6 +140,12 @@ impl Config {
                     most,
                 });
             }
+        }
+        if self.lease_s < self.node_silent_after_s.saturating_mul(2) {
+            return Err(ConfigError::ShortLease {
+                lease_s: self.lease_s,
+                silent_after_s: self.node_silent_after_s,
+            });
         }
         Ok(())
     }
@@ -154,7 +184,7 @@ mod tests {
             .collect();
         let table: toml::Table = all.parse().unwrap();
         assert_eq!(Config::parse(&all).unwrap(), Config::default());
-        assert_eq!(table.len(), 9, "every key stands in the sample: {table:?}");
+        assert_eq!(table.len(), 11, "every key stands in the sample: {table:?}");
     }
 
     #[test]
@@ -163,6 +193,9 @@ mod tests {
             ("node_timeout = 3", "node_timeout"),
             ("node_timeout_s = 1", "from 5 to 604800"),
             ("node_timeout_s = \"soon\"", "node_timeout_s"),
+            ("node_silent_after_s = 0", "from 1 to 600"),
+            ("lease_s = 1", "from 2 to 604800"),
+            ("lease_s = 19", "twice node_silent_after_s = 10"),
             ("cluster_name = \"a b\"", "\"a b\" is no name"),
             ("users = { a = \"x\", b = \"x\" }", "both be x"),
             ("array_index_max = 4000001", "from 0 to 4000000"),

@@ -87,6 +87,7 @@ pub(super) fn draft(command: &Command) -> Option<Draft> {
         | Command::Report { .. }
         | Command::Adopt(_)
         | Command::CloseIdle
+        | Command::ClockStepped { .. }
         | Command::Tick => return None,
     };
     Some(draft)

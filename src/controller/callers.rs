@@ -167,7 +167,7 @@ async fn local(shared: &Arc<Shared>, stream: UnixStream) -> Result<(), CodecErro
     outgoing.hold(&welcome(version));
     if hello.role == Role::Worker {
         outgoing.flush().await?;
-        return worker_session::serve(shared, None, incoming, outgoing).await;
+        return worker_session::serve(shared, None, version, incoming, outgoing).await;
     }
     incoming.allow(REQUEST_MAX);
     let ours = owner.uid == 0 || owner.uid == shared.uid;
@@ -266,7 +266,7 @@ async fn remote(
                 node: name,
                 peer: Arc::clone(peer),
             };
-            worker_session::serve(shared, Some(from), incoming, outgoing).await
+            worker_session::serve(shared, Some(from), version, incoming, outgoing).await
         }
         (Role::Tether, _) => tether(shared, peer, incoming).await,
         (Role::WorkerData, Standing::Known(Identity::Node(name))) => {

@@ -14,6 +14,7 @@ mod act;
 mod attach;
 mod audit;
 mod callers;
+mod clock;
 mod credentials;
 mod links;
 mod listening;

@@ -1,6 +1,7 @@
 //! The loop: take, decide, apply, plan, commit, publish, act.
 
 use super::callers;
+use super::clock::Steps;
 use super::links::Links;
 use super::listening::{self, Listen};
 use super::{act, audit};
@@ -264,6 +265,7 @@ pub fn run(options: ControllerOptions) -> Result<(), ControllerError> {
         runtime: runtime.handle().clone(),
         frozen: false,
         settle_at: None,
+        steps: Steps::new(),
     };
     // The loop has a thread of its own: a commit blocks it and nothing else.
     let local = tokio::runtime::Builder::new_current_thread()
@@ -299,6 +301,7 @@ fn build_cluster(
             .clone()
             .unwrap_or_else(|| options.config.cluster_name.clone()),
         node_timeout_ms: i64::from(options.config.node_timeout_s) * 1000,
+        lease_ms: u64::from(options.config.lease_s) * 1000,
         jobs_max: options.config.jobs_max as usize,
         array_max: options.config.array_index_max.saturating_add(1),
         certificate_life_ms: i64::from(options.config.certificate_life_s) * 1000,
@@ -427,6 +430,7 @@ struct Owner {
     frozen: bool,
     /// When to leave the store quick to open, unless something is committed before.
     settle_at: Option<Timestamp>,
+    steps: Steps,
 }
 
 /// Somebody who waits, and what they will hear.
@@ -492,8 +496,12 @@ impl Owner {
 
     /// One turn; true when it was the last.
     fn turn(&mut self, batch: &mut Vec<Message>, due: bool) -> bool {
-        let now = now();
         let mut turn = Turn::default();
+        if let Some(by_ms) = self.steps.taken() {
+            tracing::warn!(by_ms, "the clock of this machine was set");
+            self.handle(now(), Command::ClockStepped { by_ms }, &mut turn);
+        }
+        let now = now();
         for message in batch.drain(..) {
             self.take(now, message, &mut turn);
         }
@@ -675,6 +683,7 @@ impl Owner {
         loop {
             match Store::open(&path, store_options(&self.shared.options)) {
                 Ok((store, loaded)) => {
+                    self.steps = Steps::new();
                     self.cluster = build_cluster(&self.shared.options, loaded, now());
                     self.shared
                         .snapshot

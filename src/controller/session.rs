@@ -23,6 +23,8 @@ pub(super) struct Incoming {
     buffer: codec::FrameBuffer,
     most: usize,
     bytes: Vec<u8>,
+    /// The connection has failed once nothing at all came for so long.
+    patience: Option<Duration>,
 }
 
 impl Incoming {
@@ -32,7 +34,13 @@ impl Incoming {
             buffer: codec::FrameBuffer::default(),
             most,
             bytes: vec![0; 64 * 1024],
+            patience: None,
         }
+    }
+
+    /// From now on the other side has to say something, be it part of a frame, at least this often.
+    pub(super) fn expect_within(&mut self, patience: Duration) {
+        self.patience = Some(patience);
     }
 
     /// Frames may be longer from now on.
@@ -48,7 +56,14 @@ impl Incoming {
             if let Some(value) = self.buffer.next(self.most)? {
                 return Ok(Some(value));
             }
-            match self.half.read(&mut self.bytes).await? {
+            let read = self.half.read(&mut self.bytes);
+            let count = match self.patience {
+                None => read.await?,
+                Some(patience) => tokio::time::timeout(patience, read)
+                    .await
+                    .map_err(std::io::Error::from)??,
+            };
+            match count {
                 0 => return Ok(None),
                 count => self.buffer.extend(&self.bytes[..count]),
             }

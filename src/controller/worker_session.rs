@@ -1,4 +1,7 @@
 //! The link to one worker: its reports become commands, its streams go to their readers.
+//!
+//! Heartbeats are answered here and never wait for a commit. A beat that was answered had come before the link was
+//! found lost: on that rest the leases of jobs that may run again (see `cluster/leases.rs`).
 
 use super::links::{Links, StdinTaken, StreamEvent};
 use super::run::{Message, Shared, now};
@@ -8,10 +11,11 @@ use crate::model::ids::{NodeId, SlotKey};
 use crate::model::node::{Inventory, Serves};
 use crate::net::server::Peer;
 use crate::wire::codec::{CodecError, FRAME_MAX};
-use crate::wire::worker::{FromSlot, FromWorker};
+use crate::wire::hello::VERSION_BEATS;
+use crate::wire::worker::{FromSlot, FromWorker, ToWorker};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// Between looks at whether a certificate still holds.
 const LOOK: Duration = Duration::from_secs(600);
@@ -57,6 +61,7 @@ fn introduced(
 pub(super) async fn serve(
     shared: &Arc<Shared>,
     from: Option<From>,
+    version: u16,
     mut incoming: Incoming,
     mut outgoing: Outgoing,
 ) -> Result<(), CodecError> {
@@ -71,6 +76,18 @@ pub(super) async fn serve(
     let name = inventory.name.clone();
     let link = shared.links.number();
     let (outbox, mut orders) = Links::outbox();
+    // Held weakly: whoever drops the link drops its outbox, and then nothing may be answered any more.
+    let answers = outbox.downgrade();
+    if version >= VERSION_BEATS {
+        let config = &shared.options.config;
+        let silent_after_ms = u64::from(config.node_silent_after_s) * 1000;
+        let terms = ToWorker::Terms {
+            silent_after_ms,
+            lease_ms: u64::from(config.lease_s) * 1000,
+        };
+        _ = outbox.try_send(terms);
+        incoming.expect_within(Duration::from_millis(silent_after_ms));
+    }
     let (answer, heard) = oneshot::channel();
     let command = Command::Register {
         inventory: Box::new(inventory),
@@ -109,14 +126,19 @@ pub(super) async fn serve(
     });
     let mut writer = writer;
     let result = tokio::select! {
-        result = listen(shared, node, &mut incoming) => result,
+        result = listen(shared, node, &mut incoming, &answers) => result,
         () = until_expired(shared, peer.as_deref()) => Ok(()),
         // The link was dropped by us: the worker is to register again.
         _ = &mut writer => Ok(()),
     };
     writer.abort();
     _ = shared.inbox.send(Message::LinkLost { node, link }).await;
-    tracing::info!(node = %name, "worker's link is gone");
+    match &result {
+        Err(CodecError::Io(error)) if error.kind() == std::io::ErrorKind::TimedOut => {
+            tracing::warn!(node = %name, "nothing came from the worker for too long; its link was dropped");
+        }
+        _ => tracing::info!(node = %name, "worker's link is gone"),
+    }
     result
 }
 
@@ -152,7 +174,12 @@ async fn until_expired(shared: &Shared, peer: Option<&Peer>) {
     }
 }
 
-async fn listen(shared: &Shared, node: NodeId, incoming: &mut Incoming) -> Result<(), CodecError> {
+async fn listen(
+    shared: &Shared,
+    node: NodeId,
+    incoming: &mut Incoming,
+    answers: &mpsc::WeakSender<ToWorker>,
+) -> Result<(), CodecError> {
     while let Some(message) = incoming.next::<FromWorker>().await? {
         match message {
             FromWorker::Slot {
@@ -189,6 +216,12 @@ async fn listen(shared: &Shared, node: NodeId, incoming: &mut Incoming) -> Resul
             }
             FromWorker::Pong { .. } => {}
             FromWorker::Leave => shared.tell(Command::NodeLeaves { node }).await,
+            FromWorker::Beat { number } => {
+                if let Some(outbox) = answers.upgrade() {
+                    // One that finds no room is made up for by the next.
+                    _ = outbox.try_send(ToWorker::Heard { number });
+                }
+            }
             // A worker introduces itself once a link.
             FromWorker::Register { .. } | FromWorker::Introduce { .. } => return Ok(()),
         }

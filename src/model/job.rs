@@ -557,6 +557,19 @@ pub struct Slot {
     /// registers says again what it has.
     #[serde(skip)]
     pub gone: bool,
+    /// Nodes whose shepherds end this slot's elements when cut off from the controller, and after how many
+    /// milliseconds. Stored beside the slots, since records of an earlier shape have none.
+    #[serde(skip)]
+    pub leases: Vec<(NodeId, u64)>,
+}
+
+impl Slot {
+    /// After how many milliseconds this node's shepherd ends what runs, if it is known to do so.
+    #[must_use]
+    pub fn lease_on(&self, node: NodeId) -> Option<u64> {
+        let found = self.leases.iter().find(|(known, _)| *known == node);
+        found.map(|(_, ends_after_ms)| *ends_after_ms)
+    }
 }
 
 /// An order to end elements of a slot.

@@ -90,16 +90,16 @@ pub async fn read_one<T: DeserializeOwned>(
     codec::decode(&payload).map_err(broken)
 }
 
-/// Opens a stream and says hello on it.
+/// Opens a stream and says hello on it: the stream and the version to speak.
 ///
 /// # Errors
 /// When it breaks, or we are not welcome.
-pub async fn greet(route: &Route, role: Role) -> Result<Box<dyn Stream>, MembershipError> {
+pub async fn greet(route: &Route, role: Role) -> Result<(Box<dyn Stream>, u16), MembershipError> {
     in_time(async {
         let mut stream = route.open().await.map_err(broken)?;
         write(&mut stream, &Hello::new(role)).await?;
         match read_one(&mut stream, REPLY_MAX).await? {
-            HelloReply::Welcome { .. } => Ok(stream),
+            HelloReply::Welcome { version, .. } => Ok((stream, version)),
             HelloReply::Refused(refusal) => Err(MembershipError::Refused(refusal)),
         }
     })
@@ -129,7 +129,7 @@ pub async fn renew(
     old: &Kept,
     kind: Kind,
 ) -> Result<(), MembershipError> {
-    let mut stream = greet(route, Role::Renew).await?;
+    let (mut stream, _) = greet(route, Role::Renew).await?;
     let membership = membership(&mut stream).await?;
     let kept = kept(
         membership,
@@ -187,7 +187,7 @@ pub async fn join(
     {
         return Err(MembershipError::Other(before.kept.cluster));
     }
-    let mut stream = greet(&route, Role::Join).await?;
+    let (mut stream, _) = greet(&route, Role::Join).await?;
     let request = JoinRequest {
         secret: line.secret.0,
         name: name.to_owned(),

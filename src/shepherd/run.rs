@@ -10,12 +10,12 @@ use super::{ShepherdError, ShepherdOptions};
 use crate::model::job::Launch;
 use crate::steps::journal::{Opened, Record};
 use crate::steps::{Effect, Input, LaunchPlan, Output, SlotCore, blob_bytes};
-use crate::sys::clock::boottime_ms;
+use crate::sys::clock::{Timer, boottime_ms};
 use crate::sys::files::bind_unix;
 use crate::sys::identity::peer_credentials;
 use crate::sys::reap::KillSweep;
 use crate::sys::signals::Signals;
-use crate::wire::shepherd::{Assignment, FromShepherd, SCRIPT, SOCKET, ToShepherd};
+use crate::wire::shepherd::{Assignment, FromShepherd, LEASED, SCRIPT, SOCKET, ToShepherd};
 use crate::wire::worker::{FromSlot, ToSlot};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, Signal};
@@ -39,6 +39,7 @@ enum Token {
     Signals,
     Listener,
     Agent,
+    Lease,
     Output(u64),
     Input(u64),
 }
@@ -51,6 +52,7 @@ impl Token {
             Token::Signals => 0,
             Token::Listener => 1,
             Token::Agent => 2,
+            Token::Lease => 3,
             Token::Output(serial) => Self::KIND + serial,
             Token::Input(serial) => 2 * Self::KIND + serial,
         }
@@ -61,6 +63,7 @@ impl Token {
             (0, 0) => Some(Token::Signals),
             (0, 1) => Some(Token::Listener),
             (0, 2) => Some(Token::Agent),
+            (0, 3) => Some(Token::Lease),
             (1, _) => Some(Token::Output(number - Self::KIND)),
             (2, _) => Some(Token::Input(number - 2 * Self::KIND)),
             _ => None,
@@ -122,6 +125,8 @@ struct Shepherd {
     ended: Vec<Ended>,
     /// The sweep that goes on, and when it looks again.
     sweep: Option<(KillSweep, u64)>,
+    /// Wakes for the end of a lease, also from the machine's sleep; and what it is set to.
+    lease: Option<(Timer, Option<u64>)>,
     /// Where notes for the running element go.
     notes_to: Option<Target>,
     /// The next pipe's number.
@@ -171,6 +176,14 @@ impl Shepherd {
         })));
         journal.flush();
         let account = site.account.as_ref().filter(|_| become_owner);
+        if launch.spec.requeue {
+            // Before anybody can find us: an agent that sees this gives leases and goes on giving them.
+            File::create(directory.join(LEASED)).map_err(|source| ShepherdError::File {
+                doing: "write",
+                path: directory.join(LEASED),
+                source,
+            })?;
+        }
         if let Launch::Script { script, .. } = &launch.spec.launch
             && let Some(bytes) = blob_bytes(&launch, *script)
         {
@@ -192,6 +205,13 @@ impl Shepherd {
         use std::os::fd::AsFd;
         add(signals.as_fd(), Token::Signals)?;
         add(listener.as_fd(), Token::Listener)?;
+        let lease = if launch.spec.requeue {
+            let timer = Timer::new().map_err(ShepherdError::system("make a timer"))?;
+            add(timer.as_fd(), Token::Lease)?;
+            Some((timer, None))
+        } else {
+            None
+        };
         let processes = Processes::new(account);
         let node = site.node.clone();
         let mut core = SlotCore::new(now, launch, site);
@@ -212,6 +232,7 @@ impl Shepherd {
             effects: Vec::new(),
             ended: Vec::new(),
             sweep: None,
+            lease,
             notes_to: None,
             serial: 0,
             over: false,
@@ -274,6 +295,12 @@ impl Shepherd {
             }
             Some(Token::Listener) => self.accept(),
             Some(Token::Agent) => self.on_agent(flags),
+            Some(Token::Lease) => {
+                // It has woken us, and that is all: what is due follows from the core.
+                if let Some((timer, _)) = &self.lease {
+                    let _ = timer.take();
+                }
+            }
             Some(Token::Output(_)) => self.streams.ready(event.data(), &self.poll),
             Some(Token::Input(_)) => {
                 let gone = flags.contains(EpollFlags::EPOLLERR);
@@ -298,6 +325,25 @@ impl Shepherd {
         }
         self.journal.flush();
         self.flush_link();
+        self.set_lease_timer();
+    }
+
+    fn set_lease_timer(&mut self) {
+        let deadline = self.core.lease_deadline();
+        let Some((timer, set)) = &mut self.lease else {
+            return;
+        };
+        if *set != deadline {
+            let done = match deadline {
+                Some(at) => timer.set_at(at),
+                None => timer.unset(),
+            };
+            // Without it the poll's own time serves, which a sleeping machine stretches.
+            if let Err(error) = done {
+                tracing::warn!(%error, "the timer for the lease cannot be set");
+            }
+            *set = deadline;
+        }
     }
 
     fn carry_out(&mut self, effect: Effect) {

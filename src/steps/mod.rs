@@ -10,13 +10,14 @@
 //! left then is killed, reaped, and only then is the end journaled and reported. An element without a main
 //! step (`hpc alloc`, or a batch job's further nodes) runs until it is released, killed or closed.
 //!
-//! Read next: `vocabulary.rs` (inputs, effects), `element.rs` (verdicts), `outbox.rs` (reports),
+//! Read next: `vocabulary.rs` (inputs, effects), `element.rs` (verdicts), `lease.rs` (cut off from the controller), `outbox.rs` (reports),
 //! `launch_plan.rs` and `environment.rs` (what is started).
 
 mod element;
 mod environment;
 pub mod journal;
 mod launch_plan;
+mod lease;
 mod outbox;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ use crate::wire::worker::{
 };
 use element::{Element, Phase, Step, Stopwatch, Task, Verdict};
 use environment::ElementFacts;
+use lease::Lease;
 use outbox::Outbox;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,6 +77,7 @@ pub struct SlotCore {
     /// Steps ever ordered: an order may be said again after its step has ended.
     steps_seen: BTreeSet<StepId>,
     outbox: Outbox,
+    lease: Lease,
     suspended: bool,
     closing: bool,
     exited: bool,
@@ -95,6 +98,7 @@ impl SlotCore {
             element: None,
             steps_seen: BTreeSet::new(),
             outbox: Outbox::default(),
+            lease: Lease::default(),
             suspended: false,
             closing: false,
             exited: false,
@@ -140,7 +144,19 @@ impl SlotCore {
                 Phase::Ending { kill_at, .. } => Some(*kill_at),
                 Phase::Sweeping { .. } => None,
             });
+        let element = earliest(element, self.lease_deadline());
         earliest(element, self.outbox.next_deadline())
+    }
+
+    /// When the running element is to be ended for want of a lease, or what it left of that. A shell must wake for
+    /// this also when the machine has slept.
+    #[must_use]
+    pub fn lease_deadline(&self) -> Option<u64> {
+        match &self.element.as_ref()?.phase {
+            Phase::Running => self.lease.until(),
+            Phase::Ending { .. } => self.lease.dead_at(self.kill_wait_ms()),
+            Phase::Sweeping { .. } => None,
+        }
     }
 
     /// Who and how far: the first word on a new connection.
@@ -204,6 +220,11 @@ impl SlotCore {
                 }
             }
             ToSlot::Close => self.close(out),
+            ToSlot::Lease { until_ms, lease_ms } => {
+                self.lease.extend(until_ms);
+                let ends_after_ms = lease_ms.saturating_add(self.kill_wait_ms());
+                out.push(Effect::Report(FromSlot::Leased { ends_after_ms }));
+            }
         }
     }
 
@@ -343,7 +364,7 @@ impl SlotCore {
 
     /// Starts the next position when nothing runs.
     fn start_next(&mut self, now: u64, out: &mut Vec<Effect>) {
-        if self.element.is_some() || self.suspended || self.closing {
+        if self.element.is_some() || self.suspended || self.closing || self.lease.is_over(now) {
             return;
         }
         let Some(position) = self.waiting.first() else {
@@ -550,7 +571,7 @@ impl SlotCore {
     /// Ends the running element for this cause: SIGTERM and a time to follow it, or SIGKILL at once.
     fn end_element(&mut self, now: u64, cause: KillCause, at_once: bool, out: &mut Vec<Effect>) {
         let at = self.controller_time(now);
-        let kill_wait_ms = u64::from(self.launch.spec.kill_wait_s) * 1000;
+        let kill_wait_ms = self.kill_wait_ms();
         let Some(element) = &mut self.element else {
             return;
         };
@@ -614,12 +635,19 @@ impl SlotCore {
     fn timer(&mut self, now: u64, out: &mut Vec<Effect>) {
         self.with_outbox(out, |outbox, reports| outbox.on_time(now, reports));
         let Some(element) = &self.element else { return };
+        let must_be_dead = self
+            .lease
+            .dead_at(self.kill_wait_ms())
+            .is_some_and(|at| at <= now);
         match &element.phase {
+            Phase::Running if self.lease.is_over(now) => {
+                self.end_element(now, KillCause::NodeLost, must_be_dead, out);
+            }
             Phase::Running if self.limit_at(element).is_some_and(|at| at <= now) => {
                 self.end_element(now, KillCause::TimeLimit, false, out);
             }
             Phase::Running if self.warn_at(element).is_some_and(|at| at <= now) => self.warn(out),
-            Phase::Ending { verdict, kill_at } if *kill_at <= now => {
+            Phase::Ending { verdict, kill_at } if *kill_at <= now || must_be_dead => {
                 let verdict = verdict.clone();
                 if let Some(element) = &mut self.element {
                     element.phase = Phase::Sweeping { verdict };
@@ -652,6 +680,10 @@ impl SlotCore {
     fn controller_time(&self, now: u64) -> Timestamp {
         let (then, mark) = self.epoch;
         then.plus_ms(i64::try_from(now.saturating_sub(mark)).unwrap_or(i64::MAX))
+    }
+
+    fn kill_wait_ms(&self) -> u64 {
+        u64::from(self.launch.spec.kill_wait_s) * 1000
     }
 
     fn limit_ms(&self) -> Option<u64> {

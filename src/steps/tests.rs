@@ -1,5 +1,7 @@
 //! The core by its words: *expect* these effects *when* this input.
 
+mod lease;
+
 use super::*;
 use crate::model::allocation::NodeShare;
 use crate::model::array::ArraySpec;

@@ -164,6 +164,7 @@ pub(crate) fn started(job: &Job, node: u32) -> Job {
         heard: Timestamp::default(),
         retracting: false,
         gone: false,
+        leases: Vec::new(),
     });
     job.slot_next += 1;
     job

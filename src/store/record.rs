@@ -57,10 +57,12 @@ impl RecordError {
     }
 }
 
-/// The version of every record on this page that names no other.
+/// The first version of every record on this page, and the only one of most.
 const V1: u8 = 1;
 /// Of a node since agents may be elsewhere.
-const V2: u8 = 2;
+const NODE_V2: u8 = 2;
+/// A hot job with leases behind its fields. One without is written as version 1, which an earlier release reads too.
+const JOB_V2: u8 = 2;
 
 /// The fields of a version-1 record.
 pub(super) fn body(bytes: &[u8]) -> Result<&[u8], RecordError> {
@@ -125,6 +127,9 @@ struct JobRow<'a> {
     step_next: u32,
 }
 
+/// (slot, node, milliseconds) of every lease, behind a job of version 2.
+type LeaseRows = Vec<(SlotId, NodeId, u64)>;
+
 /// A job's hot record.
 pub fn encode_job(buffer: &mut Vec<u8>, job: &Job) {
     // Every field is named, so that a new one is a decision here: stored, or known to be rebuilt.
@@ -167,11 +172,38 @@ pub fn encode_job(buffer: &mut Vec<u8>, job: &Job) {
         step_next: *step_next,
     };
     encode_into(buffer, &row);
+    let leases = |slot: &Slot| {
+        let leases = slot.leases.iter();
+        leases
+            .map(|(node, ms)| (slot.id, *node, *ms))
+            .collect::<LeaseRows>()
+    };
+    let leases: LeaseRows = slots.iter().flat_map(leases).collect();
+    if !leases.is_empty() {
+        buffer[0] = JOB_V2;
+        let taken = std::mem::take(buffer);
+        *buffer = postcard::to_extend(&leases, taken).expect("writing into memory cannot fail");
+    }
 }
 
 /// A job from its number, its hot record and its spec; what is not stored is empty.
 pub fn decode_job(id: JobId, bytes: &[u8], spec: Arc<JobSpec>) -> Result<Job, RecordError> {
-    let row: JobRow<'static> = decode("job", bytes)?;
+    let (mut row, leases) = match bytes.split_first() {
+        Some((&JOB_V2, fields)) => whole::<(JobRow<'static>, LeaseRows)>("job", fields)?,
+        Some((&found, _)) if found > JOB_V2 => {
+            return Err(RecordError::Newer {
+                found,
+                known: JOB_V2,
+            });
+        }
+        _ => (decode("job", bytes)?, LeaseRows::new()),
+    };
+    let slots = row.slots.to_mut();
+    for (id, node, ends_after_ms) in leases {
+        if let Some(slot) = slots.iter_mut().find(|slot| slot.id == id) {
+            slot.leases.push((node, ends_after_ms));
+        }
+    }
     Ok(Job {
         id,
         spec,
@@ -380,7 +412,7 @@ pub fn encode_node(buffer: &mut Vec<u8>, node: &Node) {
         gpus_free: _,
     } = node;
     encode_version(
-        V2,
+        NODE_V2,
         buffer,
         &NodeRow {
             inventory: Cow::Borrowed(inventory),
@@ -393,7 +425,7 @@ pub fn encode_node(buffer: &mut Vec<u8>, node: &Node) {
 
 /// A node from its number and record; what is free on it follows from the jobs.
 pub fn decode_node(id: NodeId, bytes: &[u8]) -> Result<Node, RecordError> {
-    let row = match versioned(bytes, V2)? {
+    let row = match versioned(bytes, NODE_V2)? {
         (V1, body) => {
             let row: NodeRowV1 = whole("node", body)?;
             let serves = Serves::local(row.inventory.uid);
@@ -480,12 +512,29 @@ mod tests {
     }
 
     #[test]
+    fn leases_make_a_second_version_and_without_them_it_is_the_first() {
+        let mut job = fixtures::started(&fixtures::pending(1, fixtures::spec("a", None)), 1);
+        let mut bytes = Vec::new();
+        encode_job(&mut bytes, &job);
+        assert_eq!(bytes[0], 1);
+        let first = bytes.clone();
+        job.slots[0].leases = vec![(NodeId(1), 630_000), (NodeId(2), 1)];
+        encode_job(&mut bytes, &job);
+        assert_eq!(bytes[0], 2);
+        let again = decode_job(job.id, &bytes, job.spec.clone()).unwrap();
+        assert_eq!(again.slots, job.slots);
+        job.slots[0].leases.clear();
+        let again = decode_job(job.id, &first, job.spec.clone()).unwrap();
+        assert_eq!(again.slots, job.slots);
+    }
+
+    #[test]
     fn a_record_from_the_future_says_so() {
         let mut bytes = Vec::new();
         encode_job(&mut bytes, &fixtures::pending(1, fixtures::spec("a", None)));
         bytes[0] = 9;
         let error = decode_job(JobId(1), &bytes, Arc::new(fixtures::spec("a", None))).unwrap_err();
-        assert_eq!(error, RecordError::Newer { found: 9, known: 1 });
+        assert_eq!(error, RecordError::Newer { found: 9, known: 2 });
         assert!(error.to_string().contains("use the release that wrote it"));
     }
 }

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub const VERSION: u16 = 2;
 /// The oldest it still understands.
 pub const VERSION_OLDEST: u16 = 1;
+/// From this version on an agent sends heartbeats and its controller answers them.
+pub const VERSION_BEATS: u16 = 2;
 /// Opens every hello, so that a stranger on the socket is told apart at once.
 pub const MAGIC: [u8; 4] = *b"hpc1";
 
@@ -83,6 +85,13 @@ pub enum HelloReply {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_build_before_this_one_is_understood() {
+        let mut hello = Hello::new(Role::Worker);
+        hello.versions = (1, 1);
+        assert_eq!(hello.agree(), Some(1));
+    }
 
     #[test]
     fn the_highest_common_version_is_spoken_and_strangers_are_not() {

@@ -16,6 +16,9 @@ pub const SOCKET: &str = "sock";
 pub const JOURNAL: &str = "journal";
 /// Name of the spooled script in a slot's directory.
 pub const SCRIPT: &str = "script";
+/// Name of the empty file in a slot's directory by which its shepherd says that it takes [`ToSlot::Lease`]. A file,
+/// because shepherds and agents of an earlier build know no word for it.
+pub const LEASED: &str = "leased";
 
 /// Name of the file in a slot's directory that lets the job speak with the controller from here.
 pub const CREDENTIAL: &str = "credential";

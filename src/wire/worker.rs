@@ -116,6 +116,15 @@ pub enum ToSlot {
         /// `None` = no limit.
         seconds: Option<u32>,
     },
+    /// The slot's job may run again elsewhere once nothing was heard of it for its lease: so the shepherd ends its
+    /// element when this moment passes without another such order. A moment that is earlier than one said before
+    /// changes nothing. Said by the agent to a shepherd that takes it ([`super::shepherd::LEASED`]) alone.
+    Lease {
+        /// Milliseconds of the machine's CLOCK_BOOTTIME.
+        until_ms: u64,
+        /// How long a lease is; milliseconds.
+        lease_ms: u64,
+    },
 }
 
 /// Who gets a signal.
@@ -205,6 +214,12 @@ pub enum FromSlot {
         /// Whether what is named in neither never started. Not after another boot: what was written last may be missing.
         certain: bool,
     },
+    /// The slot's shepherd ends its element when it was cut off from the controller for so long; nothing of the
+    /// element is left then. Said over links of [`super::hello::VERSION_BEATS`] or later.
+    Leased {
+        /// Milliseconds, the time to follow SIGTERM included.
+        ends_after_ms: u64,
+    },
 }
 
 /// The end of a step on one node.
@@ -267,6 +282,18 @@ pub enum ToWorker {
     },
     /// What a job that is about to be launched will show to speak with the controller from here.
     Credential(Credential),
+    /// How long silence may last; the first word over links of [`super::hello::VERSION_BEATS`] or later.
+    Terms {
+        /// A link over which nothing has come for so long is dropped, by either side; milliseconds.
+        silent_after_ms: u64,
+        /// Jobs that may run again are ended by their shepherds when cut off for so long; milliseconds.
+        lease_ms: u64,
+    },
+    /// The answer to [`FromWorker::Beat`]: the controller has received it.
+    Heard {
+        /// As sent.
+        number: u64,
+    },
 }
 
 /// Asks an agent for the bytes of one output.
@@ -390,6 +417,11 @@ pub enum FromWorker {
     },
     /// The agent stops for good, and nothing of its slots is left on the machine.
     Leave,
+    /// Still here; answered at once by [`ToWorker::Heard`]. Only over links of [`super::hello::VERSION_BEATS`] or later.
+    Beat {
+        /// Counts up from 1 on every link.
+        number: u64,
+    },
 }
 
 /// The raw job number of an element, for its environment.

@@ -3,6 +3,9 @@
 use crate::wire::codec::{self, CodecError, FrameBuffer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Reads frames.
@@ -12,6 +15,8 @@ pub(super) struct FrameReader<R> {
     buffer: FrameBuffer,
     bytes: Box<[u8]>,
     most: usize,
+    /// The stream has failed once nothing at all came for so many milliseconds.
+    patience_ms: Option<Arc<AtomicU64>>,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -21,7 +26,14 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             buffer: FrameBuffer::default(),
             bytes: vec![0; 64 * 1024].into(),
             most,
+            patience_ms: None,
         }
+    }
+
+    /// The other side has to say something, be it part of a frame, at least this often (in milliseconds).
+    pub(super) fn with_patience(mut self, patience_ms: Arc<AtomicU64>) -> Self {
+        self.patience_ms = Some(patience_ms);
+        self
     }
 
     /// The next value; `None` at a clean end. Dropped half-way it loses nothing.
@@ -30,7 +42,17 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             if let Some(value) = self.buffer.next(self.most)? {
                 return Ok(Some(value));
             }
-            match self.stream.read(&mut self.bytes).await? {
+            let read = self.stream.read(&mut self.bytes);
+            let count = match &self.patience_ms {
+                None => read.await?,
+                Some(patience_ms) => {
+                    let patience = Duration::from_millis(patience_ms.load(Ordering::Relaxed));
+                    tokio::time::timeout(patience, read)
+                        .await
+                        .map_err(std::io::Error::from)??
+                }
+            };
+            match count {
                 0 => return Ok(None),
                 count => self.buffer.extend(&self.bytes[..count]),
             }

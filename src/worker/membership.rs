@@ -23,6 +23,8 @@ pub(super) struct Reached {
     pub(super) route: Option<Arc<Route>>,
     /// Where the membership is kept.
     pub(super) state_dir: PathBuf,
+    /// The version to speak.
+    pub(super) version: u16,
 }
 
 /// One attempt: the controller's answer, or why there was none.
@@ -34,10 +36,11 @@ pub(super) async fn attempt(state_dir: &Path) -> Result<Result<Reached, Refusal>
         .map_err(|error| error.to_string())?;
     let streams = async {
         let control = greet(&route, Role::Worker).await?;
-        Ok((control, greet(&route, Role::WorkerData).await?))
+        Ok((control, greet(&route, Role::WorkerData).await?.0))
     };
     match streams.await {
-        Ok((control, data)) => Ok(Ok(Reached {
+        Ok(((control, version), data)) => Ok(Ok(Reached {
+            version,
             control,
             data: Some(data),
             route: Some(Arc::new(route)),

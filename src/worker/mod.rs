@@ -7,7 +7,8 @@
 //!
 //! Its directory is `STATE/worker/`: `agent.pid` (locked), `slots/JOB.SLOT/` (see the shepherd), `shepherd.log`.
 //!
-//! Read next: `run.rs` (the loop), `session.rs` (the controller), `slots.rs` (the shepherds), `spare.rs` (how one
+//! Read next: `run.rs` (the loop), `session.rs` (the controller), `heartbeat.rs`
+//! (silence and leases), `slots.rs` (the shepherds), `spare.rs` (how one
 //! is started), `leftovers.rs` (what a dead one leaves), `streams.rs` (output), and [`discover`]: what this
 //! machine has that jobs may use.
 #![allow(
@@ -18,6 +19,7 @@
 mod accounts;
 pub mod discover;
 mod frames;
+mod heartbeat;
 mod kept_logs;
 mod leftovers;
 mod membership;

@@ -1,6 +1,7 @@
 //! The loop: events from the controller, from shepherds and from the kernel, one after another.
 
 use super::accounts::Accounts;
+use super::heartbeat::Heartbeat;
 use super::leftovers::{self, ASIDE, Found};
 use super::membership::Reached;
 use super::relay;
@@ -226,6 +227,7 @@ impl Agent {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
                 _ = leave.recv() => self.leave(),
+                () = pause(self.next_beat()) => self.beat(),
                 () = pause(prune_in) => prune_in = self.prune(),
                 () = pause(deadline) => return Ok(()),
             }
@@ -286,7 +288,7 @@ impl Agent {
     }
 
     fn on_found(&mut self, found: Reached) {
-        let session = Session::start(found, self.next_serial(), self.events.clone());
+        let mut session = Session::start(found, self.next_serial(), self.events.clone());
         self.way.send_replace(session.route());
         let slots = self
             .slots
@@ -294,6 +296,7 @@ impl Agent {
             .filter(|(_, slot)| !slot.closing)
             .map(|(key, _)| *key)
             .collect();
+        session.asked_ms = boottime_ms();
         let inventory = self.inventory.clone();
         session.say(match self.options.controller {
             Controller::Here => FromWorker::Register { inventory, slots },
@@ -311,6 +314,29 @@ impl Agent {
         self.way.send_replace(None);
         for (_, (_, task)) in std::mem::take(&mut self.streams) {
             task.abort();
+        }
+    }
+
+    fn next_beat(&self) -> Option<tokio::time::Instant> {
+        let session = self.session.as_ref()?;
+        session.heartbeat.as_ref().map(Heartbeat::next)
+    }
+
+    fn beat(&mut self) {
+        if let Some(session) = &mut self.session
+            && let Some(heartbeat) = &mut session.heartbeat
+        {
+            let beat = heartbeat.beat(boottime_ms());
+            session.say(beat);
+        }
+    }
+
+    /// What is good for a lease longer is told so.
+    fn on_heard(&mut self, number: u64) {
+        let session = self.session.as_mut();
+        if let Some(heartbeat) = session.and_then(|session| session.heartbeat.as_mut()) {
+            heartbeat.heard(number);
+            heartbeat.pass_on_to_all(&mut self.slots);
         }
     }
 
@@ -344,6 +370,15 @@ impl Agent {
                     task.abort();
                 }
             }
+            ToWorker::Terms {
+                silent_after_ms,
+                lease_ms,
+            } => {
+                if let Some(session) = &mut self.session {
+                    session.terms = Some((silent_after_ms, lease_ms));
+                }
+            }
+            ToWorker::Heard { number } => self.on_heard(number),
             ToWorker::Shutdown { keep_jobs: true } => self.stop = Stop::Now,
             ToWorker::Shutdown { keep_jobs: false } => self.leave(),
         }
@@ -365,7 +400,7 @@ impl Agent {
         let Some(session) = &mut self.session else {
             return;
         };
-        session.registered = true;
+        session.register();
         for key in self.slots.keys().copied().collect::<Vec<_>>() {
             self.say_again(key);
             if !known.contains(&key) {
@@ -375,6 +410,10 @@ impl Agent {
                 }
                 self.close_slot(key);
             }
+        }
+        // Only now: what the controller does not know must not hear that it may go on.
+        if let Some(heartbeat) = self.session.as_ref().and_then(|s| s.heartbeat.as_ref()) {
+            heartbeat.pass_on_again(&mut self.slots);
         }
         if let Some(fd) = self.ready_fd.take()
             && let Ok(fd) = crate::sys::inherited::take(fd)
@@ -415,7 +454,8 @@ impl Agent {
     fn launch(&mut self, launch: SlotLaunch) {
         let key = launch.key;
         let directory = self.slots_dir.join(key.to_string());
-        let slot = Slot::new(directory.clone(), launch.positions.clone());
+        let mut slot = Slot::new(directory.clone(), launch.positions.clone());
+        slot.takes_lease = launch.spec.requeue;
         self.slots.insert(key, slot);
         let mode = if is_root() { 0o711 } else { 0o700 };
         let made = std::fs::DirBuilder::new().mode(mode).create(&directory);
@@ -455,7 +495,10 @@ impl Agent {
         let begin = Begin::Assign(spare, Box::new(assignment), accounts, credential);
         let link = link(key, number, directory, begin, self.events.clone());
         if let Some(slot) = self.slots.get_mut(&key) {
-            slot.life = Life::Live(link);
+            slot.connect(link);
+            if let Some(heartbeat) = self.session.as_ref().and_then(|s| s.heartbeat.as_ref()) {
+                heartbeat.pass_on(slot);
+            }
         }
         // After the job is on its way.
         self.restock();
@@ -554,7 +597,7 @@ impl Agent {
             return;
         }
         let begin = Begin::Connect(pause);
-        slot.life = Life::Live(link(
+        slot.connect(link(
             key,
             number,
             slot.directory.clone(),
@@ -575,9 +618,25 @@ impl Agent {
             return;
         }
         slot.follow(&report);
-        if !slot.closing {
+        if !slot.closing && self.is_news(key, &report) {
             self.say(FromWorker::Slot { key, report });
         }
+    }
+
+    /// A shepherd says with every lease that it has one; once a session is enough, and some controllers know no leases.
+    fn is_news(&mut self, key: SlotKey, report: &FromSlot) -> bool {
+        if !matches!(report, FromSlot::Leased { .. }) {
+            return true;
+        }
+        let session = self
+            .session
+            .as_ref()
+            .filter(|session| session.heartbeat.is_some())
+            .map(|session| session.number);
+        let Some(slot) = self.slots.get_mut(&key) else {
+            return false;
+        };
+        session.is_some() && std::mem::replace(&mut slot.lease_said_in, session) != session
     }
 
     fn on_link_gone(&mut self, key: SlotKey, number: u64, failure: Option<String>) {

@@ -4,6 +4,7 @@
 //! of a large log never delays a heartbeat or an end.
 
 use super::frames::{self, FrameReader};
+use super::heartbeat::Heartbeat;
 use super::membership::{self, Reached};
 use super::run::Event;
 use crate::model::refusal::Refusal;
@@ -11,10 +12,11 @@ use crate::net::client::Route;
 use crate::net::membership::read_one;
 use crate::sys::files::connect_unix;
 use crate::wire::codec::FRAME_MAX;
-use crate::wire::hello::{Hello, HelloReply, Role};
+use crate::wire::hello::{Hello, HelloReply, Role, VERSION_BEATS};
 use crate::wire::worker::{FromWorker, ToWorker};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::net::UnixStream;
@@ -25,6 +27,13 @@ use tokio::task::AbortHandle;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 /// Pieces of output that may wait for the socket.
 const DATA_QUEUE: usize = 4;
+
+/// How long a controller that has welcomed us may take to register us: it may have a slow disk and much to do, and
+/// asking again would not make it faster.
+const REGISTER_MOST_MS: u64 = 60_000;
+
+/// No controller lets us be silent for longer.
+const SILENCE_MOST_MS: u64 = 86_400_000;
 
 /// A connection over which the agent has been welcomed.
 pub(super) struct Session {
@@ -38,6 +47,13 @@ pub(super) struct Session {
     pub(super) registered: bool,
     /// The way to a controller elsewhere; gone with the session.
     route: Option<Arc<Route>>,
+    /// When the registration was sent, by the clock that leases run on.
+    pub(super) asked_ms: u64,
+    /// How long silence may last and how long a lease is; `None` while nothing was agreed.
+    pub(super) terms: Option<(u64, u64)>,
+    /// From the registration on, where terms were agreed.
+    pub(super) heartbeat: Option<Heartbeat>,
+    patience_ms: Arc<AtomicU64>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -50,15 +66,20 @@ impl Drop for Session {
 }
 
 impl Session {
-    /// Begins to read and write.
+    /// Begins to read and write, in the version of the protocol that was agreed.
     pub(super) fn start(found: Reached, number: u64, events: mpsc::Sender<Event>) -> Self {
+        let version = found.version;
         let (reader, writer) = tokio::io::split(found.control);
         let data_writer = found.data;
         let (control, control_queue) = mpsc::unbounded_channel();
         let (data, data_queue) = mpsc::channel(DATA_QUEUE);
         let to_loop = events.clone();
+        let patience_ms = Arc::new(AtomicU64::new(REGISTER_MOST_MS));
+        let mut frames = FrameReader::new(reader, FRAME_MAX);
+        if version >= VERSION_BEATS {
+            frames = frames.with_patience(Arc::clone(&patience_ms));
+        }
         let reading = tokio::spawn(async move {
-            let mut frames = FrameReader::new(reader, FRAME_MAX);
             let why = loop {
                 match frames.next::<ToWorker>().await {
                     Ok(Some(order)) => {
@@ -114,6 +135,10 @@ impl Session {
             data,
             registered: false,
             route: found.route,
+            asked_ms: 0,
+            terms: None,
+            heartbeat: None,
+            patience_ms,
             tasks: [reading.abort_handle(), writing.abort_handle()]
                 .into_iter()
                 .chain(renewing)
@@ -125,6 +150,16 @@ impl Session {
     /// The way over which further streams can be opened.
     pub(super) fn route(&self) -> Option<Arc<Route>> {
         self.route.clone()
+    }
+
+    /// The controller has answered the registration.
+    pub(super) fn register(&mut self) {
+        self.registered = true;
+        if let Some((silent_after_ms, lease_ms)) = self.terms {
+            let silent_after_ms = silent_after_ms.clamp(1_000, SILENCE_MOST_MS);
+            self.patience_ms.store(silent_after_ms, Ordering::Relaxed);
+            self.heartbeat = Some(Heartbeat::new(silent_after_ms, lease_ms, self.asked_ms));
+        }
     }
 
     /// Sends what must not wait.
@@ -197,11 +232,12 @@ async fn attempt(socket: &Path) -> Result<Result<Reached, Refusal>, String> {
         .map_err(|error| error.to_string())?;
     let reply = read_one(&mut stream, 64 * 1024).await;
     match reply.map_err(|error| error.to_string())? {
-        HelloReply::Welcome { .. } => Ok(Ok(Reached {
+        HelloReply::Welcome { version, .. } => Ok(Ok(Reached {
             control: Box::new(stream),
             data: None,
             route: None,
             state_dir: PathBuf::new(),
+            version,
         })),
         HelloReply::Refused(refusal) => Ok(Err(refusal)),
     }

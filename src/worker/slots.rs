@@ -9,7 +9,7 @@ use crate::model::index_set::IndexSet;
 use crate::sys::files::connect_unix;
 use crate::wire::codec::FRAME_MAX;
 use crate::wire::join::Credential;
-use crate::wire::shepherd::{Assignment, CREDENTIAL, FromShepherd, SOCKET, ToShepherd};
+use crate::wire::shepherd::{Assignment, CREDENTIAL, FromShepherd, LEASED, SOCKET, ToShepherd};
 use crate::wire::worker::{FromSlot, ToSlot};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -40,6 +40,12 @@ pub(super) struct Slot {
     pub(super) life: Life,
     /// The controller does not know it, or has closed it: its reports interest nobody.
     pub(super) closing: bool,
+    /// Its job may run again, and its shepherd takes a lease.
+    pub(super) takes_lease: bool,
+    /// The moment last said to the shepherd over the present link; 0 = none.
+    pub(super) leased_until_ms: u64,
+    /// The session in which the controller was told that the shepherd has a lease.
+    pub(super) lease_said_in: Option<u64>,
 }
 
 /// Whether a slot has a shepherd.
@@ -90,14 +96,29 @@ impl Slot {
             progress,
             life: Life::Unknown,
             closing: false,
+            takes_lease: false,
+            leased_until_ms: 0,
+            lease_said_in: None,
         }
     }
 
     /// One that an earlier agent has left.
     pub(super) fn found(directory: PathBuf) -> Self {
-        let slot = Slot::new(directory, IndexSet::new());
+        let mut slot = Slot::new(directory, IndexSet::new());
+        slot.takes_lease = slot.directory.join(LEASED).exists();
         slot.progress.send_modify(|progress| progress.known = false);
         slot
+    }
+
+    /// Whether there is a link to its shepherd.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.life, Life::Live(_))
+    }
+
+    /// From now on the shepherd is spoken to over this link.
+    pub(super) fn connect(&mut self, link: Link) {
+        self.life = Life::Live(link);
+        self.leased_until_ms = 0;
     }
 
     /// Gives an order, if there is somebody to take it.
@@ -143,7 +164,9 @@ impl Slot {
                 progress.queue = IndexSet::new();
                 true
             }
-            FromSlot::Started { .. } | FromSlot::StdinTaken { .. } => false,
+            FromSlot::Started { .. } | FromSlot::StdinTaken { .. } | FromSlot::Leased { .. } => {
+                false
+            }
         });
     }
 }

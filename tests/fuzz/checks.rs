@@ -790,7 +790,9 @@ pub fn config(bytes: &[u8]) -> bool {
     };
     let Config {
         cluster_name,
+        node_silent_after_s,
         node_timeout_s,
+        lease_s,
         jobs_max,
         array_index_max,
         history_days,
@@ -805,7 +807,8 @@ pub fn config(bytes: &[u8]) -> bool {
         .collect();
     let users = users.join(", ");
     let written = format!(
-        "cluster_name = \"{cluster_name}\"\nnode_timeout_s = {node_timeout_s}\njobs_max = {jobs_max}\n\
+        "cluster_name = \"{cluster_name}\"\nnode_silent_after_s = {node_silent_after_s}\n\
+         node_timeout_s = {node_timeout_s}\nlease_s = {lease_s}\njobs_max = {jobs_max}\n\
          array_index_max = {array_index_max}\nhistory_days = {history_days}\nstore_cache_mib = {store_cache_mib}\n\
          certificate_life_s = {certificate_life_s}\nallow_root_jobs = {allow_root_jobs}\nusers = {{ {users} }}\n"
     );

@@ -680,6 +680,7 @@ fn from_worker() -> Vec<FromWorker> {
             user: Some("ada".to_owned()),
         },
         FromWorker::Leave,
+        FromWorker::Beat { number: 3 },
     ]
 }
 
@@ -711,6 +712,11 @@ fn to_worker() -> Vec<ToWorker> {
         ToWorker::CloseStream { stream: 1 },
         ToWorker::Shutdown { keep_jobs: true },
         ToWorker::Credential(credential()),
+        ToWorker::Terms {
+            silent_after_ms: 10_000,
+            lease_ms: 600_000,
+        },
+        ToWorker::Heard { number: 3 },
     ]
 }
 
@@ -746,6 +752,9 @@ fn from_slot() -> Vec<FromSlot> {
             positions: IndexSet::from_range(5, 6),
             ends: vec![fixtures::end(4, false)],
             certain: true,
+        },
+        FromSlot::Leased {
+            ends_after_ms: 630_000,
         },
     ]
 }
@@ -790,6 +799,10 @@ fn to_slot() -> Vec<ToSlot> {
         },
         ToSlot::Acknowledge { report: 4 },
         ToSlot::Close,
+        ToSlot::Lease {
+            until_ms: 1_234_567,
+            lease_ms: 600_000,
+        },
     ]
 }
 
@@ -868,7 +881,7 @@ const SCRIPTS: &[&str] = &[
 ];
 
 const CONFIGS: &[&str] = &[
-    "cluster_name = \"lab-1\"\nnode_timeout_s = 60\njobs_max = 1000\narray_index_max = 4000000\nhistory_days = 30\nstore_cache_mib = 64\n",
+    "cluster_name = \"lab-1\"\nnode_silent_after_s = 5\nnode_timeout_s = 60\nlease_s = 60\njobs_max = 1000\narray_index_max = 4000000\nhistory_days = 30\nstore_cache_mib = 64\n",
     "# nothing but a comment\n",
     "\"node_timeout_s\" = 0x1e\njobs_max = 1_000\ncluster_name = '''a.b'''\n",
 ];
@@ -1007,6 +1020,9 @@ fn records() -> Vec<Vec<u8>> {
     job.not_before = Some(AT);
     job.waits_for = vec![5, 6].into();
     job.granted = fixtures::granted();
+    stored::encode_job(&mut buffer, &job);
+    seeds.push(record(1, &buffer));
+    job.slots[0].leases = vec![(hpc::model::ids::NodeId(1), 630_000)];
     stored::encode_job(&mut buffer, &job);
     seeds.push(record(1, &buffer));
     stored::encode_job(&mut buffer, &fixtures::pending(7, full_spec()));

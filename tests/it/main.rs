@@ -25,6 +25,7 @@ mod limits;
 mod listings;
 mod relay;
 mod shepherd_killed;
+mod silence;
 mod store_files;
 mod support;
 mod survivors;

@@ -237,7 +237,7 @@ fn a_nodes_key_speaks_for_that_node_and_for_nobody() {
         );
         // A credential that it made up, and one for a job of another node.
         for proof in [[0; 32], [7; 32]] {
-            let mut stream = greet(&route, Role::JobClient).await.unwrap();
+            let (mut stream, _) = greet(&route, Role::JobClient).await.unwrap();
             let mut said = encode(&Credential { key, proof });
             said.extend(encode(&Request::Status));
             stream.write_all(&said).await.unwrap();
@@ -250,7 +250,7 @@ fn a_nodes_key_speaks_for_that_node_and_for_nobody() {
             }
         }
         // It may say that a job of another node has ended; nobody listens.
-        let mut control = greet(&route, Role::Worker).await.unwrap();
+        let (mut control, _) = greet(&route, Role::Worker).await.unwrap();
         let inventory = inventory(&cluster, "n2");
         let introduced = FromWorker::Introduce {
             inventory,
@@ -288,7 +288,7 @@ fn a_nodes_key_speaks_for_that_node_and_for_nobody() {
             closed = matches!(order, ToWorker::Slot { key: of, order: hpc::wire::worker::ToSlot::Close } if of == key);
         }
         // Nor is it n1.
-        let mut control = greet(&route, Role::Worker).await.unwrap();
+        let (mut control, _) = greet(&route, Role::Worker).await.unwrap();
         let inventory = self::inventory(&cluster, "n1");
         let introduced = FromWorker::Introduce {
             inventory,
@@ -520,7 +520,7 @@ fn a_jobs_credential_is_good_on_its_node_until_it_ends() {
         let stolen = stolen.clone();
         wait(async {
             let route = as_member(member, Kind::Node).await;
-            let mut stream = greet(&route, Role::JobClient).await.unwrap();
+            let (mut stream, _) = greet(&route, Role::JobClient).await.unwrap();
             stream
                 .write_all(&[stolen, encode(&Request::Status)].concat())
                 .await
@@ -693,7 +693,7 @@ fn a_newcomer_is_bounded_in_what_it_may_say() {
         assert!(read_one::<JoinReply>(&mut stream, 1 << 16).await.is_err());
         drop(stream);
         // A name as long as a frame.
-        let mut stream = greet(&route, Role::Join).await.unwrap();
+        let (mut stream, _) = greet(&route, Role::Join).await.unwrap();
         let request = JoinRequest {
             secret: line.secret.0,
             name: "x".repeat(3000),

@@ -29,8 +29,12 @@ enum Step {
         pick: u8,
         hold: bool,
     },
+    Leased {
+        pick: u8,
+    },
     Lose,
     Return,
+    Deadline,
     Tick {
         ms: i64,
     },
@@ -46,7 +50,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<u8>().prop_map(|pick| Step::Cancel { pick }),
         1 => any::<u8>().prop_map(|pick| Step::Requeue { pick }),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(pick, hold)| Step::HoldOrRelease { pick, hold }),
+        2 => any::<u8>().prop_map(|pick| Step::Leased { pick }),
         1 => Just(Step::Lose),
+        1 => Just(Step::Deadline),
         2 => Just(Step::Return),
         2 => (0i64..1000).prop_map(|ms| Step::Tick { ms }),
         1 => Just(Step::Reload),
@@ -106,6 +112,22 @@ proptest! {
                 Step::HoldOrRelease { pick, hold } => if let Some(id) = some(pick) {
                     let (who, filter) = (user(0), Fixture::only(id));
                     _ = f.run(if hold { Command::Hold { who, filter } } else { Command::Release { who, filter } });
+                },
+                Step::Leased { pick } => {
+                    let running = f.running();
+                    if !running.is_empty() {
+                        let (job, slot, _) = &running[usize::from(pick) % running.len()];
+                        let key = SlotKey { job: *job, slot: *slot };
+                        let node = f.cluster.slot(key).unwrap().allocation.nodes[0].node;
+                        let report = FromSlot::Leased { ends_after_ms: 1_000 };
+                        f.run(Command::Report { node, key, report }).unwrap();
+                    }
+                }
+                Step::Deadline => if let Some(at) = f.cluster.next_deadline() {
+                    f.now = f.now.max(at);
+                    f.run(Command::Tick).unwrap();
+                    // What was due is done, or the controller would turn for ever.
+                    prop_assert!(f.cluster.next_deadline() > Some(at) || f.cluster.next_deadline().is_none());
                 },
                 Step::Lose => _ = f.run(Command::LinkLost { node: NodeId(1) }),
                 Step::Return => {

@@ -234,6 +234,11 @@ impl Fixture {
             .collect()
     }
 
+    fn running_key(&self, job: JobId) -> SlotKey {
+        let slot = self.cluster.job(job).unwrap().slots[0].id;
+        SlotKey { job, slot }
+    }
+
     fn only(id: JobId) -> Filter {
         Filter {
             jobs: vec![Selector {
@@ -772,5 +777,6 @@ fn a_million_elements_cost_a_run_and_are_cancelled_as_one_row() {
 }
 
 mod dependencies;
+mod leases;
 mod lives;
 mod nodes;
