@@ -127,6 +127,7 @@ pub(crate) fn measure(scratch: &Path) {
         inventory: Box::new(inventory()),
         serves: hpc::model::node::Serves::Everyone,
         slots: vec![],
+        gives_leases: true,
     };
     turn(&mut cluster, &mut store, now, register);
     let who = Principal {

@@ -37,7 +37,7 @@ pub(super) struct Down {
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
-    /// Leave jobs running; the next `hpc up` finds them again
+    /// Leave jobs running; the next `hpc up` finds them again. One of `--requeue` is ended when its lease runs out meanwhile, and runs again
     #[arg(long)]
     keep_jobs: bool,
 }

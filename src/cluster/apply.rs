@@ -455,7 +455,15 @@ impl Cluster {
             gpus: allocation.gpus(),
             ntasks: allocation.tasks(),
         };
+        let gives = |node: &NodeId| self.nodes.get(node).is_some_and(|node| node.gives_leases);
+        let nodes = allocation.nodes.iter().map(|share| share.node);
+        let leasing: Vec<NodeId> = nodes.filter(gives).collect();
+        let lease_ms = self.settings.lease_ms;
         self.change(id, |job| {
+            let leases = match launch::lease_ms(lease_ms, &job.spec) {
+                Some(ms) => leasing.iter().map(|node| (*node, ms)).collect(),
+                None => Vec::new(),
+            };
             job.pending.subtract(&positions);
             job.slot_next = job.slot_next.max(slot.0 + 1);
             job.granted = Arc::new(granted);
@@ -475,7 +483,7 @@ impl Cluster {
                 heard: at,
                 retracting: false,
                 gone: false,
-                leases: Vec::new(),
+                leases,
             });
         });
         effects.push(Effect::SlotGranted {
@@ -508,6 +516,18 @@ impl Cluster {
         }
     }
 
+    /// A launch is said again, to an agent that gives leases or not.
+    fn lease_of_launch(&mut self, id: JobId, slot_id: SlotId, node: NodeId) {
+        let gives = self.nodes.get(&node).is_some_and(|node| node.gives_leases);
+        let lease_ms = self.settings.lease_ms;
+        self.change_slot(id, slot_id, |job, at| {
+            let ms = launch::lease_ms(lease_ms, &job.spec).filter(|_| gives);
+            let leases = &mut job.slots[at].leases;
+            leases.retain(|(known, _)| *known != node);
+            leases.extend(ms.map(|ms| (node, ms)));
+        });
+    }
+
     /// Says again what a worker may have missed.
     fn repeat(
         &mut self,
@@ -522,6 +542,7 @@ impl Cluster {
             slot: slot_id,
         };
         if launch {
+            self.lease_of_launch(id, slot_id, node);
             self.repeat_launch(id, slot_id, Some(node), effects);
         }
         let Some(job) = self.jobs.get(&id) else {

@@ -192,6 +192,8 @@ pub enum Command {
         serves: Serves,
         /// Slots found.
         slots: Vec<SlotKey>,
+        /// It gives leases.
+        gives_leases: bool,
     },
     /// A worker's link is gone.
     LinkLost {

@@ -2,7 +2,7 @@
 
 use super::Cluster;
 use super::apply::restarts_among;
-use crate::model::job::{Job, Slot};
+use crate::model::job::{Job, JobSpec, Slot};
 use crate::wire::worker::SlotLaunch;
 use std::sync::Arc;
 
@@ -37,6 +37,12 @@ pub(super) fn of(cluster: &Cluster, job: &Job, slot: &Slot, index: usize) -> Slo
         positions: slot.queue.clone(),
         restarts: restarts_among(job, &slot.queue),
     }
+}
+
+/// After how many milliseconds what may run again ends where it is cut off, with the time to follow SIGTERM.
+pub(super) fn lease_ms(lease_ms: u64, spec: &JobSpec) -> Option<u64> {
+    let kill_wait_ms = u64::from(spec.kill_wait_s) * 1000;
+    spec.requeue.then(|| lease_ms.saturating_add(kill_wait_ms))
 }
 
 impl Cluster {

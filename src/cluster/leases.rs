@@ -1,7 +1,8 @@
 //! decide: jobs that may run again and whose nodes are out of reach: when is the old copy surely gone?
 //!
-//! A shepherd that takes a lease ends its element when it was cut off from us for that long; it says so once it has
-//! one ([`FromSlot::Leased`](crate::wire::worker::FromSlot)), and only on such a word do we rely. Its time runs from a
+//! A shepherd that takes a lease ends its element when it was cut off from us for that long. We rely on that where an
+//! agent that gives leases was told of the launch (nothing starts there before its lease is said), and where a shepherd
+//! said that it has one ([`FromSlot::Leased`](crate::wire::worker::FromSlot)). The time runs from a
 //! moment at which a heartbeat left that we have answered. We answer none on a link that is lost, so that moment
 //! was before we took the node for silent; and what counts as silent since before our own start counts from there.
 //! Both sides measure a duration on a clock of their own, so ours is a little longer.
@@ -13,10 +14,11 @@
 //! A gang goes back as a whole: once every node of it that is out of reach is past its lease, its parts within reach
 //! are ended, and when they have said so nothing of it is left anywhere.
 //!
-//! **Limit:** processes that SIGKILL does not end (an uninterruptible wait) and a shepherd that somebody stops by
-//! SIGSTOP or that dies beside its agent outlive their lease.
+//! **Limit:** what outlives its lease: processes that SIGKILL does not end (an uninterruptible wait); what the tasks of a
+//! shepherd have started, when that was killed or stopped and no agent is left to find it; a virtual machine that was
+//! paused from outside, until it goes on and sees the time.
 
-use super::{Cluster, Event, lifecycle};
+use super::{Cluster, Event, launch, lifecycle};
 use crate::model::ids::NodeId;
 use crate::model::index_set::IndexSet;
 use crate::model::job::{ElementEnd, Job, Kill, KillCause, NodeEnd, Slot};
@@ -178,10 +180,9 @@ pub(super) fn taken(
     node: NodeId,
     ends_after_ms: u64,
 ) -> Option<Event> {
-    let kill_wait_ms = u64::from(job.spec.kill_wait_s) * 1000;
-    let ours = cluster.settings.lease_ms.saturating_add(kill_wait_ms);
+    let ours = launch::lease_ms(cluster.settings.lease_ms, &job.spec)?;
     let ends_after_ms = ends_after_ms.max(ours);
-    let news = job.spec.requeue && slot.lease_on(node).unwrap_or(0) < ends_after_ms;
+    let news = slot.lease_on(node).unwrap_or(0) < ends_after_ms;
     news.then_some(Event::LeaseTaken {
         job: job.id,
         slot: slot.id,

@@ -241,22 +241,16 @@ pub(super) fn report(
             ends,
             certain,
         } => {
-            let (again, over): (Vec<ElementEnd>, Vec<ElementEnd>) = ends
-                .into_iter()
-                .partition(|end| job.spec.requeue && end.state == JobState::NodeFail);
-            let again: IndexSet = again.iter().map(|end| end.position).collect();
             // Of the rest, orders on their way too, the journal knows nothing: it never began, where the journal is whole.
             let mut rest = slot.queue.clone();
-            rest.subtract(&again);
-            rest.subtract(&over.iter().map(|end| end.position).collect());
+            rest.subtract(&ends.iter().map(|end| end.position).collect());
             let mut waiting = positions;
             if certain {
                 waiting.union_with(&rest);
             }
             rest.subtract(&waiting);
             let mut events = put_back(now, job, slot, waiting, false);
-            events.extend(put_back(now, job, slot, again, true));
-            events.extend(elements_ended(cluster, job, slot, node, over, now));
+            events.extend(elements_ended(cluster, job, slot, node, ends, now));
             let why = "the node lost what it knew of it";
             events.extend(nodes::positions_lost(now, job, slot, rest, why));
             events.push(Event::SlotUnknown {
@@ -357,7 +351,7 @@ fn elements_ended(
             kills.any(|kill| meant(kill) && kill.positions.contains(end.position))
         };
         let requeued = ordered(&|kill| kill.cause == KillCause::Requeue);
-        // Its node was cut off from us for its lease.
+        // Its node was cut off from us for its lease, or its shepherd was killed.
         let cut_off = job.spec.requeue && end.state == JobState::NodeFail;
         // A cancel that came after it holds.
         if cut_off || requeued && !ordered(&is_final) {

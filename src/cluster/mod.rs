@@ -287,7 +287,15 @@ impl Cluster {
                 inventory,
                 serves,
                 slots,
-            } => Ok(nodes::register(self, now, *inventory, serves, &slots)),
+                gives_leases,
+            } => Ok(nodes::register(
+                self,
+                now,
+                *inventory,
+                serves,
+                &slots,
+                gives_leases,
+            )),
             Command::LinkLost { node } => quiet(nodes::link_lost(self, now, node)),
             Command::NodeLeaves { node } => quiet(nodes::leaves(self, now, node)),
             Command::Report { node, key, report } => {

@@ -19,6 +19,7 @@ pub(super) fn register(
     inventory: Inventory,
     serves: Serves,
     slots: &[SlotKey],
+    gives_leases: bool,
 ) -> (Reply, Vec<Event>) {
     let known = cluster
         .nodes
@@ -35,6 +36,7 @@ pub(super) fn register(
         cpus_free: crate::model::cpu_set::CpuSet::new(),
         memory_free_mib: 0,
         gpus_free: Vec::new(),
+        gives_leases,
     };
     node.reset_free();
     let mut events = vec![Event::NodeRegistered(Box::new(node))];

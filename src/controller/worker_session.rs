@@ -93,6 +93,7 @@ pub(super) async fn serve(
         inventory: Box::new(inventory),
         serves,
         slots,
+        gives_leases: version >= VERSION_BEATS,
     };
     _ = shared
         .inbox

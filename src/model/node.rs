@@ -111,6 +111,9 @@ pub struct Node {
     /// GPUs not granted. Not stored.
     #[serde(skip)]
     pub gpus_free: Vec<u32>,
+    /// Its agent gives a lease to what may run again before that starts. Not stored: an agent says so when it registers.
+    #[serde(skip)]
+    pub gives_leases: bool,
 }
 
 /// A node's state, in the contract's words.

@@ -65,6 +65,7 @@ fn node(id: u32, name: &str, cpus: u32) -> Arc<Node> {
         cpus_free: CpuSet::new(),
         memory_free_mib: 0,
         gpus_free: Vec::new(),
+        gives_leases: false,
     };
     node.reset_free();
     Arc::new(node)

@@ -21,6 +21,7 @@
 )]
 
 mod journal_file;
+mod lease_timer;
 mod link;
 mod notes;
 mod processes;

@@ -1,6 +1,7 @@
 //! The loop: wait for something, turn it into inputs of the core, carry out its effects.
 
 use super::journal_file::JournalFile;
+use super::lease_timer::LeaseTimer;
 use super::link::{Link, Received};
 use super::notes::{self, Target};
 use super::processes::{Ended, Processes, new_sweep};
@@ -10,7 +11,7 @@ use super::{ShepherdError, ShepherdOptions};
 use crate::model::job::Launch;
 use crate::steps::journal::{Opened, Record};
 use crate::steps::{Effect, Input, LaunchPlan, Output, SlotCore, blob_bytes};
-use crate::sys::clock::{Timer, boottime_ms};
+use crate::sys::clock::boottime_ms;
 use crate::sys::files::bind_unix;
 use crate::sys::identity::peer_credentials;
 use crate::sys::reap::KillSweep;
@@ -125,8 +126,8 @@ struct Shepherd {
     ended: Vec<Ended>,
     /// The sweep that goes on, and when it looks again.
     sweep: Option<(KillSweep, u64)>,
-    /// Wakes for the end of a lease, also from the machine's sleep; and what it is set to.
-    lease: Option<(Timer, Option<u64>)>,
+    /// Of a slot whose job may run again.
+    lease: Option<LeaseTimer>,
     /// Where notes for the running element go.
     notes_to: Option<Target>,
     /// The next pipe's number.
@@ -206,9 +207,7 @@ impl Shepherd {
         add(signals.as_fd(), Token::Signals)?;
         add(listener.as_fd(), Token::Listener)?;
         let lease = if launch.spec.requeue {
-            let timer = Timer::new().map_err(ShepherdError::system("make a timer"))?;
-            add(timer.as_fd(), Token::Lease)?;
-            Some((timer, None))
+            Some(LeaseTimer::new(&poll, Token::Lease.number())?)
         } else {
             None
         };
@@ -296,9 +295,8 @@ impl Shepherd {
             Some(Token::Listener) => self.accept(),
             Some(Token::Agent) => self.on_agent(flags),
             Some(Token::Lease) => {
-                // It has woken us, and that is all: what is due follows from the core.
-                if let Some((timer, _)) = &self.lease {
-                    let _ = timer.take();
+                if let Some(timer) = &self.lease {
+                    timer.take();
                 }
             }
             Some(Token::Output(_)) => self.streams.ready(event.data(), &self.poll),
@@ -325,24 +323,8 @@ impl Shepherd {
         }
         self.journal.flush();
         self.flush_link();
-        self.set_lease_timer();
-    }
-
-    fn set_lease_timer(&mut self) {
-        let deadline = self.core.lease_deadline();
-        let Some((timer, set)) = &mut self.lease else {
-            return;
-        };
-        if *set != deadline {
-            let done = match deadline {
-                Some(at) => timer.set_at(at),
-                None => timer.unset(),
-            };
-            // Without it the poll's own time serves, which a sleeping machine stretches.
-            if let Err(error) = done {
-                tracing::warn!(%error, "the timer for the lease cannot be set");
-            }
-            *set = deadline;
+        if let Some(timer) = &mut self.lease {
+            timer.set(self.core.lease_deadline(), self.core.lease_end());
         }
     }
 

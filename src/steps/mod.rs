@@ -98,7 +98,7 @@ impl SlotCore {
             element: None,
             steps_seen: BTreeSet::new(),
             outbox: Outbox::default(),
-            lease: Lease::default(),
+            lease: Lease::new(launch.spec.requeue),
             suspended: false,
             closing: false,
             exited: false,
@@ -154,7 +154,16 @@ impl SlotCore {
     pub fn lease_deadline(&self) -> Option<u64> {
         match &self.element.as_ref()?.phase {
             Phase::Running => self.lease.until(),
-            Phase::Ending { .. } => self.lease.dead_at(self.kill_wait_ms()),
+            Phase::Ending { .. } => self.lease_end(),
+            Phase::Sweeping { .. } => None,
+        }
+    }
+
+    /// When nothing of the running element may be left for want of a lease.
+    #[must_use]
+    pub fn lease_end(&self) -> Option<u64> {
+        match &self.element.as_ref()?.phase {
+            Phase::Running | Phase::Ending { .. } => self.lease.dead_at(self.kill_wait_ms()),
             Phase::Sweeping { .. } => None,
         }
     }
@@ -222,8 +231,10 @@ impl SlotCore {
             ToSlot::Close => self.close(out),
             ToSlot::Lease { until_ms, lease_ms } => {
                 self.lease.extend(until_ms);
-                let ends_after_ms = lease_ms.saturating_add(self.kill_wait_ms());
-                out.push(Effect::Report(FromSlot::Leased { ends_after_ms }));
+                if until_ms.is_some() {
+                    let ends_after_ms = lease_ms.saturating_add(self.kill_wait_ms());
+                    out.push(Effect::Report(FromSlot::Leased { ends_after_ms }));
+                }
             }
         }
     }
@@ -364,7 +375,7 @@ impl SlotCore {
 
     /// Starts the next position when nothing runs.
     fn start_next(&mut self, now: u64, out: &mut Vec<Effect>) {
-        if self.element.is_some() || self.suspended || self.closing || self.lease.is_over(now) {
+        if self.element.is_some() || self.suspended || self.closing || !self.lease.is_good(now) {
             return;
         }
         let Some(position) = self.waiting.first() else {

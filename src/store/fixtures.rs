@@ -291,6 +291,7 @@ pub(crate) fn node(id: u32) -> Node {
         cpus_free: Default::default(),
         memory_free_mib: 0,
         gpus_free: vec![],
+        gives_leases: false,
     }
 }
 

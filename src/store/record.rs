@@ -410,6 +410,7 @@ pub fn encode_node(buffer: &mut Vec<u8>, node: &Node) {
         cpus_free: _,
         memory_free_mib: _,
         gpus_free: _,
+        gives_leases: _,
     } = node;
     encode_version(
         NODE_V2,
@@ -447,6 +448,7 @@ pub fn decode_node(id: NodeId, bytes: &[u8]) -> Result<Node, RecordError> {
         cpus_free: Default::default(),
         memory_free_mib: 0,
         gpus_free: Vec::new(),
+        gives_leases: false,
     })
 }
 

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::sys::signal::{SigEvent, SigevNotify, Signal};
 use nix::sys::timerfd::{
     ClockId as TimerClock, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags,
 };
@@ -71,6 +72,34 @@ impl AsFd for Timer {
     }
 }
 
+/// Ends this process by SIGKILL after a while, unless that is put off: also where somebody has stopped it by then.
+///
+/// It runs on a clock that a sleeping machine stops, so that the process can act first when the machine wakes.
+#[derive(Debug)]
+pub struct LastResort {
+    timer: nix::sys::timer::Timer,
+}
+
+impl LastResort {
+    /// Nothing is set.
+    pub fn new() -> io::Result<Self> {
+        let kill = SigevNotify::SigevSignal {
+            signal: Signal::SIGKILL,
+            si_value: 0,
+        };
+        let timer = nix::sys::timer::Timer::new(ClockId::CLOCK_MONOTONIC, SigEvent::new(kill))?;
+        Ok(Self { timer })
+    }
+
+    /// Sets it so many milliseconds ahead, or to never; replaces what was set.
+    pub fn set(&mut self, ahead_ms: Option<u64>) -> io::Result<()> {
+        // Zero means "not set" to the kernel.
+        let ahead = Duration::from_millis(ahead_ms.map_or(0, |ms| ms.max(1)));
+        let once = Expiration::OneShot(ahead.into());
+        Ok(self.timer.set(once, TimerSetTimeFlags::empty())?)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,5 +120,18 @@ mod tests {
         assert_eq!(poll(&mut fds, PollTimeout::from(5000_u16)), Ok(1));
         timer.unset().unwrap();
         assert!(!timer.take().unwrap());
+    }
+
+    #[test]
+    fn a_last_resort_that_is_put_off_or_unset_does_nothing() {
+        // That it does something otherwise is seen where a shepherd is stopped (tests/it/silence.rs).
+        let mut resort = LastResort::new().unwrap();
+        resort.set(Some(50)).unwrap();
+        resort.set(Some(3_600_000)).unwrap();
+        resort.set(None).unwrap();
+        let timer = Timer::new().unwrap();
+        timer.set_at(boottime_ms() + 100).unwrap();
+        let mut fds = [PollFd::new(timer.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, PollTimeout::from(5000_u16)), Ok(1));
     }
 }

@@ -117,11 +117,12 @@ pub enum ToSlot {
         seconds: Option<u32>,
     },
     /// The slot's job may run again elsewhere once nothing was heard of it for its lease: so the shepherd ends its
-    /// element when this moment passes without another such order. A moment that is earlier than one said before
-    /// changes nothing. Said by the agent to a shepherd that takes it ([`super::shepherd::LEASED`]) alone.
+    /// element when this moment passes without another such order, and starts nothing before the first. A moment that
+    /// is earlier than one said before changes nothing. Said by the agent, and to a shepherd that takes it alone
+    /// ([`super::shepherd::LEASED`]).
     Lease {
-        /// Milliseconds of the machine's CLOCK_BOOTTIME.
-        until_ms: u64,
+        /// Milliseconds of the machine's CLOCK_BOOTTIME; `None` = the controller knows no leases, go on without.
+        until_ms: Option<u64>,
         /// How long a lease is; milliseconds.
         lease_ms: u64,
     },

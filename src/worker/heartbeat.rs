@@ -100,11 +100,24 @@ impl Heartbeat {
 }
 
 impl Slot {
+    /// Orders the slot's shepherd to go on though its controller knows no leases.
+    pub(super) fn go_without_lease(&self) {
+        if self.takes_lease && !self.closing {
+            self.order(ToSlot::Lease {
+                until_ms: None,
+                lease_ms: 0,
+            });
+        }
+    }
+
     /// Orders the slot's shepherd to end its element when this moment has passed.
     fn lease(&mut self, until_ms: u64, lease_ms: u64) {
         if self.is_live() {
             self.leased_until_ms = until_ms;
-            self.order(ToSlot::Lease { until_ms, lease_ms });
+            self.order(ToSlot::Lease {
+                until_ms: Some(until_ms),
+                lease_ms,
+            });
         }
     }
 }

@@ -412,8 +412,9 @@ impl Agent {
             }
         }
         // Only now: what the controller does not know must not hear that it may go on.
-        if let Some(heartbeat) = self.session.as_ref().and_then(|s| s.heartbeat.as_ref()) {
-            heartbeat.pass_on_again(&mut self.slots);
+        match self.session.as_ref().and_then(|s| s.heartbeat.as_ref()) {
+            Some(heartbeat) => heartbeat.pass_on_again(&mut self.slots),
+            None => self.slots.values().for_each(Slot::go_without_lease),
         }
         if let Some(fd) = self.ready_fd.take()
             && let Ok(fd) = crate::sys::inherited::take(fd)
@@ -496,8 +497,9 @@ impl Agent {
         let link = link(key, number, directory, begin, self.events.clone());
         if let Some(slot) = self.slots.get_mut(&key) {
             slot.connect(link);
-            if let Some(heartbeat) = self.session.as_ref().and_then(|s| s.heartbeat.as_ref()) {
-                heartbeat.pass_on(slot);
+            match self.session.as_ref().and_then(|s| s.heartbeat.as_ref()) {
+                Some(heartbeat) => heartbeat.pass_on(slot),
+                None => slot.go_without_lease(),
             }
         }
         // After the job is on its way.

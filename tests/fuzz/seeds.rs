@@ -800,7 +800,7 @@ fn to_slot() -> Vec<ToSlot> {
         ToSlot::Acknowledge { report: 4 },
         ToSlot::Close,
         ToSlot::Lease {
-            until_ms: 1_234_567,
+            until_ms: Some(1_234_567),
             lease_ms: 600_000,
         },
     ]

@@ -2,7 +2,8 @@
 //! copy is surely gone.
 
 use crate::support::{
-    Cluster, PATIENCE, Running, is_alive, kill, kill_and_wait, rows, wait_until, with_argument,
+    Cluster, PATIENCE, Running, command_line, is_alive, kill, kill_and_wait, rows, wait_until,
+    with_argument,
 };
 use nix::sys::signal::Signal;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -44,7 +45,7 @@ fn lines(cluster: &Cluster, name: &str) -> Vec<String> {
 
 /// Runs until there is `go`, holding a lock with all its processes; says where and when it started, and that it lives.
 const EXCLUSIVE: &str = "exec 9> lock; flock -n 9 || { echo $SLURMD_NODENAME >> contended; exit 99; }; \
-    echo $SLURMD_NODENAME ${SLURM_RESTART_COUNT:-0} $(date +%s.%N) >> starts; \
+    echo $PPID > shepherd; echo $SLURMD_NODENAME ${SLURM_RESTART_COUNT:-0} $(date +%s.%N) >> starts; \
     while [ ! -e go ]; do date +%s.%N >> lives.$SLURMD_NODENAME; sleep 0.05; done; exit 3";
 
 /// Where, for the how manyeth time and when each copy of [`EXCLUSIVE`] has started.
@@ -243,6 +244,15 @@ fn a_controller_that_is_away_for_longer_than_a_lease_finds_one_job_ended_and_the
 #[test]
 fn a_lease_runs_out_also_where_no_agent_is_left() {
     without_controller(Cluster::kill_agent);
+}
+
+#[test]
+fn a_lease_runs_out_also_where_somebody_has_stopped_the_shepherd() {
+    without_controller(|cluster| {
+        let shepherd = cluster.read("shepherd").trim().parse().unwrap();
+        assert!(command_line(shepherd).contains("shepherd"));
+        kill(shepherd, Signal::SIGSTOP);
+    });
 }
 
 #[test]

@@ -32,6 +32,9 @@ pub(crate) struct Node {
     pub(crate) acknowledge: bool,
     /// Slots that the last registration named.
     pub(crate) registered: Vec<SlotKey>,
+    /// Agree on heartbeats: how long silence may last and how long a lease is, in milliseconds. Otherwise it is a
+    /// controller of the build before them.
+    pub(crate) terms: Option<(u64, u64)>,
 }
 
 impl Node {
@@ -49,6 +52,7 @@ impl Node {
             known: Vec::new(),
             acknowledge: true,
             registered: Vec::new(),
+            terms: None,
         }
     }
 
@@ -107,8 +111,7 @@ impl Node {
         codec::write(
             &mut stream,
             &HelloReply::Welcome {
-                // A controller of the build before heartbeats: it sends none and misses none.
-                version: 1,
+                version: if self.terms.is_some() { VERSION } else { 1 },
                 server: "test".into(),
             },
         )
@@ -130,6 +133,12 @@ impl Node {
         });
         self.stream = Some(stream);
         self.incoming = Some(incoming);
+        if let Some((silent_after_ms, lease_ms)) = self.terms {
+            self.send(ToWorker::Terms {
+                silent_after_ms,
+                lease_ms,
+            });
+        }
         let slots = self.known.clone();
         self.send(ToWorker::Registered { slots });
     }

@@ -8,4 +8,5 @@ mod failures;
 mod fake;
 mod life;
 mod output;
+mod silence;
 mod speed;

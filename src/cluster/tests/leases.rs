@@ -55,14 +55,18 @@ impl Fixture {
         self.says(node, job, 0, report);
     }
 
-    fn returns(&mut self, name: &str, slots: Vec<SlotKey>) {
-        let inventory = Box::new(inventory(name, 1));
+    fn registers(&mut self, name: &str, slots: Vec<SlotKey>, gives_leases: bool) {
         self.run(Command::Register {
-            inventory,
+            inventory: Box::new(inventory(name, 1)),
             serves: Serves::Everyone,
             slots,
+            gives_leases,
         })
         .unwrap();
+    }
+
+    fn returns(&mut self, name: &str, slots: Vec<SlotKey>) {
+        self.registers(name, slots, false);
     }
 
     /// Time passes, each deadline in between is met.
@@ -372,4 +376,56 @@ fn a_part_that_was_ended_by_its_node_takes_the_others_along() {
     f.part_ends(1, job, JobState::Cancelled);
     assert_eq!(f.restarts(job), 1);
     assert_eq!(f.slots_of(job), [(1, 1)]);
+}
+
+#[test]
+fn a_launch_that_a_dying_node_never_confirmed_is_bound_by_its_lease_too() {
+    let mut f = Fixture::new(&[]);
+    f.registers("a", vec![], true);
+    let job = f.submit(again());
+    f.lose(1);
+    let lost = f.now;
+    f.registers("b", vec![], true);
+    f.wait_until(lost.plus_ms(WAIT_MS - 1));
+    assert_eq!(f.slots_of(job), [(0, 1)]);
+    f.wait_until(lost.plus_ms(WAIT_MS));
+    assert_eq!(f.slots_of(job), [(1, 2)]);
+}
+
+#[test]
+fn a_launch_that_is_said_again_to_an_older_agent_has_none() {
+    let mut f = Fixture::new(&[]);
+    f.registers("a", vec![], true);
+    let job = f.submit(again());
+    let leases = |f: &Fixture| f.cluster.job(job).unwrap().slots[0].leases.clone();
+    assert_eq!(leases(&f), [(NodeId(1), LEASE_MS + 30_000)]);
+    f.lose(1);
+    f.launched.clear();
+    f.registers("a", vec![], false);
+    assert_eq!((f.launched.len(), leases(&f)), (1, vec![]));
+    f.lose(1);
+    f.registers("a", vec![], true);
+    assert_eq!((f.launched.len(), leases(&f).len()), (2, 1));
+    // One that may not run again has none in any case.
+    f.registers("b", vec![], true);
+    let plain = f.submit(spec());
+    assert_eq!(f.cluster.job(plain).unwrap().slots[0].leases, []);
+}
+
+#[test]
+fn a_gang_that_loses_a_shepherd_goes_back_when_its_other_part_has_ended() {
+    let mut f = Fixture::new(&[("a", 1), ("b", 1)]);
+    let job = f.submit(gang(2, spec().launch));
+    let lost = FromSlot::Lost {
+        positions: IndexSet::new(),
+        ends: vec![ElementEnd {
+            state: JobState::NodeFail,
+            ..f.end(0, 0)
+        }],
+        certain: true,
+    };
+    f.says(2, job, 0, lost);
+    assert_eq!(f.restarts(job), 0, "its script still runs on the first");
+    f.part_ends(1, job, JobState::Cancelled);
+    assert_eq!(f.restarts(job), 1);
 }

@@ -134,7 +134,7 @@ proptest! {
                     let there = f.cluster.jobs().flat_map(|job| job.slots.iter().map(move |slot| (job.id, slot)))
                         .filter(|(_, slot)| slot.allocation.share(NodeId(1)).is_some())
                         .map(|(job, slot)| SlotKey { job, slot: slot.id }).collect();
-                    f.run(Command::Register { inventory: Box::new(inventory("a", 3)), serves: Serves::Everyone, slots: there }).unwrap();
+                    f.run(Command::Register { inventory: Box::new(inventory("a", 3)), serves: Serves::Everyone, slots: there, gives_leases: f.now.0 % 2 == 0 }).unwrap();
                 }
                 Step::Tick { ms } => {
                     f.now = f.now.plus_ms(ms);

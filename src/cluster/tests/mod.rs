@@ -129,6 +129,7 @@ impl Fixture {
                     inventory: Box::new(inventory(name, *cpus)),
                     serves: Serves::Everyone,
                     slots: vec![],
+                    gives_leases: false,
                 })
                 .unwrap();
         }

@@ -13,6 +13,7 @@ fn a_node_that_comes_back_is_told_again_what_it_missed() {
         inventory: Box::new(inventory("ws1", 2)),
         serves: Serves::Everyone,
         slots: vec![],
+        gives_leases: false,
     })
     .unwrap();
     assert_eq!(
@@ -40,6 +41,7 @@ fn a_node_that_comes_back_is_told_again_what_it_missed() {
         inventory: Box::new(inventory("ws1", 2)),
         serves: Serves::Everyone,
         slots: vec![],
+        gives_leases: false,
     })
     .unwrap();
     assert!(
@@ -60,6 +62,7 @@ fn a_slot_the_controller_does_not_know_is_ended() {
         inventory: Box::new(inventory("ws1", 2)),
         serves: Serves::Everyone,
         slots: vec![key],
+        gives_leases: false,
     })
     .unwrap();
     assert_eq!(f.told, [(key, ToSlot::Close)]);
@@ -154,6 +157,7 @@ fn what_was_cancelled_never_goes_back_to_the_queue() {
         inventory: Box::new(reset),
         serves: Serves::Everyone,
         slots: vec![],
+        gives_leases: false,
     })
     .unwrap();
     assert_eq!(

@@ -4,7 +4,7 @@ use super::*;
 
 fn lease(until_ms: u64) -> ToSlot {
     ToSlot::Lease {
-        until_ms,
+        until_ms: Some(until_ms),
         lease_ms: 10_000,
     }
 }
@@ -31,6 +31,7 @@ fn a_lease_that_goes_on_ends_nothing_and_one_that_runs_out_ends_the_element() {
     slot.order(lease(12_000));
     assert_eq!(slot.core.next_deadline(), Some(17_000));
     assert_eq!(slot.core.lease_deadline(), Some(17_000));
+    assert_eq!(slot.core.lease_end(), Some(22_000));
     slot.now = 16_999;
     assert_eq!(slot.when(Input::Timer), []);
     let effects = slot.time_passes();
@@ -122,4 +123,31 @@ fn an_allocation_that_runs_nothing_ends_at_once() {
     let effects = slot.time_passes();
     assert_eq!(effects.last(), Some(&Effect::Sweep));
     assert_eq!(ends(&slot.when(Input::Swept))[0].state, JobState::NodeFail);
+}
+
+#[test]
+fn one_that_may_run_again_starts_when_it_is_known_how_long_it_may_go_on() {
+    for none in [false, true] {
+        let mut launch = command();
+        spec(&mut launch).requeue = true;
+        let (mut slot, effects) = Fixture::new(launch);
+        assert_eq!(effects, []);
+        let order = if none {
+            ToSlot::Lease {
+                until_ms: None,
+                lease_ms: 0,
+            }
+        } else {
+            lease(10_000)
+        };
+        assert_eq!(spawned(&slot.order(order)).len(), 1);
+        assert_eq!(slot.core.lease_deadline(), (!none).then_some(10_000));
+        // A controller of a later build; one of an earlier build lifts no lease.
+        slot.order(lease(20_000));
+        slot.order(ToSlot::Lease {
+            until_ms: None,
+            lease_ms: 0,
+        });
+        assert_eq!(slot.core.lease_deadline(), Some(20_000));
+    }
 }
