@@ -64,6 +64,8 @@ impl Verb for Attach {
             inside: true,
             label: self.label.then_some(1),
             quiet: true,
+            follow: true,
+            only: None,
         };
         attachment.follow(target)
     }

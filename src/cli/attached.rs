@@ -1,26 +1,28 @@
 //! Being the client of a running step: its output here, our standard input there, our signals passed on.
 //!
-//! One loop over three descriptors. Output is an offset-addressed log, so after a restart of the controller
-//! it goes on where it stopped, for up to [`RECONNECT`]; input is kept until it was taken, and said again.
+//! One loop over three descriptors. Output is an offset-addressed log for each node, so after a restart of the
+//! controller it goes on where it stopped, for up to [`RECONNECT`]; input is kept until all have taken it, and said again.
 //!
 //! ```text
-//!   stdin ──▶ kept until taken ──▶ ┌────────────┐ ──▶ StepLog ──▶ stdout, stderr
+//!   stdin ──▶ kept until taken ──▶ ┌────────────┐ ──▶ StepLogs ──▶ stdout, stderr
 //!   signals ─────────────────────▶ │ controller │
 //!            (first Ctrl-C warns)  └────────────┘ ──▶ Ended: the code
 //! ```
 
 use super::connection::{AFTER_BREAK, Connection, RECONNECT, Target, unexpected};
+use super::descriptor::Descriptor;
 use super::exit::{self, Failure, Outcome};
 use super::follow::unseen;
-use super::step_log::{LogError, StepLog};
+use super::step_log::{LogError, StepLogs};
 use crate::model::ids::StepId;
 use crate::model::job::JobState;
 use crate::model::refusal::Code;
-use crate::wire::client::{FromClient, Request, STREAM_WINDOW, ToClient};
+use crate::wire::client::{FromClient, OutputKind, Request, STREAM_WINDOW, ToClient};
 use crate::wire::codec::{self, CodecError, FRAME_MAX, FrameBuffer};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -71,6 +73,10 @@ pub(super) struct Attachment {
     pub(super) label: Option<usize>,
     /// Say nothing but errors.
     pub(super) quiet: bool,
+    /// Stay until the end; else what is there now is shown.
+    pub(super) follow: bool,
+    /// Show this one of the two streams alone.
+    pub(super) only: Option<OutputKind>,
 }
 
 impl Attachment {
@@ -78,9 +84,9 @@ impl Attachment {
     pub(super) fn follow(self, target: &Target) -> Outcome {
         // Blocked before the first byte is shown, so that no signal finds us half attached.
         let signals = if self.owner { Some(signals()?) } else { None };
-        let connection = target.request(&self.request(0))?;
+        let connection = target.request(&self.request(Vec::new()))?;
         let mut session = Session {
-            log: StepLog::new(self.label),
+            logs: StepLogs::new(self.label),
             input: Input {
                 end: !self.owner,
                 ..Input::default()
@@ -94,18 +100,35 @@ impl Attachment {
             said_waiting: false,
             interrupted: None,
             cancelled: None,
-            acknowledged: 0,
+            acknowledged: BTreeMap::new(),
+            nodes_seen: 0,
         };
         session.run(connection)
     }
 
-    fn request(&self, offset: u64) -> Request {
-        Request::Attach {
+    fn request(&self, offsets: Vec<u64>) -> Request {
+        Request::AttachNodes {
             job: self.job,
             step: self.step,
-            offset,
+            offsets,
             owner: self.owner,
+            follow: self.follow,
         }
+    }
+}
+
+impl Attachment {
+    /// Where standard output and error of the tasks go.
+    fn outputs(&self) -> (Descriptor, Descriptor) {
+        let shown = |kind| self.only.is_none_or(|only| only == kind);
+        (
+            Descriptor::output(shown(OutputKind::Stdout)),
+            // What is asked for alone is the output of the command that asks.
+            match self.only {
+                Some(OutputKind::Stderr) => Descriptor::output(true),
+                _ => Descriptor::error(shown(OutputKind::Stderr)),
+            },
+        )
     }
 }
 
@@ -161,8 +184,9 @@ struct Session<'a> {
     about: Attachment,
     target: &'a Target,
     signals: Option<SignalFd>,
-    log: StepLog,
-    acknowledged: u64,
+    logs: StepLogs,
+    /// By the node's place.
+    acknowledged: BTreeMap<u32, u64>,
     input: Input,
     begun: Instant,
     /// The job has started.
@@ -173,6 +197,8 @@ struct Session<'a> {
     interrupted: Option<Instant>,
     /// The signal on which we asked for the end.
     cancelled: Option<Signal>,
+    /// Nodes whose log there was.
+    nodes_seen: usize,
 }
 
 /// What became of one connection.
@@ -222,7 +248,10 @@ impl Session<'_> {
         std::thread::sleep(AFTER_BREAK);
         let mut pause = AFTER_BREAK;
         loop {
-            match self.target.request(&self.about.request(self.log.taken())) {
+            match self
+                .target
+                .request(&self.about.request(self.logs.offsets()))
+            {
                 Err(failure @ (Failure::Unreachable(_) | Failure::Lost(_)))
                     if Instant::now() >= deadline =>
                 {
@@ -350,24 +379,33 @@ impl Session<'_> {
                     ));
                 }
             }
-            ToClient::Data { offset, bytes } => self.show(offset, &bytes, stream)?,
+            ToClient::NodeData {
+                node,
+                offset,
+                bytes,
+            } => self.show(node, offset, &bytes, stream)?,
             ToClient::StdinTaken { offset, closed } => {
                 self.input.taken(offset);
                 self.input.closed |= closed;
             }
-            ToClient::DataEnd { error } => {
-                if let Some(error) = error {
-                    self.output_failed(error)?;
+            ToClient::NodeEnd { name, error, .. } => match error {
+                Some(error) => self.output_failed(&name, error)?,
+                None => self.nodes_seen += 1,
+            },
+            ToClient::DataEnd { .. } => {
+                if !self.about.follow {
+                    self.end_lines()?;
+                    return Ok(Some(exit::DONE));
                 }
             }
+            ToClient::Why { text } => eprintln!("hpc {}: error: {text}", self.about.verb),
             ToClient::Ended { state, code, .. } => {
                 if state == JobState::Cancelled
                     && let Some(code) = self.cancelled_while_waiting()
                 {
                     return Ok(Some(code));
                 }
-                self.log
-                    .end(&mut io::stdout().lock(), &mut io::stderr().lock())?;
+                self.end_lines()?;
                 if !matches!(state, JobState::Completed | JobState::Failed) {
                     self.say_to_user(&format!("job {} ended {state}", self.about.job));
                 }
@@ -379,16 +417,22 @@ impl Session<'_> {
         Ok(None)
     }
 
-    /// The output cannot be had. The client of a job still waits for its code; one that looks on has nothing to see.
-    fn output_failed(&self, error: String) -> Outcome<()> {
-        if self.about.owner {
-            eprintln!("hpc {}: error: {error}", self.about.verb);
+    /// The output of one node cannot be had. The client of a job still waits for its code; one that looks on has
+    /// nothing to see.
+    fn output_failed(&self, node: &str, error: String) -> Outcome<()> {
+        if self.about.owner || self.nodes_seen > 0 {
+            eprintln!("hpc {}: error: {node}: {error}", self.about.verb);
             return Ok(());
         }
         if error.starts_with(NO_FILE) {
             return Err(no_step(self.about.job, self.about.step));
         }
-        Err(Failure::Other(anyhow::anyhow!(error)))
+        Err(Failure::Other(anyhow::anyhow!("{node}: {error}")))
+    }
+
+    fn end_lines(&mut self) -> io::Result<()> {
+        let (mut out, mut err) = self.about.outputs();
+        self.logs.end(&mut out, &mut err)
     }
 
     /// The code, when the job never started because we were told to end; says so.
@@ -400,12 +444,16 @@ impl Session<'_> {
         Some(exit::of_signal(signal))
     }
 
-    fn show(&mut self, offset: u64, bytes: &[u8], stream: &mut UnixStream) -> Result<(), Broken> {
-        let fresh = unseen(self.log.taken(), offset, bytes)?;
-        match self
-            .log
-            .feed(fresh, &mut io::stdout().lock(), &mut io::stderr().lock())
-        {
+    fn show(
+        &mut self,
+        node: u32,
+        offset: u64,
+        bytes: &[u8],
+        stream: &mut UnixStream,
+    ) -> Result<(), Broken> {
+        let fresh = unseen(self.logs.taken(node), offset, bytes)?;
+        let (mut out, mut err) = self.about.outputs();
+        match self.logs.feed(node, fresh, &mut out, &mut err) {
             Ok(()) => {}
             Err(LogError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
                 // As a program in a pipe: when nobody reads, it ends.
@@ -416,14 +464,11 @@ impl Session<'_> {
             }
             Err(error) => return Err(Broken::Failed(anyhow::Error::from(error).into())),
         }
-        if self.log.taken() - self.acknowledged >= STREAM_WINDOW / 4 {
-            self.acknowledged = self.log.taken();
-            say(
-                stream,
-                &FromClient::Taken {
-                    offset: self.acknowledged,
-                },
-            );
+        let offset = self.logs.taken(node);
+        let acknowledged = self.acknowledged.entry(node).or_default();
+        if offset - *acknowledged >= STREAM_WINDOW / 4 {
+            *acknowledged = offset;
+            say(stream, &FromClient::NodeTaken { node, offset });
         }
         Ok(())
     }

@@ -13,13 +13,13 @@ pub(super) fn stream(
     target: &Target,
     request: impl Fn(u64) -> Request,
     mut sink: impl FnMut(&[u8]) -> Outcome<()>,
-) -> Outcome<()> {
+) -> Outcome<End> {
     let mut taken = 0;
     let mut answers = target.request(&request(0))?;
     loop {
         match part(&mut answers, &mut taken, &mut sink) {
-            Ok(true) => return Ok(()),
-            Ok(false) => {}
+            Ok(Some(end)) => return Ok(end),
+            Ok(None) => {}
             Err(Failure::Lost(_)) => {
                 answers = target.request_again(&request(taken))?;
             }
@@ -28,12 +28,23 @@ pub(super) fn stream(
     }
 }
 
-/// Takes one message; whether it was the last.
+/// How a stream ended.
+pub(super) enum End {
+    /// With its last byte.
+    Complete,
+    /// Before it began: it is in logs of several nodes.
+    OnNodes {
+        /// The raw id to ask for.
+        raw_job: u32,
+    },
+}
+
+/// Takes one message; the end, when it was the last.
 fn part(
     answers: &mut Connection,
     taken: &mut u64,
     sink: &mut impl FnMut(&[u8]) -> Outcome<()>,
-) -> Outcome<bool> {
+) -> Outcome<Option<End>> {
     match answers.answer()? {
         ToClient::Data { offset, bytes } => {
             let before = *taken;
@@ -43,13 +54,14 @@ fn part(
                 // A controller that has gone may have left bytes to be read: only reading finds the end.
                 let _ = answers.say(&FromClient::Taken { offset: *taken });
             }
-            Ok(false)
+            Ok(None)
         }
-        ToClient::DataEnd { error: None } => Ok(true),
+        ToClient::DataEnd { error: None } => Ok(Some(End::Complete)),
         ToClient::DataEnd { error: Some(error) } => Err(Failure::Other(anyhow::anyhow!(error))),
         // Of an attached job: said when it starts and ends.
-        ToClient::Started { .. } | ToClient::StdinTaken { .. } => Ok(false),
-        ToClient::Ended { .. } => Ok(true),
+        ToClient::Started { .. } | ToClient::StdinTaken { .. } => Ok(None),
+        ToClient::Ended { .. } => Ok(Some(End::Complete)),
+        ToClient::OnNodes { raw_job } => Ok(Some(End::OnNodes { raw_job })),
         other => Err(unexpected(&other)),
     }
 }

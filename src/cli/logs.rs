@@ -1,10 +1,12 @@
 //! `hpc logs`: the output of a job, from anywhere.
 
 use super::Verb;
+use super::attached::Attachment;
 use super::connection::Target;
 use super::exit::{self, Outcome};
 use super::follow;
 use super::selection::selector;
+use crate::model::ids::StepId;
 use crate::wire::client::{OutputKind, Request};
 use clap::Args;
 use std::io::{self, Write};
@@ -50,9 +52,30 @@ pub(super) fn print(target: &Target, job: &str, kind: OutputKind, follow: bool) 
         follow,
     };
     let mut out = io::stdout().lock();
-    follow::stream(target, request, |bytes| {
+    let end = follow::stream(target, request, |bytes| {
         out.write_all(bytes)?;
         Ok(out.flush()?)
     })?;
-    Ok(exit::DONE)
+    drop(out);
+    match end {
+        follow::End::Complete => Ok(exit::DONE),
+        follow::End::OnNodes { raw_job } => on_nodes(target, raw_job, kind, follow),
+    }
+}
+
+/// The output of a job of `hpc run` over several nodes: a log from each.
+fn on_nodes(target: &Target, raw_job: u32, kind: OutputKind, follow: bool) -> Outcome {
+    let attachment = Attachment {
+        verb: "logs",
+        job: raw_job,
+        step: StepId(0),
+        owner: false,
+        inside: true,
+        label: None,
+        quiet: true,
+        follow,
+        only: Some(kind),
+    };
+    // How the job ended is not what was asked.
+    attachment.follow(target).map(|_| exit::DONE)
 }

@@ -21,6 +21,7 @@ mod backup;
 mod cancel;
 mod completions;
 mod connection;
+mod descriptor;
 mod down;
 mod draft;
 mod exit;

@@ -137,6 +137,8 @@ fn attachment(job: u32, step: StepId, given: &Draft, tasks: u32) -> Attachment {
         inside: true,
         label: given.label.then(|| digits(tasks)),
         quiet: given.quiet,
+        follow: true,
+        only: None,
     }
 }
 

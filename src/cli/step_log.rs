@@ -1,6 +1,6 @@
-//! The log of a step: a sequence of [`LogChunk`] headers and bytes, taken apart as it arrives, each piece
-//! going to our standard output or error, with the rank before each line where that is wanted. Pure but for
-//! the two writers it is given.
+//! The logs of a step, one from each of its nodes: sequences of [`LogChunk`] headers and bytes, taken apart as they
+//! arrive, each piece going to our standard output or error, with the rank before each line where that is wanted. Pure
+//! but for the two writers it is given.
 
 use crate::wire::worker::LogChunk;
 use std::collections::BTreeMap;
@@ -20,15 +20,106 @@ pub(super) enum LogError {
     Io(#[from] io::Error),
 }
 
-/// Takes a log apart.
+/// One node's log, as far as it has arrived.
 #[derive(Debug, Default)]
-pub(super) struct StepLog {
-    /// Bytes of a header that is not complete.
-    header: Vec<u8>,
-    /// The piece being passed on and how much of it is missing.
-    piece: Option<(LogChunk, usize)>,
+struct Arrived {
+    /// The beginning of a piece that is not complete.
+    held: Vec<u8>,
     /// Bytes taken in all.
     taken: u64,
+}
+
+/// Takes the logs of a step apart, one from each of its nodes.
+#[derive(Debug, Default)]
+pub(super) struct StepLogs {
+    /// By the node's place.
+    nodes: BTreeMap<u32, Arrived>,
+    lines: Lines,
+}
+
+impl StepLogs {
+    /// With `label`, lines begin with the rank in so many digits.
+    pub(super) fn new(label: Option<usize>) -> Self {
+        StepLogs {
+            nodes: BTreeMap::new(),
+            lines: Lines {
+                label,
+                ..Lines::default()
+            },
+        }
+    }
+
+    /// Of a node's log everything below this offset was taken.
+    pub(super) fn taken(&self, node: u32) -> u64 {
+        self.nodes.get(&node).map_or(0, |node| node.taken)
+    }
+
+    /// Where to go on after a break, by the node's place.
+    pub(super) fn offsets(&self) -> Vec<u64> {
+        let places = self.nodes.last_key_value().map_or(0, |(last, _)| last + 1);
+        (0..places).map(|place| self.taken(place)).collect()
+    }
+
+    /// Takes more bytes of a node's log. A piece is passed on once it is whole, so that what a task wrote in one go
+    /// stays in one.
+    pub(super) fn feed(
+        &mut self,
+        node: u32,
+        bytes: &[u8],
+        out: &mut impl Write,
+        err: &mut impl Write,
+    ) -> Result<(), LogError> {
+        let Arrived { held, taken } = self.nodes.entry(node).or_default();
+        let begins = *taken - held.len() as u64;
+        let mut rest = bytes;
+        // First what completes the piece that was begun, then all that is here as it stands.
+        while !held.is_empty() && !rest.is_empty() {
+            let wanted = match length_at(held, begins)? {
+                Some(length) => length,
+                None => LogChunk::SIZE,
+            };
+            let (part, after) = rest.split_at(rest.len().min(wanted - held.len()));
+            held.extend_from_slice(part);
+            *taken += part.len() as u64;
+            rest = after;
+            if length_at(held, begins)? == Some(held.len()) {
+                self.lines.piece(held, out, err)?;
+                held.clear();
+            }
+        }
+        while let Some(length) = length_at(rest, *taken)?
+            && length <= rest.len()
+        {
+            let (piece, after) = rest.split_at(length);
+            self.lines.piece(piece, out, err)?;
+            *taken += length as u64;
+            rest = after;
+        }
+        held.extend_from_slice(rest);
+        *taken += rest.len() as u64;
+        out.flush()?;
+        err.flush()?;
+        Ok(())
+    }
+
+    /// The logs are over: lines without an end are shown with one.
+    pub(super) fn end(&mut self, out: &mut impl Write, err: &mut impl Write) -> io::Result<()> {
+        self.lines.end(out, err)
+    }
+}
+
+/// The length of the piece at the beginning of these bytes, header included, where that is here.
+fn length_at(bytes: &[u8], offset: u64) -> Result<Option<usize>, LogError> {
+    let Some(header) = bytes.first_chunk::<{ LogChunk::SIZE }>() else {
+        return Ok(None);
+    };
+    let chunk = LogChunk::decode(header).ok_or(LogError::Damaged(offset))?;
+    Ok(Some(LogChunk::SIZE + chunk.length as usize))
+}
+
+/// What is shown, of all nodes together: ranks are theirs in common.
+#[derive(Debug, Default)]
+struct Lines {
     /// Digits of the largest rank, if lines are labelled.
     label: Option<usize>,
     /// Beginnings of lines, by stream and rank.
@@ -37,55 +128,20 @@ pub(super) struct StepLog {
     open: BTreeMap<u8, u32>,
 }
 
-impl StepLog {
-    /// With `label`, lines begin with the rank in so many digits.
-    pub(super) fn new(label: Option<usize>) -> Self {
-        StepLog {
-            label,
-            ..StepLog::default()
-        }
-    }
-
-    /// Everything below this offset was taken; where to go on after a break.
-    pub(super) fn taken(&self) -> u64 {
-        self.taken
-    }
-
-    /// Takes more bytes.
-    pub(super) fn feed(
+impl Lines {
+    /// Shows one whole piece.
+    fn piece(
         &mut self,
-        mut bytes: &[u8],
+        bytes: &[u8],
         out: &mut impl Write,
         err: &mut impl Write,
-    ) -> Result<(), LogError> {
-        while !bytes.is_empty() {
-            let Some((chunk, missing)) = self.piece else {
-                let (part, rest) =
-                    bytes.split_at(bytes.len().min(LogChunk::SIZE - self.header.len()));
-                self.header.extend_from_slice(part);
-                self.taken += part.len() as u64;
-                bytes = rest;
-                if let Ok(header) = <&[u8; LogChunk::SIZE]>::try_from(self.header.as_slice()) {
-                    let chunk = LogChunk::decode(header)
-                        .ok_or(LogError::Damaged(self.taken - LogChunk::SIZE as u64))?;
-                    self.header.clear();
-                    self.piece = (chunk.length > 0).then_some((chunk, chunk.length as usize));
-                }
-                continue;
-            };
-            let (part, rest) = bytes.split_at(bytes.len().min(missing));
-            self.piece = (missing > part.len()).then_some((chunk, missing - part.len()));
-            self.taken += part.len() as u64;
-            bytes = rest;
-            if chunk.stream == 1 {
-                self.pass(chunk, part, out)?
-            } else {
-                self.pass(chunk, part, err)?
-            }
+    ) -> io::Result<()> {
+        let header = bytes.first_chunk::<{ LogChunk::SIZE }>();
+        match header.and_then(LogChunk::decode) {
+            Some(chunk) if chunk.stream == 1 => self.pass(chunk, &bytes[LogChunk::SIZE..], out),
+            Some(chunk) => self.pass(chunk, &bytes[LogChunk::SIZE..], err),
+            None => Ok(()),
         }
-        out.flush()?;
-        err.flush()?;
-        Ok(())
     }
 
     fn pass(&mut self, chunk: LogChunk, mut bytes: &[u8], to: &mut impl Write) -> io::Result<()> {
@@ -133,8 +189,7 @@ impl StepLog {
         Ok(())
     }
 
-    /// The log is over: lines without an end are shown with one.
-    pub(super) fn end(&mut self, out: &mut impl Write, err: &mut impl Write) -> io::Result<()> {
+    fn end(&mut self, out: &mut impl Write, err: &mut impl Write) -> io::Result<()> {
         let digits = self.label.unwrap_or(0);
         let mut begun: Vec<_> = std::mem::take(&mut self.begun).into_iter().collect();
         // What goes on in the line that stands there comes before it is broken.
@@ -186,12 +241,16 @@ mod tests {
 
     fn shown(bytes: &[u8], cut: usize, label: Option<usize>) -> (String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut reader = StepLog::new(label);
+        let mut reader = StepLogs::new(label);
         for part in bytes.chunks(cut) {
-            reader.feed(part, &mut out, &mut err).unwrap();
+            reader.feed(2, part, &mut out, &mut err).unwrap();
         }
         reader.end(&mut out, &mut err).unwrap();
-        assert_eq!(reader.taken(), bytes.len() as u64);
+        let offsets = match bytes.len() as u64 {
+            0 => Vec::new(),
+            length => vec![0, 0, length],
+        };
+        assert_eq!(reader.offsets(), offsets);
         (
             String::from_utf8(out).unwrap(),
             String::from_utf8(err).unwrap(),
@@ -237,10 +296,26 @@ mod tests {
     fn damage_is_told_with_its_place() {
         let mut bytes = log(&[(0, 1, "x")]);
         bytes.extend([0xff; 12]);
-        let error = StepLog::new(None)
-            .feed(&bytes, &mut Vec::new(), &mut Vec::new())
-            .unwrap_err();
-        assert!(matches!(error, LogError::Damaged(13)), "{error}");
+        for cut in [1, 5, 100] {
+            let mut reader = StepLogs::new(None);
+            let mut parts = bytes.chunks(cut);
+            let error = parts
+                .find_map(|part| reader.feed(0, part, &mut Vec::new(), &mut Vec::new()).err())
+                .unwrap();
+            assert!(matches!(error, LogError::Damaged(13)), "{cut}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_was_written_in_one_go_is_not_torn_by_another_node() {
+        let (one, two) = (log(&[(0, 1, "one line\n")]), log(&[(1, 1, "another\n")]));
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut reader = StepLogs::new(None);
+        reader.feed(0, &one[..15], &mut out, &mut err).unwrap();
+        reader.feed(1, &two, &mut out, &mut err).unwrap();
+        reader.feed(0, &one[15..], &mut out, &mut err).unwrap();
+        assert_eq!(out, b"another\none line\n");
+        assert_eq!(reader.offsets(), [one.len() as u64, two.len() as u64]);
     }
 
     proptest! {

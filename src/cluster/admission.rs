@@ -35,7 +35,6 @@ pub(super) fn submit(
 ) -> Result<(Reply, Vec<Event>), Refusal> {
     check_root(cluster, who)?;
     check_bounds(cluster, &spec)?;
-    keep_on_one_node(&mut spec)?;
     fill_defaults(cluster, &mut spec)?;
     check_time_limit(cluster, &spec)?;
     check_possible(cluster, &who.owner, &spec)?;
@@ -229,23 +228,6 @@ fn check_bounds(cluster: &Cluster, spec: &JobSpec) -> Result<(), Refusal> {
             "give the job a --signal warning before its limit instead",
         ));
     }
-    Ok(())
-}
-
-/// Streams of `hpc run` come from one node in this version: more would lose output, so more is refused.
-fn keep_on_one_node(spec: &mut JobSpec) -> Result<(), Refusal> {
-    if !matches!(spec.launch, Launch::Tasks { .. }) {
-        return Ok(());
-    }
-    let nodes = spec.request.nodes_min;
-    if nodes > 1 {
-        return Err(Refusal::new(
-            Code::Unsupported,
-            format!("`hpc run` over {nodes} nodes is not part of this version"),
-            "run on one node, or submit a script with `hpc submit -N`",
-        ));
-    }
-    Arc::make_mut(&mut spec.request).nodes_max = Some(1);
     Ok(())
 }
 

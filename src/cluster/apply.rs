@@ -4,13 +4,15 @@
 use super::effect::Effect;
 use super::event::Event;
 use super::{Cluster, launch};
-use crate::model::history::{ElementRow, Granted, NeverStarted};
+use crate::model::history::{ElementRow, Granted, NeverStarted, StepRow};
 use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
 use crate::model::index_set::IndexSet;
-use crate::model::job::{ElementEnd, EndSummary, Job, JobState, Reason, Slot};
+use crate::model::job::{
+    ElementEnd, EndSummary, ExitStatus, Job, JobState, Reason, RunningStep, Slot,
+};
 use crate::model::node::{Link, Node};
 use crate::model::time::Timestamp;
-use crate::wire::worker::ToSlot;
+use crate::wire::worker::{StepLaunch, ToSlot};
 use std::sync::Arc;
 
 impl Cluster {
@@ -145,6 +147,19 @@ impl Cluster {
                     self.touched.jobs.insert(job);
                 }
             }
+            Event::NodePresent { job, slot, node } => {
+                self.change_quietly(job, slot, |slot| {
+                    if !slot.present.contains(&node) {
+                        slot.present.push(node);
+                    }
+                });
+            }
+            Event::GangBegun { job, slot } => self.begin(job, slot, effects),
+            Event::GoRepeated { job, slot, node } => effects.push(Effect::Tell {
+                node,
+                key: SlotKey { job, slot },
+                order: ToSlot::Go,
+            }),
             Event::ElementStarted { job, slot, current } => {
                 let first = self
                     .slot(SlotKey { job, slot })
@@ -164,7 +179,14 @@ impl Cluster {
                 at,
             } => self.elements_ended(job, slot, ends, at, effects),
             Event::NodePartEnded { job, slot, end } => {
-                self.change_slot(job, slot, |job, at| job.slots[at].node_ends.push(end));
+                self.change_slot(job, slot, |job, at| {
+                    let ends = &mut job.slots[at].node_ends;
+                    // Said again by a node that has not heard that it was taken.
+                    ends.retain(|known| {
+                        known.node != end.node || known.end.position != end.end.position
+                    });
+                    ends.push(end);
+                });
             }
             Event::WaitingEnded { job, ended } => self.waiting_ended(job, ended, effects),
             Event::KillOrdered {
@@ -232,26 +254,9 @@ impl Cluster {
                 self.change(job, |job| {
                     job.step_next = job.step_next.max(launch.step.0 + 1)
                 });
-                let steps = self.steps.entry(SlotKey { job, slot }).or_default();
-                steps.push((*launch).clone());
-                self.tell(job, slot, effects, |_, _| ToSlot::StartStep(launch.clone()));
+                self.step_started(job, slot, *launch, effects);
             }
-            Event::StepEnded(row) => {
-                let key = SlotKey {
-                    job: row.job,
-                    slot: row.slot,
-                };
-                if let Some(steps) = self.steps.get_mut(&key) {
-                    steps.retain(|step| step.step != row.step);
-                }
-                effects.push(Effect::StepEnded {
-                    key,
-                    node: row.node,
-                    step: row.step,
-                    exit: row.exit,
-                });
-                self.touched.changes.steps.push(row);
-            }
+            Event::StepEnded(row) => self.step_ended(row, effects),
             Event::ReportTaken {
                 node,
                 job,
@@ -281,16 +286,7 @@ impl Cluster {
                 });
             }
             Event::LinkChanged { node, link } => {
-                if let Some(known) = self.nodes.get_mut(&node) {
-                    Arc::make_mut(known).link = link;
-                    self.touched.nodes.insert(node);
-                    match link {
-                        Link::Up => _ = self.cut_off.remove(&node),
-                        Link::Silent(since) => _ = self.cut_off.insert(node, since),
-                        // It was silent before, and since then it counts.
-                        Link::Down(_) => {}
-                    }
-                }
+                self.link_changed(node, link);
                 effects.push(Effect::Plan);
             }
             Event::LeaseTaken {
@@ -318,6 +314,11 @@ impl Cluster {
                         self.touched.nodes.insert(id);
                     }
                 }
+            }
+            Event::LinkDropped { node, at } => {
+                self.link_changed(node, Link::Silent(at));
+                effects.push(Effect::DropLink { node });
+                effects.push(Effect::Plan);
             }
             Event::DrainChanged { node, drain } => {
                 if let Some(known) = self.nodes.get_mut(&node) {
@@ -360,6 +361,20 @@ impl Cluster {
                     self.blocked = Arc::new(blocked.into_iter().collect());
                 }
             }
+        }
+    }
+
+    fn link_changed(&mut self, node: NodeId, link: Link) {
+        let Some(known) = self.nodes.get_mut(&node) else {
+            return;
+        };
+        Arc::make_mut(known).link = link;
+        self.touched.nodes.insert(node);
+        match link {
+            Link::Up => _ = self.cut_off.remove(&node),
+            Link::Silent(since) => _ = self.cut_off.insert(node, since),
+            // It was silent before, and since then it counts.
+            Link::Down(since) => _ = self.cut_off.entry(node).or_insert(since),
         }
     }
 
@@ -443,6 +458,7 @@ impl Cluster {
             return;
         }
         self.take_off(&allocation);
+        let alone = allocation.nodes.len() == 1;
         let granted = Granted {
             nodes: allocation
                 .nodes
@@ -484,12 +500,39 @@ impl Cluster {
                 retracting: false,
                 gone: false,
                 leases,
+                begun: alone,
+                steps: Vec::new(),
+                present: Vec::new(),
             });
         });
-        effects.push(Effect::SlotGranted {
-            key: SlotKey { job: id, slot },
-        });
+        if alone {
+            effects.push(Effect::SlotGranted {
+                key: SlotKey { job: id, slot },
+            });
+        }
         self.repeat_launch(id, slot, None, effects);
+    }
+
+    /// A gang begins: its nodes are told, and what was asked of it meanwhile.
+    fn begin(&mut self, id: JobId, slot_id: SlotId, effects: &mut Vec<Effect>) {
+        let key = SlotKey {
+            job: id,
+            slot: slot_id,
+        };
+        self.change_slot(id, slot_id, |job, at| {
+            job.slots[at].begun = true;
+            job.slots[at].present = Vec::new();
+        });
+        self.tell(id, slot_id, effects, |_, _| ToSlot::Go);
+        for step in self.steps.get(&key).into_iter().flatten() {
+            self.tell(id, slot_id, effects, |_, _| {
+                ToSlot::StartStep(Box::new(step.clone()))
+            });
+        }
+        if let Some(code) = self.slot(key).and_then(|slot| slot.released) {
+            self.tell(id, slot_id, effects, |_, _| ToSlot::Release { code });
+        }
+        effects.push(Effect::SlotGranted { key });
     }
 
     /// Says the launch of a slot to one node or all.
@@ -571,13 +614,83 @@ impl Cluster {
         tell(ToSlot::Suspend {
             stop: slot.suspended,
         });
-        for step in self.steps.get(&key).into_iter().flatten() {
+        // What runs in an element, or ends it, is said once there is one.
+        let steps = self.steps.get(&key).filter(|_| slot.begun);
+        for step in steps.into_iter().flatten() {
             tell(ToSlot::StartStep(Box::new(step.clone())));
         }
-        if let Some(code) = slot.released {
+        if let Some(code) = slot.released.filter(|_| slot.begun) {
             tell(ToSlot::Release { code });
         }
         self.change_quietly(id, slot_id, |slot| slot.retracting = false);
+    }
+
+    fn step_started(
+        &mut self,
+        job: JobId,
+        slot: SlotId,
+        launch: StepLaunch,
+        effects: &mut Vec<Effect>,
+    ) {
+        let counts = launch.tasks.iter().zip(0u32..);
+        let nodes: Vec<u32> = counts
+            .filter(|(tasks, _)| **tasks > 0)
+            .map(|(_, at)| at)
+            .collect();
+        self.change_slot(job, slot, |job, at| {
+            job.slots[at].steps.push(RunningStep {
+                step: launch.step,
+                left: nodes.clone(),
+                nodes,
+                worst: ExitStatus::default(),
+            });
+        });
+        let key = SlotKey { job, slot };
+        if self.slot(key).is_some_and(|slot| slot.begun) {
+            self.tell(job, slot, effects, |_, _| {
+                ToSlot::StartStep(Box::new(launch.clone()))
+            });
+        }
+        self.steps.entry(key).or_default().push(launch);
+    }
+
+    /// A step ended on one node; it is over when it has on all.
+    fn step_ended(&mut self, row: StepRow, effects: &mut Vec<Effect>) {
+        let key = SlotKey {
+            job: row.job,
+            slot: row.slot,
+        };
+        // Of one that is not known (the order of an earlier build) this is all there is.
+        let mut over = Some(row.exit);
+        let known = self.slot(key).and_then(|slot| {
+            let step = slot.steps.iter().find(|step| step.step == row.step)?;
+            Some((step.clone(), slot.place_of(row.node)))
+        });
+        if let Some((mut step, place)) = known {
+            step.left.retain(|left| Some(*left) != place);
+            if row.exit.shell_code() > step.worst.shell_code() {
+                step.worst = row.exit;
+            }
+            over = step.left.is_empty().then_some(step.worst);
+            self.change_slot(row.job, row.slot, |job, at| {
+                let steps = &mut job.slots[at].steps;
+                steps.retain(|known| known.step != step.step);
+                if !step.left.is_empty() {
+                    steps.push(step);
+                }
+            });
+        }
+        if let Some(exit) = over {
+            if let Some(steps) = self.steps.get_mut(&key) {
+                steps.retain(|step| step.step != row.step);
+            }
+            effects.push(Effect::StepEnded {
+                key,
+                step: row.step,
+                exit,
+            });
+        }
+        self.touched.changes.steps.push(row);
     }
 
     fn elements_ended(

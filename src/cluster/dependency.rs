@@ -265,7 +265,9 @@ fn standing_ended(outcome: Outcome, kind: DependencyKind) -> Standing {
 fn standing_hot(target: &Job, position: Option<u32>, kind: DependencyKind) -> Standing {
     let waits = |at: u32| target.pending.contains(at) || target.waiting.contains(at);
     let Some(at) = position else {
-        let started = target.pending.is_empty() && target.waiting.is_empty();
+        let started = target.pending.is_empty()
+            && target.waiting.is_empty()
+            && target.slots.iter().all(|slot| slot.begun);
         let spoiled = !target.unsuccessful.is_empty();
         return match kind {
             DependencyKind::After if started => Standing::Met,

@@ -26,20 +26,23 @@ pub enum Effect {
         /// What.
         order: ToSlot,
     },
-    /// A slot was granted (for attached clients).
+    /// Drop the link to a node, so that it registers again.
+    DropLink {
+        /// Which.
+        node: NodeId,
+    },
+    /// A slot was granted, and of a gang that it begins (for attached clients).
     SlotGranted {
         /// Which.
         key: SlotKey,
     },
-    /// A step ended on a node (for attached clients).
+    /// A step ended on all its nodes (for attached clients).
     StepEnded {
         /// Where.
         key: SlotKey,
-        /// On which node.
-        node: NodeId,
         /// Which.
         step: StepId,
-        /// The worst exit there.
+        /// The worst exit.
         exit: ExitStatus,
     },
     /// An element ended (for attached and waiting clients).

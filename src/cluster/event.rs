@@ -113,6 +113,31 @@ pub enum Event {
         /// What runs there.
         current: Option<Current>,
     },
+    /// A node of a gang has the slot and waits for the word to begin.
+    NodePresent {
+        /// Whose.
+        job: JobId,
+        /// Which.
+        slot: SlotId,
+        /// Which node.
+        node: NodeId,
+    },
+    /// All nodes of a gang have the slot: it begins.
+    GangBegun {
+        /// Whose.
+        job: JobId,
+        /// Which.
+        slot: SlotId,
+    },
+    /// A node of a gang that has begun may not have heard so.
+    GoRepeated {
+        /// Whose.
+        job: JobId,
+        /// Which.
+        slot: SlotId,
+        /// Which node.
+        node: NodeId,
+    },
     /// An element started.
     ElementStarted {
         /// Whose.
@@ -264,6 +289,13 @@ pub enum Event {
     ClockStepped {
         /// By so many milliseconds.
         by_ms: i64,
+    },
+    /// A node does not answer over a link that stands: it must register again.
+    LinkDropped {
+        /// Which.
+        node: NodeId,
+        /// When.
+        at: Timestamp,
     },
     /// Drained, or not any more.
     DrainChanged {

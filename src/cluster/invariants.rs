@@ -137,6 +137,12 @@ fn indexes_are_true(cluster: &Cluster) -> Result<(), String> {
             if cluster.leased.contains(&key) != leased {
                 return Err(format!("slot {key}: the index of leases is wrong"));
             }
+            if cluster.gathering.contains(&key) == slot.begun {
+                return Err(format!("slot {key}: the index of gangs to begin is wrong"));
+            }
+            if !slot.begun && slot.current.is_some() {
+                return Err(format!("slot {key} has not begun and runs something"));
+            }
         }
     }
     for (id, node) in &cluster.nodes {
@@ -151,14 +157,10 @@ fn indexes_are_true(cluster: &Cluster) -> Result<(), String> {
             return Err(format!("node {id} is {link:?}, cut off {cut_off:?}"));
         }
     }
+    let indexed = cluster.idle.iter().chain(&cluster.stocked);
+    let mut indexed = indexed.chain(&cluster.gathering);
     let hot = |key: &&SlotKey| cluster.slot(**key).is_none();
-    if let Some(key) = cluster
-        .idle
-        .iter()
-        .chain(&cluster.stocked)
-        .chain(&cluster.leased)
-        .find(hot)
-    {
+    if let Some(key) = indexed.find(hot) {
         return Err(format!("slot {key} is indexed and gone"));
     }
     match queued.iter().find(|id| !cluster.jobs.contains_key(*id)) {

@@ -1,12 +1,11 @@
 //! decide: what slots report, what time brings, and what follows from an event.
 
-use super::{Cluster, Event, dependency, leases, nodes};
+use super::{Cluster, Event, dependency, gang, leases, nodes};
 use crate::model::history::{EndedJob, StepRow};
-use crate::model::ids::{JobId, NodeId, SlotKey};
+use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{
-    Current, ElementEnd, ExitStatus, Job, JobState, Kill, KillCause, Launch, NodeEnd, Reason, Slot,
-    Usage,
+    Current, ElementEnd, ExitStatus, Job, JobState, Kill, KillCause, Reason, Slot, Usage,
 };
 use crate::model::time::Timestamp;
 use crate::wire::worker::FromSlot;
@@ -21,6 +20,8 @@ pub(super) enum Trigger {
     Moved(JobId),
     /// This job is gone.
     Gone(JobId),
+    /// Something that this slot holds is to end.
+    ToEnd(SlotKey),
     /// Nothing follows.
     Nothing,
 }
@@ -28,7 +29,14 @@ pub(super) enum Trigger {
 impl Trigger {
     pub(super) fn of(event: &Event) -> Self {
         match event {
-            Event::SlotGranted { job, .. } => Trigger::Started(*job),
+            Event::SlotGranted {
+                job, allocation, ..
+            } if allocation.nodes.len() == 1 => Trigger::Started(*job),
+            Event::GangBegun { job, .. } => Trigger::Started(*job),
+            Event::KillOrdered { job, slot, .. } => Trigger::ToEnd(SlotKey {
+                job: *job,
+                slot: *slot,
+            }),
             Event::ElementsEnded { job, .. }
             | Event::WaitingEnded { job, .. }
             | Event::PutBack { job, .. } => Trigger::Moved(*job),
@@ -42,6 +50,13 @@ impl Trigger {
 pub(super) fn consequences(cluster: &Cluster, now: Timestamp, trigger: Trigger) -> Vec<Event> {
     match trigger {
         Trigger::Nothing => Vec::new(),
+        Trigger::ToEnd(key) => {
+            let job = cluster.job(key.job);
+            let found = job.and_then(|job| Some((job, job.slot(key.slot)?)));
+            // Nobody has to be asked: nothing of it runs.
+            let gathering = found.filter(|(_, slot)| !slot.begun);
+            gathering.map_or_else(Vec::new, |(job, slot)| gang::disband(now, job, slot))
+        }
         Trigger::Started(id) => dependency::wake(cluster, now, id),
         Trigger::Moved(id) => {
             // Before its end: which of its elements ended well is known only as long as it is hot.
@@ -100,6 +115,7 @@ fn ended(now: Timestamp, job: &Job) -> EndedJob {
         cancelled_by,
         usage: job.ends.usage,
         granted: job.granted.clone(),
+        slot: SlotId(job.slot_next.saturating_sub(1)),
         restarts: job
             .restarts
             .iter()
@@ -132,6 +148,7 @@ pub(super) fn tick(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
         .take_while(|(at, _)| *at <= now)
         .map(|(_, job)| Event::TimeReached { job: *job })
         .collect();
+    events.extend(gang::overdue(cluster, now));
     events.extend(nodes::time_out(cluster, now));
     events.extend(leases::run_out(cluster, now));
     for key in &cluster.stocked {
@@ -197,32 +214,41 @@ pub(super) fn report(
     };
     let mut events = match report {
         FromSlot::Status { current, .. } => {
+            let runs = current.is_some();
             let current = current.map(|(position, started)| Current { position, started });
-            let repeat = Event::SlotRepeated {
+            let mut events = vec![Event::SlotConfirmed {
+                job: job_id,
+                slot: slot_id,
+                // Of a gang another node may have said it.
+                current: current.or(slot.current.filter(|_| slot.is_gang())),
+            }];
+            events.extend(gang::present(job, slot, node, runs));
+            events.push(Event::SlotRepeated {
                 job: job_id,
                 slot: slot_id,
                 node,
                 launch: false,
-            };
-            vec![
-                Event::SlotConfirmed {
-                    job: job_id,
-                    slot: slot_id,
-                    current,
-                },
-                repeat,
-            ]
+            });
+            events
         }
         FromSlot::Started { position, at } if slot.queue.contains(position) => {
             let current = Current {
                 position,
                 started: at,
             };
-            vec![Event::ElementStarted {
+            let started = Event::ElementStarted {
                 job: job_id,
                 slot: slot_id,
                 current,
-            }]
+            };
+            // One of a build that does not wait for the others.
+            let mut events = if slot.begun {
+                Vec::new()
+            } else {
+                gang::present(job, slot, node, true)
+            };
+            events.push(started);
+            events
         }
         FromSlot::Started { .. } | FromSlot::StdinTaken { .. } => Vec::new(),
         FromSlot::Leased { ends_after_ms } => {
@@ -236,6 +262,17 @@ pub(super) fn report(
             .into_iter()
             .map(Event::StepEnded)
             .collect(),
+        FromSlot::Lost { .. } if !slot.begun => gang::disband(now, job, slot),
+        FromSlot::Lost { ends, .. } if slot.is_gang() => {
+            let why = "the node lost its part of it";
+            let mut events = part_lost(cluster, now, job, slot, node, ends, why);
+            events.push(Event::SlotUnknown {
+                node,
+                job: job_id,
+                slot: slot_id,
+            });
+            events
+        }
         FromSlot::Lost {
             positions,
             ends,
@@ -263,6 +300,25 @@ pub(super) fn report(
     };
     events.extend(taken);
     events
+}
+
+/// A node has lost its part of a gang that had begun: whether it had started there or not, it has with the others.
+pub(super) fn part_lost(
+    cluster: &Cluster,
+    now: Timestamp,
+    job: &Job,
+    slot: &Slot,
+    node: NodeId,
+    mut ends: Vec<ElementEnd>,
+    why: &str,
+) -> Vec<Event> {
+    let mut rest = slot.queue.clone();
+    rest.subtract(&ends.iter().map(|end| end.position).collect());
+    ends.extend(
+        rest.iter()
+            .map(|position| nodes::lost_end(now, job, slot, position, why)),
+    );
+    elements_ended(cluster, job, slot, node, ends, now)
 }
 
 /// What a slot held waits again. What somebody had asked to end ends instead.
@@ -346,22 +402,31 @@ fn elements_ended(
         if !slot.queue.contains(end.position) || !seen.insert(end.position) {
             continue;
         }
+        let position = end.position;
         let ordered = |meant: &dyn Fn(&Kill) -> bool| {
             let mut kills = slot.kills.iter();
-            kills.any(|kill| meant(kill) && kill.positions.contains(end.position))
+            kills.any(|kill| meant(kill) && kill.positions.contains(position))
         };
         let requeued = ordered(&|kill| kill.cause == KillCause::Requeue);
         // Its node was cut off from us for its lease, or its shepherd was killed.
         let cut_off = job.spec.requeue && end.state == JobState::NodeFail;
         // A cancel that came after it holds.
-        if cut_off || requeued && !ordered(&is_final) {
+        if (cut_off || requeued && !ordered(&is_final)) && slot.begun {
+            // It runs again once nothing of it is left anywhere.
             if leases::is_over_elsewhere(cluster, slot, node, end.position, now) {
                 again[usize::from(end.started.is_some())].insert(end.position);
             } else {
                 events.extend(leases::part_over(job, slot, node, end));
             }
-        } else if let Some(whole) = whole_gang(job, slot, node, end, &mut events) {
-            over.push(whole);
+            continue;
+        }
+        let Some(end) = gang::whole(job, slot, node, end, &mut events) else {
+            continue;
+        };
+        if (cut_off || requeued) && !ordered(&is_final) {
+            again[usize::from(end.started.is_some())].insert(end.position);
+        } else {
+            over.push(end);
         }
     }
     if !over.is_empty() {
@@ -380,67 +445,6 @@ fn elements_ended(
     events
 }
 
-/// The end of an element as a whole, or `None` while nodes of its gang have not ended their part.
-fn whole_gang(
-    job: &Job,
-    slot: &Slot,
-    node: NodeId,
-    end: ElementEnd,
-    events: &mut Vec<Event>,
-) -> Option<ElementEnd> {
-    let nodes = &slot.allocation.nodes;
-    if nodes.len() == 1 {
-        return Some(end);
-    }
-    let leads = nodes.first().is_some_and(|share| share.node == node);
-    // A script lives on the leader; the others hold room for its steps. A part that was ended by force ends
-    // the whole.
-    if !matches!(job.spec.launch, Launch::Tasks { .. }) {
-        if leads || end.state == JobState::NodeFail {
-            return Some(end);
-        }
-        events.push(Event::NodePartEnded {
-            job: job.id,
-            slot: slot.id,
-            end: NodeEnd { node, end },
-        });
-        return None;
-    }
-    let others: Vec<&NodeEnd> = slot
-        .node_ends
-        .iter()
-        .filter(|known| known.node != node && known.end.position == end.position)
-        .collect();
-    if others.len() + 1 < nodes.len() {
-        events.push(Event::NodePartEnded {
-            job: job.id,
-            slot: slot.id,
-            end: NodeEnd { node, end },
-        });
-        return None;
-    }
-    let mut whole = end;
-    for other in others {
-        let worse = (
-            other.end.state != JobState::Completed,
-            other.end.exit.shell_code(),
-        );
-        if worse > (whole.state != JobState::Completed, whole.exit.shell_code()) {
-            whole.state = other.end.state;
-            whole.reason = other.end.reason.clone();
-            whole.exit = other.end.exit;
-            whole.cancelled_by = other.end.cancelled_by;
-        }
-        whole.started = match (whole.started, other.end.started) {
-            (Some(one), Some(two)) => Some(one.min(two)),
-            (one, two) => one.or(two),
-        };
-        whole.ended = whole.ended.max(other.end.ended);
-        whole.usage = whole.usage.plus(other.end.usage);
-    }
-    Some(whole)
-}
-
 fn step_row(node: NodeId, key: SlotKey, report: &FromSlot) -> Option<StepRow> {
     let FromSlot::StepEnded { end, .. } = report else {
         return None;
@@ -450,7 +454,11 @@ fn step_row(node: NodeId, key: SlotKey, report: &FromSlot) -> Option<StepRow> {
         .iter()
         .map(|(_, exit)| *exit)
         .max_by_key(|exit| exit.shell_code())
-        .unwrap_or_default();
+        .unwrap_or(ExitStatus {
+            // No task of it came to be.
+            code: u8::from(end.failure.is_some()),
+            signal: 0,
+        });
     Some(StepRow {
         job: key.job,
         slot: key.slot,

@@ -9,7 +9,8 @@
 //! are carried out only after the commit. [`apply`] is the one place that changes a `Cluster`.
 //!
 //! Read [`command`], [`event`], [`effect`] first, then [`apply`], then [`admission`], [`control`],
-//! [`lifecycle`], [`adopt`], [`nodes`], [`leases`] as you need them. What queries see is in [`snapshot`] and [`views`].
+//! [`lifecycle`], [`gang`], [`leases`], [`adopt`], [`nodes`] as you need them. What queries see is in [`snapshot`] and
+//! [`views`].
 
 pub mod admission;
 pub mod adopt;
@@ -20,6 +21,7 @@ pub mod control;
 pub mod dependency;
 pub mod effect;
 pub mod event;
+mod gang;
 pub mod invariants;
 pub mod launch;
 pub mod leases;
@@ -72,6 +74,8 @@ pub struct Settings {
     pub certificate_life_ms: i64,
     /// Whether jobs of root are taken.
     pub allow_root_jobs: bool,
+    /// How long all nodes of a gang may take to say that they have its slot.
+    pub gang_start_ms: i64,
 }
 
 impl Default for Settings {
@@ -85,6 +89,7 @@ impl Default for Settings {
             retract_after_ms: 300,
             certificate_life_ms: 90 * 86_400_000,
             allow_root_jobs: true,
+            gang_start_ms: 30_000,
         }
     }
 }
@@ -130,6 +135,8 @@ pub struct Cluster {
     leased: BTreeSet<SlotKey>,
     /// Nodes that do not respond, and since when as this controller counts: from its own start at the earliest.
     cut_off: BTreeMap<NodeId, Timestamp>,
+    /// Gangs that have not begun.
+    gathering: BTreeSet<SlotKey>,
     /// Jobs that ended lately, oldest first in the queue beside it.
     recent: OrdMap<JobId, Outcome>,
     recent_order: VecDeque<JobId>,
@@ -183,6 +190,7 @@ impl Cluster {
             stocked: BTreeSet::new(),
             leased: BTreeSet::new(),
             cut_off: BTreeMap::new(),
+            gathering: BTreeSet::new(),
             recent: OrdMap::new(),
             recent_order: VecDeque::new(),
             blocked: Arc::default(),
@@ -378,11 +386,17 @@ impl Cluster {
             .filter(|slot| !slot.retracting)
             .map(|slot| slot.heard.plus_ms(self.settings.retract_after_ms));
         let leases = leases::next_deadline(self);
+        let gathering = self
+            .gathering
+            .iter()
+            .filter_map(|key| self.slot(*key))
+            .map(|slot| gang::deadline(self, slot));
         begin
             .into_iter()
             .chain(silent)
             .chain(stocked)
             .chain(leases)
+            .chain(gathering)
             .min()
     }
 
@@ -494,6 +508,9 @@ impl Cluster {
             if job.spec.requeue && !slot.leases.is_empty() {
                 self.leased.insert(key);
             }
+            if !slot.begun {
+                self.gathering.insert(key);
+            }
         }
     }
 
@@ -522,6 +539,7 @@ impl Cluster {
             self.idle.remove(&key);
             self.stocked.remove(&key);
             self.leased.remove(&key);
+            self.gathering.remove(&key);
         }
     }
 

@@ -1,7 +1,7 @@
 //! decide: machines that come, go silent, return, are drained or removed.
 
 use super::command::Principal;
-use super::{Cluster, Event, Reply, leases, lifecycle, membership};
+use super::{Cluster, Event, Reply, gang, leases, lifecycle, membership};
 use crate::model::ids::{NodeId, SlotKey};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{ElementEnd, ExitStatus, Job, JobState, Reason, Slot, Usage};
@@ -56,9 +56,15 @@ pub(super) fn register(
             if there.contains(&key) {
                 continue;
             }
-            if slot.confirmed || rebooted {
+            // Nothing of a gang that has not begun can have run there, whatever has become of it.
+            if slot.begun && (slot.confirmed || rebooted) {
                 // It had it and has no trace of it left.
-                events.extend(lost(now, job, slot, "the node has no trace of it"));
+                let why = "the node has no trace of it";
+                events.extend(if slot.is_gang() {
+                    lifecycle::part_lost(cluster, now, job, slot, id, Vec::new(), why)
+                } else {
+                    lost(now, job, slot, why)
+                });
                 events.push(Event::SlotUnknown {
                     node: id,
                     job: job.id,
@@ -116,7 +122,25 @@ fn failed(
     if positions.is_empty() {
         return Vec::new();
     }
-    let end = |position| ElementEnd {
+    let end = |position| lost_end(now, job, slot, position, why);
+    let ends = positions.iter().map(end).collect();
+    vec![Event::ElementsEnded {
+        job: job.id,
+        slot: slot.id,
+        ends,
+        at: now,
+    }]
+}
+
+/// The end of what a node lost.
+pub(super) fn lost_end(
+    now: Timestamp,
+    job: &Job,
+    slot: &Slot,
+    position: u32,
+    why: &str,
+) -> ElementEnd {
+    ElementEnd {
         position,
         state: JobState::NodeFail,
         reason: if why.is_empty() {
@@ -134,14 +158,7 @@ fn failed(
         ended: now,
         usage: Usage::default(),
         restarts: job.restarts_of(position),
-    };
-    let ends = positions.iter().map(end).collect();
-    vec![Event::ElementsEnded {
-        job: job.id,
-        slot: slot.id,
-        ends,
-        at: now,
-    }]
+    }
 }
 
 pub(super) fn link_lost(cluster: &Cluster, now: Timestamp, id: NodeId) -> Vec<Event> {
@@ -166,7 +183,14 @@ pub(super) fn leaves(cluster: &Cluster, now: Timestamp, id: NodeId) -> Vec<Event
     for job in cluster.jobs.values() {
         let there = |slot: &&Slot| slot.allocation.share(id).is_some();
         for slot in job.slots.iter().filter(there) {
-            events.extend(lost(now, job, slot, "its node was taken out of service"));
+            let why = "its node was taken out of service";
+            events.extend(if !slot.begun {
+                gang::disband(now, job, slot)
+            } else if slot.is_gang() {
+                lifecycle::part_lost(cluster, now, job, slot, id, Vec::new(), why)
+            } else {
+                lost(now, job, slot, why)
+            });
         }
     }
     events
@@ -186,12 +210,15 @@ pub(super) fn time_out(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
             node: node.id,
             link: Link::Down(now),
         });
+        for (job, slot) in gang::gathering_on(cluster, node.id) {
+            events.extend(gang::disband(now, job, slot));
+        }
         for job in cluster.jobs.values().filter(|job| !job.spec.requeue) {
             // A job that may run again waits for its lease or its node: its first copy may still be running.
             for slot in job
                 .slots
                 .iter()
-                .filter(|slot| slot.allocation.share(node.id).is_some())
+                .filter(|slot| slot.begun && slot.allocation.share(node.id).is_some())
             {
                 events.extend(lost(now, job, slot, ""));
             }

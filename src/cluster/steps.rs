@@ -39,14 +39,6 @@ pub(super) fn start(
         .or(job.spec.request.cpus_per_task)
         .unwrap_or(1);
     let tasks = spread(slot, &request, cpus_per_task)?;
-    if tasks.iter().filter(|tasks| **tasks > 0).count() > 1 {
-        let what = "a step over several nodes is not part of this version";
-        return Err(Refusal::new(
-            Code::Unsupported,
-            what,
-            "run it on one node with -N 1",
-        ));
-    }
     let step = StepId(job.step_next);
     let launch = StepLaunch {
         step,

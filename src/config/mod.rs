@@ -20,6 +20,8 @@ pub struct Config {
     /// A job of `--requeue` that is cut off from the controller for this long is ended by its node, and started
     /// elsewhere some time later; seconds.
     pub lease_s: u32,
+    /// How long all nodes of a job over several may take to answer its start; then it goes back to the queue; seconds.
+    pub gang_start_s: u32,
     /// Most jobs that wait or run at once; an array counts once.
     pub jobs_max: u32,
     /// Largest index of an array.
@@ -43,6 +45,7 @@ impl Default for Config {
             node_silent_after_s: 10,
             node_timeout_s: 300,
             lease_s: 600,
+            gang_start_s: 30,
             jobs_max: 1_000_000,
             array_index_max: 4_000_000,
             history_days: 0,
@@ -115,6 +118,7 @@ impl Config {
                 5,
                 7 * 86_400,
             ),
+            ("gang_start_s", u64::from(self.gang_start_s), 1, 3600),
             ("jobs_max", u64::from(self.jobs_max), 1, 50_000_000),
             (
                 "array_index_max",
@@ -184,7 +188,7 @@ mod tests {
             .collect();
         let table: toml::Table = all.parse().unwrap();
         assert_eq!(Config::parse(&all).unwrap(), Config::default());
-        assert_eq!(table.len(), 11, "every key stands in the sample: {table:?}");
+        assert_eq!(table.len(), 12, "every key stands in the sample: {table:?}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(super) enum Notice {
         state: JobState,
         exit: ExitStatus,
     },
-    /// A step ended on a node.
+    /// A step ended on all its nodes.
     Step { step: StepId, exit: ExitStatus },
     /// The job ended.
     Job { state: JobState, exit: ExitStatus },
@@ -64,9 +64,10 @@ pub(super) fn act(shared: &Shared, watchers: &mut Watchers, effects: Vec<Effect>
                 shared.links.send(node, ToWorker::Slot { key, order });
             }
             Effect::SlotGranted { key } => notify(watchers, key.job, &Notice::Granted),
-            Effect::StepEnded {
-                key, step, exit, ..
-            } => notify(watchers, key.job, &Notice::Step { step, exit }),
+            Effect::StepEnded { key, step, exit } => {
+                notify(watchers, key.job, &Notice::Step { step, exit });
+            }
+            Effect::DropLink { node } => shared.links.drop_node(node),
             Effect::ElementEnded {
                 job,
                 position,

@@ -4,17 +4,18 @@
 //! when the controller was restarted and the client did not come back.
 
 use super::act::Notice;
-use super::links::{StdinTaken, StreamEvent};
+use super::links::StdinTaken;
 use super::queries::{blocking, find_ended};
 use super::run::{Message, Shared};
 use super::session::{Incoming, Outgoing, code_of};
-use crate::cluster::{Command, Principal};
-use crate::model::ids::{JobId, NodeId, SlotId, SlotKey, StepId};
-use crate::model::job::{ExitStatus, Job, JobState, Launch, Owner};
+use super::step_logs::{Inputs, NodeOf, Piece, StepLogs, Subject};
+use crate::cluster::{Command, Principal, Snapshot};
+use crate::model::ids::{JobId, SlotKey, StepId};
+use crate::model::job::{ExitStatus, Job, JobState, Launch, Owner, Slot};
 use crate::model::refusal::{Code, Refusal};
 use crate::wire::client::{Filter, FromClient, Selector, ToClient};
 use crate::wire::codec::CodecError;
-use crate::wire::worker::{OpenStream, SignalTarget, StreamSource, ToSlot, ToWorker};
+use crate::wire::worker::{SignalTarget, ToSlot, ToWorker};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -110,20 +111,25 @@ impl Drop for Presence<'_> {
 }
 
 /// What a client of `hpc run` asks for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Attach {
     pub(super) job: u32,
     pub(super) step: StepId,
-    pub(super) offset: u64,
+    /// First byte wanted of each node's log.
+    pub(super) offsets: Vec<u64>,
     pub(super) owner: bool,
+    pub(super) follow: bool,
+    /// The client tells logs of several nodes apart; one of an earlier build knows of one.
+    pub(super) by_node: bool,
 }
 
-/// Where a step's log is.
+/// Where a step's logs are.
 #[derive(Debug, Clone)]
 struct Place {
     key: SlotKey,
     position: u32,
-    node: NodeId,
+    /// Nodes of the slot, leader first; later those of the step alone.
+    nodes: Vec<NodeOf>,
     owner: Owner,
     /// The job is one of `hpc run`.
     tasks: bool,
@@ -139,21 +145,41 @@ fn not_permitted(number: u32, owner: &Owner) -> Refusal {
     )
 }
 
-fn slot_of(job: &Job, position: u32) -> Option<(SlotKey, NodeId)> {
-    let slot = job
-        .slots
-        .iter()
-        .find(|slot| slot.queue.contains(position))?;
-    Some((
-        SlotKey {
-            job: job.id,
-            slot: slot.id,
-        },
-        slot.allocation.nodes.first()?.node,
-    ))
+/// The slot that runs this position, once it has begun.
+fn slot_of(job: &Job, position: u32) -> Option<&Slot> {
+    let mut slots = job.slots.iter();
+    slots.find(|slot| slot.begun && slot.queue.contains(position))
 }
 
-/// Where the log of this job's step is now; `None` while the job waits.
+/// The nodes of a slot, leader first.
+pub(super) fn nodes_of(snapshot: &Snapshot, slot: &Slot) -> Vec<NodeOf> {
+    let shares = slot.allocation.nodes.iter().zip(0..);
+    shares
+        .map(|(share, place)| NodeOf {
+            place,
+            name: snapshot.node_name(share.node),
+            id: Some(share.node),
+        })
+        .collect()
+}
+
+/// Nodes that were known under these names, leader first.
+pub(super) fn nodes_named(snapshot: &Snapshot, names: &[String]) -> Vec<NodeOf> {
+    let id = |name: &str| {
+        let mut nodes = snapshot.nodes.values();
+        nodes.find(|node| node.name() == name).map(|node| node.id)
+    };
+    let names = names.iter().zip(0..);
+    names
+        .map(|(name, place)| NodeOf {
+            place,
+            name: name.clone(),
+            id: id(name),
+        })
+        .collect()
+}
+
+/// Where the logs of this job's step are now; `None` while the job waits.
 async fn find(
     shared: &Arc<Shared>,
     who: &Principal,
@@ -164,10 +190,13 @@ async fn find(
         if !who.is_operator() && !who.owner.is(&job.owner) {
             return Err(not_permitted(number, &job.owner));
         }
-        return Ok(slot_of(job, position).map(|(key, node)| Place {
-            key,
+        return Ok(slot_of(job, position).map(|slot| Place {
+            key: SlotKey {
+                job: job.id,
+                slot: slot.id,
+            },
             position,
-            node,
+            nodes: nodes_of(&snapshot, slot),
             owner: job.owner.clone(),
             tasks: matches!(job.spec.launch, Launch::Tasks { .. }),
             ended: None,
@@ -179,28 +208,22 @@ async fn find(
     if !who.is_operator() && !who.owner.is(&ended.owner) {
         return Err(not_permitted(number, &ended.owner));
     }
-    let node = snapshot.nodes.values().find(|node| {
-        ended
-            .granted
-            .nodes
-            .first()
-            .is_some_and(|name| name == node.name())
-    });
-    let Some(node) = node else {
+    let nodes = nodes_named(&snapshot, &ended.granted.nodes);
+    if nodes.is_empty() {
         let what = format!("job {number} ended {} without running", ended.state);
         return Err(Refusal::new(
             Code::WrongState,
             what,
             "there is nothing to attach to",
         ));
-    };
+    }
     Ok(Some(Place {
         key: SlotKey {
             job: ended.id,
-            slot: SlotId(ended.restarts),
+            slot: ended.slot,
         },
         position: 0,
-        node: node.id,
+        nodes,
         owner: ended.owner.clone(),
         tasks: matches!(ended.spec.launch, Launch::Tasks { .. }),
         ended: Some((ended.state, ended.exit)),
@@ -234,6 +257,7 @@ pub(super) async fn serve(
         incoming,
         outgoing,
         notices,
+        stdin: Inputs::default(),
         gone: false,
         holds: false,
     };
@@ -273,10 +297,8 @@ impl From<Refusal> for Stop {
 pub(super) const OUTPUT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is said when it is waited for no longer.
-pub(super) fn output_out_of_reach() -> ToClient {
-    ToClient::DataEnd {
-        error: Some("its node does not answer: the rest of the output stays there".to_owned()),
-    }
+pub(super) fn out_of_reach() -> String {
+    "its node does not answer: the rest of the output stays there".to_owned()
 }
 
 fn started(place: &Place) -> ToClient {
@@ -293,6 +315,7 @@ struct Client<'a> {
     incoming: &'a mut Incoming,
     outgoing: &'a mut Outgoing,
     notices: mpsc::UnboundedReceiver<Notice>,
+    stdin: Inputs,
     gone: bool,
     /// The client of `hpc alloc`: its concern is the job, not a step.
     holds: bool,
@@ -300,31 +323,39 @@ struct Client<'a> {
 
 impl Client<'_> {
     async fn run(&mut self) -> Result<(), Stop> {
-        let Some(place) = self.wait_for_start().await? else {
+        let Some(mut place) = self.wait_for_start().await? else {
             return Ok(());
         };
-        self.outgoing.send(&started(&place)).await?;
         let mut ended = place.ended;
         if !self.is_main(&place) {
-            ended = self.step_ended(place.key.job).await?.or(ended);
+            ended = self.find_step(&mut place).await?.or(ended);
         }
-        if self.attach.owner {
+        if place.nodes.len() > 1 && !self.attach.by_node {
+            let what = format!("job {} runs on several nodes", self.attach.job);
+            let hint = "use the hpc of the controller's release";
+            return Err(Refusal::new(Code::Unsupported, what, hint).into());
+        }
+        self.outgoing.send(&started(&place)).await?;
+        let whole = if self.attach.owner {
             let mut stdin = self.shared.links.provide_stdin(place.key, self.attach.step);
             let result = self.relay(&place, &mut ended, &mut stdin).await;
             self.shared.links.forget_stdin(place.key, self.attach.step);
-            result?;
+            result?
         } else {
             // Looks on: nothing is taken from it, so nobody sends here.
             let (_open, mut stdin) = mpsc::channel(1);
-            self.relay(&place, &mut ended, &mut stdin).await?;
-        }
-        if self.gone {
+            self.relay(&place, &mut ended, &mut stdin).await?
+        };
+        if self.gone || !self.attach.follow {
             return Ok(());
         }
         let (state, exit) = match ended {
             Some(ended) => ended,
             None => self.wait_for_end(&place).await?,
         };
+        if self.attach.by_node && (state == JobState::NodeFail || !whole) {
+            self.say_why().await?;
+        }
         let code = code_of(state, exit);
         self.outgoing
             .send(&ToClient::Ended {
@@ -336,20 +367,49 @@ impl Client<'_> {
         Ok(())
     }
 
+    /// Why the job ended, where there are words for it.
+    async fn say_why(&mut self) -> Result<(), Stop> {
+        let number = self.attach.job;
+        let ended = blocking(self.shared, move |reader| find_ended(reader, number)).await?;
+        let reason = ended.and_then(|ended| ended.reason.detail().map(str::to_owned));
+        if let Some(text) = reason {
+            self.outgoing.send(&ToClient::Why { text }).await?;
+        }
+        Ok(())
+    }
+
     /// Whether this is the step that the job consists of.
     fn is_main(&self, place: &Place) -> bool {
         place.tasks && self.attach.step == StepId(0)
     }
 
-    /// The end of this step, if the store has it.
-    async fn step_ended(&self, job: JobId) -> Result<Option<(JobState, ExitStatus)>, Refusal> {
-        let step = self.attach.step;
+    /// Keeps the nodes that the step has tasks on; its end, when it has ended on all of them.
+    async fn find_step(
+        &self,
+        place: &mut Place,
+    ) -> Result<Option<(JobState, ExitStatus)>, Refusal> {
+        let (job, step) = (place.key.job, self.attach.step);
+        // Before the rows: a step that does not run now has left them.
+        let snapshot = self.shared.snapshot.load_full();
+        let hot = snapshot.jobs.get(&job);
+        let slot = hot.and_then(|job| job.slot(place.key.slot));
+        if let Some(running) = slot.and_then(|slot| slot.steps.iter().find(|s| s.step == step)) {
+            place
+                .nodes
+                .retain(|node| running.nodes.contains(&node.place));
+            return Ok(None);
+        }
         let rows = blocking(self.shared, move |reader| reader.steps(job)).await?;
-        let worst = rows
-            .iter()
-            .filter(|row| row.step == step)
-            .map(|row| row.exit)
-            .max_by_key(|exit| exit.shell_code());
+        let rows: Vec<_> = rows.iter().filter(|row| row.step == step).collect();
+        let ran_on = |node: &NodeOf| rows.iter().any(|row| Some(row.node) == node.id);
+        if place.nodes.iter().any(ran_on) {
+            place.nodes.retain(ran_on);
+        } else {
+            // Nobody knows of it: the leader will say that it has nothing either.
+            place.nodes.truncate(1);
+        }
+        let worst = rows.iter().map(|row| row.exit);
+        let worst = worst.max_by_key(|exit| exit.shell_code());
         Ok(worst.map(|exit| (state_of(exit), exit)))
     }
 
@@ -358,6 +418,11 @@ impl Client<'_> {
         loop {
             if let Some(place) = find(self.shared, self.who, self.attach.job).await? {
                 return Ok(Some(place));
+            }
+            if !self.attach.follow {
+                let what = format!("job {} has not started", self.attach.job);
+                let hint = "wait for it with `hpc logs -f`";
+                return Err(Refusal::new(Code::WrongState, what, hint).into());
             }
             tokio::select! {
                 notice = self.notices.recv() => if notice.is_none() {
@@ -419,126 +484,138 @@ impl Client<'_> {
                     .await
             }
             (FromClient::Stdin { offset, bytes, end }, Some(place)) => {
-                let order = ToSlot::Stdin {
-                    step: self.attach.step,
-                    offset,
-                    bytes,
-                    end,
-                };
-                for node in self.nodes(place) {
-                    self.shared.links.send(
-                        node,
-                        ToWorker::Slot {
-                            key: place.key,
-                            order: order.clone(),
-                        },
-                    );
+                for node in place.nodes.iter().filter_map(|node| node.id) {
+                    if self.stdin.is_closed(node) {
+                        continue;
+                    }
+                    let order = ToSlot::Stdin {
+                        step: self.attach.step,
+                        offset,
+                        bytes: bytes.clone(),
+                        end,
+                    };
+                    let key = place.key;
+                    self.shared.links.send(node, ToWorker::Slot { key, order });
                 }
             }
-            (FromClient::Stdin { .. } | FromClient::Taken { .. }, _) => {}
+            (
+                FromClient::Stdin { .. } | FromClient::Taken { .. } | FromClient::NodeTaken { .. },
+                _,
+            ) => {}
         }
     }
 
-    /// All nodes of the slot, leader first.
-    fn nodes(&self, place: &Place) -> Vec<NodeId> {
-        let snapshot = self.shared.snapshot.load();
-        let slot = snapshot
-            .jobs
-            .get(&place.key.job)
-            .and_then(|job| job.slot(place.key.slot));
-        slot.map_or_else(
-            || vec![place.node],
-            |slot| {
-                slot.allocation
-                    .nodes
-                    .iter()
-                    .map(|share| share.node)
-                    .collect()
-            },
-        )
-    }
-
-    /// Passes bytes both ways until the log is complete, the client has gone, or the job is out of reach.
+    /// Passes bytes both ways until the logs are complete, the client has gone, or the job is out of reach. Whether
+    /// every node had a log.
     async fn relay(
         &mut self,
         place: &Place,
         ended: &mut Option<(JobState, ExitStatus)>,
         stdin: &mut mpsc::Receiver<StdinTaken>,
-    ) -> Result<(), Stop> {
-        let mut offset = self.attach.offset;
+    ) -> Result<bool, Stop> {
+        let subject = Subject {
+            key: place.key,
+            position: place.position,
+            step: self.attach.step,
+            owner: place.owner.clone(),
+        };
+        let offsets = std::mem::take(&mut self.attach.offsets);
+        let mut logs = StepLogs::new(self.shared, subject, &place.nodes, &offsets);
+        self.stdin = Inputs::of(&place.nodes);
         let mut links = self.shared.links.changes();
-        let mut first = true;
-        // When a node that does not answer is waited for no longer, once the end is known.
+        let (mut first, mut whole) = (true, true);
+        // When nodes that do not answer are waited for no longer, once the end is known.
         let mut give_up = None;
         loop {
-            let open = OpenStream {
-                stream: 0,
-                key: place.key,
-                position: place.position,
-                source: StreamSource::StepLog(self.attach.step),
-                offset,
-                follow: ended.is_none(),
-                owner: place.owner.clone(),
-            };
-            let Some((number, mut events)) = self.shared.links.open(place.node, open) else {
-                if ended.is_some() {
-                    give_up.get_or_insert_with(|| tokio::time::Instant::now() + OUTPUT_PATIENCE);
-                }
-                let over = async {
-                    match give_up {
-                        Some(at) => tokio::time::sleep_until(at).await,
-                        None => std::future::pending().await,
-                    }
-                };
-                tokio::select! {
-                    _ = links.changed() => {}
-                    Some(notice) = self.notices.recv() => self.note(place, &notice, ended),
-                    frame = self.incoming.next::<FromClient>() => match frame? {
-                        None => { self.gone = true; return Ok(()); }
-                        Some(frame) => self.take_frame(Some(place), frame).await,
-                    },
-                    () = over => {
-                        self.outgoing.send(&output_out_of_reach()).await?;
-                        return Ok(());
-                    }
-                }
-                continue;
-            };
-            if !std::mem::replace(&mut first, false) {
+            let follow = ended.is_none() && self.attach.follow;
+            if logs.open(follow) > 0 && !std::mem::replace(&mut first, false) {
                 // An agent that was restarted may have had input on its way: the client says again what was not taken.
                 self.outgoing.send(&started(place)).await?;
             }
-            loop {
-                tokio::select! {
-                    biased;
-                    event = events.recv() => match event {
-                        Some(StreamEvent::Data { offset: at, bytes }) => {
-                            offset = at + bytes.len() as u64;
-                            self.outgoing.send(&ToClient::Data { offset: at, bytes }).await?;
-                        }
-                        Some(StreamEvent::End { error }) => {
-                            self.outgoing.send(&ToClient::DataEnd { error }).await?;
-                            return Ok(());
-                        }
-                        Some(StreamEvent::LinkLost) | None => break,
-                    },
-                    Some(notice) = self.notices.recv() => self.note(place, &notice, ended),
-                    Some(taken) = stdin.recv() => {
-                        self.outgoing.send(&ToClient::StdinTaken { offset: taken.offset, closed: taken.closed }).await?;
-                    }
-                    frame = self.incoming.next::<FromClient>() => match frame? {
-                        None => {
-                            self.shared.links.close(place.node, number);
-                            self.gone = true;
-                            return Ok(());
-                        }
-                        Some(FromClient::Taken { offset }) => {
-                            self.shared.links.send(place.node, ToWorker::StreamTaken { stream: number, offset });
-                        }
-                        Some(frame) => self.take_frame(Some(place), frame).await,
-                    },
+            if logs.are_over() {
+                if self.attach.by_node {
+                    self.outgoing
+                        .send(&ToClient::DataEnd { error: None })
+                        .await?;
                 }
+                return Ok(whole);
             }
+            let waits = logs.wait();
+            if waits && !follow {
+                give_up.get_or_insert_with(|| tokio::time::Instant::now() + OUTPUT_PATIENCE);
+            }
+            let over = async {
+                match give_up {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                frame = self.incoming.next::<FromClient>() => match frame? {
+                    None => { self.gone = true; return Ok(whole); }
+                    Some(FromClient::Taken { offset }) => logs.taken(place.nodes[0].place, offset),
+                    Some(FromClient::NodeTaken { node, offset }) => logs.taken(node, offset),
+                    Some(frame) => self.take_frame(Some(place), frame).await,
+                },
+                Some(notice) = self.notices.recv() => self.note(place, &notice, ended),
+                Some(taken) = stdin.recv() => {
+                    let told = self.stdin.taken(taken);
+                    self.say_taken(told).await?;
+                }
+                _ = links.changed(), if waits => {}
+                () = over, if waits => for node in logs.give_up() {
+                    self.say_log_end(node, Some(out_of_reach())).await?;
+                },
+                (node, piece) = logs.next() => match piece {
+                    Piece::Data { offset, bytes } => self.pass(&node, offset, bytes).await?,
+                    Piece::End { error } => {
+                        // Nobody is left there to take input: the others must not wait for it.
+                        let told = self.stdin.closed(&node);
+                        self.say_taken(told).await?;
+                        whole &= error.is_none();
+                        self.say_log_end(node, error).await?;
+                    }
+                    Piece::Broken => {}
+                },
+            }
+        }
+    }
+
+    async fn pass(&mut self, node: &NodeOf, offset: u64, bytes: Vec<u8>) -> std::io::Result<()> {
+        let message = if self.attach.by_node {
+            ToClient::NodeData {
+                node: node.place,
+                offset,
+                bytes,
+            }
+        } else {
+            ToClient::Data { offset, bytes }
+        };
+        self.outgoing.send(&message).await
+    }
+
+    async fn say_log_end(&mut self, node: NodeOf, error: Option<String>) -> std::io::Result<()> {
+        let message = if self.attach.by_node {
+            ToClient::NodeEnd {
+                node: node.place,
+                name: node.name,
+                error,
+            }
+        } else {
+            ToClient::DataEnd { error }
+        };
+        self.outgoing.send(&message).await
+    }
+
+    async fn say_taken(&mut self, told: Option<(u64, bool)>) -> std::io::Result<()> {
+        match told {
+            Some((offset, closed)) if self.attach.owner => {
+                self.outgoing
+                    .send(&ToClient::StdinTaken { offset, closed })
+                    .await
+            }
+            _ => Ok(()),
         }
     }
 
@@ -564,7 +641,7 @@ impl Client<'_> {
         let is_step = !self.is_main(place) && !self.holds;
         let mut ended = None;
         if is_step {
-            ended = self.step_ended(place.key.job).await?;
+            ended = self.find_step(&mut place.clone()).await?;
         }
         loop {
             if let Some(ended) = ended {
@@ -572,7 +649,7 @@ impl Client<'_> {
             }
             tokio::select! {
                 notice = self.notices.recv() => match notice {
-                    Some(Notice::Watching) if is_step => ended = self.step_ended(place.key.job).await?,
+                    Some(Notice::Watching) if is_step => ended = self.find_step(&mut place.clone()).await?,
                     Some(notice) => self.note(place, &notice, &mut ended),
                     None => {
                         ended = find(self.shared, self.who, self.attach.job).await?.and_then(|place| place.ended);
@@ -612,8 +689,10 @@ pub(super) async fn hold(
     let attach = Attach {
         job: job.0,
         step: StepId(0),
-        offset: 0,
+        offsets: Vec::new(),
         owner: true,
+        follow: true,
+        by_node: false,
     };
     let mut client = Client {
         shared,
@@ -622,6 +701,7 @@ pub(super) async fn hold(
         incoming,
         outgoing,
         notices,
+        stdin: Inputs::default(),
         gone: false,
         holds: true,
     };

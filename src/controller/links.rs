@@ -27,6 +27,7 @@ pub(super) enum StreamEvent {
 /// What the provider of a standard input hears.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StdinTaken {
+    pub(super) node: NodeId,
     pub(super) offset: u64,
     pub(super) closed: bool,
 }
@@ -117,6 +118,14 @@ impl Links {
         ours
     }
 
+    /// Drops the link to a node: its worker connects again and all is said anew.
+    pub(super) fn drop_node(&self, node: NodeId) {
+        let id = self.inner().links.get(&node).map(|link| link.id);
+        if let Some(id) = id {
+            self.disconnect(node, id);
+        }
+    }
+
     /// Drops every link: their workers connect again and all is said anew.
     pub(super) fn drop_all(&self) {
         let nodes: Vec<(NodeId, u64)> = self
@@ -188,8 +197,14 @@ impl Links {
         let Some(stream) = stream.filter(|stream| stream.node == node) else {
             return;
         };
-        if stream.reader.try_send(event).is_err() || over {
+        let full = stream.reader.try_send(event).is_err();
+        let node = stream.node;
+        if full || over {
             inner.streams.remove(&number);
+        }
+        drop(inner);
+        if full && !over {
+            self.send(node, ToWorker::CloseStream { stream: number });
         }
     }
 

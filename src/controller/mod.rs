@@ -24,6 +24,7 @@ mod output;
 mod queries;
 mod run;
 mod session;
+mod step_logs;
 mod worker_session;
 
 pub use listening::Listen;

@@ -1,12 +1,12 @@
 //! `hpc logs` and `hpc attach`: the bytes of a job's output, from whichever node has them.
 
-use super::attach::{OUTPUT_PATIENCE, output_out_of_reach};
+use super::attach::{OUTPUT_PATIENCE, out_of_reach};
 use super::links::StreamEvent;
 use super::queries::{blocking, find_ended};
 use super::run::{Message, Shared};
 use super::session::{Incoming, Outgoing};
 use crate::cluster::{Principal, views};
-use crate::model::ids::{JobId, NodeId, SlotId, SlotKey, StepId};
+use crate::model::ids::{JobId, NodeId, SlotKey, StepId};
 use crate::model::job::{JobSpec, Launch, Owner};
 use crate::model::refusal::{Code, Refusal};
 use crate::wire::client::{FromClient, OutputKind, Selector, ToClient};
@@ -34,6 +34,8 @@ struct Found {
     source: StreamSource,
     /// It may still grow.
     live: bool,
+    /// How many nodes it ran on.
+    on_nodes: usize,
 }
 
 /// Serves the bytes.
@@ -71,6 +73,10 @@ pub(super) async fn serve(
             Err(refusal) => return Ok(outgoing.send(&ToClient::Refused(refusal)).await?),
         }
     };
+    if found.on_nodes > 1 && matches!(found.source, StreamSource::StepLog(_)) {
+        let raw_job = found.key.job.raw(found.position);
+        return Ok(outgoing.send(&ToClient::OnNodes { raw_job }).await?);
+    }
     relay(shared, &found, &wanted, incoming, outgoing).await
 }
 
@@ -133,7 +139,8 @@ async fn relay(
                 .elapsed()
                 >= OUTPUT_PATIENCE
             {
-                return Ok(outgoing.send(&output_out_of_reach()).await?);
+                let error = Some(out_of_reach());
+                return Ok(outgoing.send(&ToClient::DataEnd { error }).await?);
             }
             continue;
         };
@@ -323,6 +330,7 @@ async fn find(
                     kind,
                 ),
                 live: true,
+                on_nodes: slot.allocation.nodes.len(),
             }));
         }
         if job.pending.contains(position) || job.waiting.contains(position) {
@@ -353,7 +361,7 @@ async fn find(
     Ok(Some(Found {
         key: SlotKey {
             job: ended.id,
-            slot: SlotId(ended.restarts),
+            slot: ended.slot,
         },
         position,
         node: node.id,
@@ -368,6 +376,7 @@ async fn find(
             kind,
         ),
         live: false,
+        on_nodes: ended.granted.nodes.len(),
     }))
 }
 
@@ -413,5 +422,6 @@ async fn ended_element(
         owner: owner.clone(),
         source: source_of(spec, id.0, position, restarts, name, &owner.name, kind),
         live: false,
+        on_nodes: granted.nodes.len(),
     })
 }

@@ -302,6 +302,7 @@ fn build_cluster(
             .unwrap_or_else(|| options.config.cluster_name.clone()),
         node_timeout_ms: i64::from(options.config.node_timeout_s) * 1000,
         lease_ms: u64::from(options.config.lease_s) * 1000,
+        gang_start_ms: i64::from(options.config.gang_start_s) * 1000,
         jobs_max: options.config.jobs_max as usize,
         array_max: options.config.array_index_max.saturating_add(1),
         certificate_life_ms: i64::from(options.config.certificate_life_s) * 1000,

@@ -173,8 +173,27 @@ pub(super) async fn clients(
                 let attach = attach::Attach {
                     job,
                     step,
-                    offset,
+                    offsets: vec![offset],
                     owner,
+                    follow: true,
+                    by_node: false,
+                };
+                attach::serve(shared, who, attach, &mut incoming, &mut outgoing).await?;
+            }
+            Request::AttachNodes {
+                job,
+                step,
+                offsets,
+                owner,
+                follow,
+            } => {
+                let attach = attach::Attach {
+                    job,
+                    step,
+                    offsets,
+                    owner,
+                    follow,
+                    by_node: true,
                 };
                 attach::serve(shared, who, attach, &mut incoming, &mut outgoing).await?;
             }
@@ -199,7 +218,10 @@ pub(super) async fn clients(
 /// Whether the first answer may come only when a job starts or ends.
 fn may_take_long(request: &Request) -> bool {
     match request {
-        Request::Wait(_) | Request::Attach { .. } | Request::HoldAllocation { .. } => true,
+        Request::Wait(_)
+        | Request::Attach { .. }
+        | Request::AttachNodes { .. }
+        | Request::HoldAllocation { .. } => true,
         Request::Output { follow, .. } => *follow,
         _ => false,
     }
@@ -291,6 +313,7 @@ async fn answer(
         | Request::Wait(_)
         | Request::Output { .. }
         | Request::Attach { .. }
+        | Request::AttachNodes { .. }
         | Request::HoldAllocation { .. }
         | Request::Backup
         | Request::Shutdown { .. } => {

@@ -11,8 +11,8 @@ use crate::model::ids::{NodeId, SlotKey};
 use crate::model::node::{Inventory, Serves};
 use crate::net::server::Peer;
 use crate::wire::codec::{CodecError, FRAME_MAX};
-use crate::wire::hello::VERSION_BEATS;
-use crate::wire::worker::{FromSlot, FromWorker, ToWorker};
+use crate::wire::hello::{VERSION_BEATS, VERSION_GANGS};
+use crate::wire::worker::{FromSlot, FromWorker, ToSlot, ToWorker};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -117,7 +117,7 @@ pub(super) async fn serve(
                 return;
             }
             let mut bytes = Vec::new();
-            for order in &batch {
+            for order in batch.iter().filter(|order| is_understood(version, order)) {
                 bytes.extend_from_slice(&crate::wire::codec::encode(order));
             }
             if outgoing.send_bytes(&bytes).await.is_err() {
@@ -141,6 +141,18 @@ pub(super) async fn serve(
         _ => tracing::info!(node = %name, "worker's link is gone"),
     }
     result
+}
+
+/// Whether a worker that speaks this version knows this order. One that does not know of Go needs none.
+fn is_understood(version: u16, order: &ToWorker) -> bool {
+    let go = matches!(
+        order,
+        ToWorker::Slot {
+            order: ToSlot::Go,
+            ..
+        }
+    );
+    !go || version >= VERSION_GANGS
 }
 
 /// Whether a slot has this node.
@@ -194,7 +206,11 @@ async fn listen(
             } => {
                 // Only a node that has the slot may speak of it.
                 if holds(shared, node, key) {
-                    let taken = StdinTaken { offset, closed };
+                    let taken = StdinTaken {
+                        node,
+                        offset,
+                        closed,
+                    };
                     shared.links.stdin_taken(key, step, taken);
                 }
             }

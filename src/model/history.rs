@@ -134,6 +134,8 @@ pub struct EndedJob {
     pub usage: Usage,
     /// What it had, as last granted.
     pub granted: Arc<Granted>,
+    /// Its last slot: where its nodes keep what it left.
+    pub slot: SlotId,
     /// Times put back (a plain job).
     pub restarts: u32,
     /// Elements that ended COMPLETED, and otherwise.

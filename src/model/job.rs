@@ -15,7 +15,7 @@ use super::allocation::Allocation;
 use super::array::ArraySpec;
 use super::dependency::Dependency;
 use super::history::Granted;
-use super::ids::{BlobId, JobId, NodeId, SlotId};
+use super::ids::{BlobId, JobId, NodeId, SlotId, StepId};
 use super::index_set::IndexSet;
 use super::rare::{Blank, Rare};
 use super::resource::Request;
@@ -558,9 +558,16 @@ pub struct Slot {
     #[serde(skip)]
     pub gone: bool,
     /// Nodes whose shepherds end this slot's elements when cut off from the controller, and after how many
-    /// milliseconds. Stored beside the slots, since records of an earlier shape have none.
-    #[serde(skip)]
+    /// milliseconds.
     pub leases: Vec<(NodeId, u64)>,
+    /// Its nodes may have begun. On one node that is so from the grant on; a gang begins once all its nodes have said
+    /// that they have the slot, and until then nothing of it has run anywhere.
+    pub begun: bool,
+    /// Steps that were started in it and have not ended on all their nodes.
+    pub steps: Vec<RunningStep>,
+    /// Nodes of a gang that have the slot and wait for the word to begin. Not stored: they say it again.
+    #[serde(skip)]
+    pub present: Vec<NodeId>,
 }
 
 impl Slot {
@@ -570,6 +577,36 @@ impl Slot {
         let found = self.leases.iter().find(|(known, _)| *known == node);
         found.map(|(_, ends_after_ms)| *ends_after_ms)
     }
+
+    /// Whether it holds more than one node.
+    #[must_use]
+    pub fn is_gang(&self) -> bool {
+        self.allocation.nodes.len() > 1
+    }
+
+    /// The place of a node in its allocation, leader first.
+    #[must_use]
+    pub fn place_of(&self, node: NodeId) -> Option<u32> {
+        let at = self
+            .allocation
+            .nodes
+            .iter()
+            .position(|share| share.node == node)?;
+        u32::try_from(at).ok()
+    }
+}
+
+/// A step inside a job, while it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningStep {
+    /// Which.
+    pub step: StepId,
+    /// Places of the nodes that have tasks of it.
+    pub nodes: Vec<u32>,
+    /// Those of them that have not ended their part.
+    pub left: Vec<u32>,
+    /// The worst exit of those that have.
+    pub worst: ExitStatus,
 }
 
 /// An order to end elements of a slot.

@@ -45,8 +45,9 @@ pub fn extension(job: &Job, slot: &Slot, waiting: u64, slots: u32, now: Timestam
         return 0;
     }
     let held = u64::from(slot.queue.len());
-    if slot.allocation.nodes.len() > 1 {
-        return u32::from(held == 0 && waiting > 0);
+    // A gang begins together: the next element gets a slot of its own, and a beginning of its own.
+    if slot.is_gang() {
+        return 0;
     }
     // Its running task is slower than the pace says: what it has is enough.
     let silent_us = u64::try_from(now.minus(slot.heard))

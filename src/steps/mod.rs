@@ -51,7 +51,7 @@ const WARN_EARLIEST_MS: u64 = 1000;
 /// The life of one slot on one node.
 ///
 /// ```text
-///             next position             main step over, launch failed, released, SIGKILL at once
+///       next position, gangs: Go        main step over, launch failed, released, SIGKILL at once
 ///   (waiting) ─────────────▶ Running ───────────────────────────────────────────▶ Sweeping ──▶ end journaled,
 ///       ▲                     │   ▲                                                 ▲   Swept    reported
 ///       │               limit │   │ Suspend stops and                               │                │
@@ -79,6 +79,8 @@ pub struct SlotCore {
     outbox: Outbox,
     lease: Lease,
     suspended: bool,
+    /// A gang's part waits until all its nodes have the slot.
+    may_begin: bool,
     closing: bool,
     exited: bool,
 }
@@ -100,6 +102,7 @@ impl SlotCore {
             outbox: Outbox::default(),
             lease: Lease::new(launch.spec.requeue),
             suspended: false,
+            may_begin: launch.nodes.len() <= 1,
             closing: false,
             exited: false,
             launch,
@@ -236,6 +239,7 @@ impl SlotCore {
                     out.push(Effect::Report(FromSlot::Leased { ends_after_ms }));
                 }
             }
+            ToSlot::Go => self.may_begin = true,
         }
     }
 
@@ -375,7 +379,8 @@ impl SlotCore {
 
     /// Starts the next position when nothing runs.
     fn start_next(&mut self, now: u64, out: &mut Vec<Effect>) {
-        if self.element.is_some() || self.suspended || self.closing || !self.lease.is_good(now) {
+        let held = self.suspended || self.closing || !self.may_begin || !self.lease.is_good(now);
+        if self.element.is_some() || held {
             return;
         }
         let Some(position) = self.waiting.first() else {

@@ -653,6 +653,9 @@ fn attached_tasks_report_each_rank_and_the_worst_code() {
     launch.shares[1].tasks = 2;
     launch.node_index = 1;
     let (mut slot, effects) = Fixture::new(launch);
+    assert_eq!(effects, [], "the other node may not have it yet");
+    let effects = slot.order(ToSlot::Go);
+    assert_eq!(slot.order(ToSlot::Go), [], "said again");
     let plans = spawned(&effects);
     assert_eq!(
         plans.iter().map(|plan| plan.task.rank).collect::<Vec<_>>(),
@@ -691,7 +694,12 @@ fn further_nodes_of_a_batch_job_and_held_allocations_run_nothing_until_let_go() 
     further.nodes = words(&["n1", "n2"]);
     further.shares.push(further.shares[0].clone());
     further.node_index = 1;
-    let (mut slot, effects) = Fixture::new(further);
+    let (mut unheard, _) = Fixture::new(further.clone());
+    let effects = unheard.order(ToSlot::Close);
+    assert!(ends(&effects).is_empty(), "it has never begun");
+    assert_eq!(effects.last(), Some(&Effect::Exit));
+    let (mut slot, _) = Fixture::new(further);
+    let effects = slot.order(ToSlot::Go);
     assert_eq!(spawned(&effects).len(), 0);
     assert_eq!(slot.order(ToSlot::Close), [Effect::Sweep]);
     let effects = slot.when(Input::Swept);

@@ -165,6 +165,9 @@ pub(crate) fn started(job: &Job, node: u32) -> Job {
         retracting: false,
         gone: false,
         leases: Vec::new(),
+        begun: true,
+        steps: Vec::new(),
+        present: Vec::new(),
     });
     job.slot_next += 1;
     job
@@ -247,6 +250,7 @@ pub(crate) fn ended(job: &Job, at: i64, rows: u32) -> EndedJob {
             write_bytes: 0,
         },
         granted: granted(),
+        slot: SlotId(job.slot_next.saturating_sub(1)),
         restarts: 0,
         completed: job.spec.count(),
         unsuccessful: 0,

@@ -7,13 +7,14 @@
 //! what it allocates is bounded by the length of its input. Ends of elements are packed in `columns.rs`.
 
 use crate::cluster::changes::Counters;
+use crate::model::allocation::Allocation;
 use crate::model::audit::AuditRecord;
 use crate::model::history::{EndedJob, Granted, StepRow};
 use crate::model::identity::{Invitation, KnownKey};
 use crate::model::ids::{JobId, NodeId, SlotId, StepId};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{
-    EndSummary, ExitStatus, Hold, Job, JobSpec, JobState, Owner, Reason, Slot, Usage,
+    EndSummary, ExitStatus, Hold, Job, JobSpec, JobState, Kill, NodeEnd, Owner, Reason, Slot, Usage,
 };
 use crate::model::node::{Inventory, Link, Node, Serves};
 use crate::model::rare::Rare;
@@ -59,10 +60,9 @@ impl RecordError {
 
 /// The first version of every record on this page, and the only one of most.
 const V1: u8 = 1;
-/// Of a node since agents may be elsewhere.
-const NODE_V2: u8 = 2;
-/// A hot job with leases behind its fields. One without is written as version 1, which an earlier release reads too.
-const JOB_V2: u8 = 2;
+/// Of hot jobs: slots say whether they have begun, which steps run in them and which leases they have. Of ended ones: the
+/// last slot. Of nodes: whose jobs they run.
+const V2: u8 = 2;
 
 /// The fields of a version-1 record.
 pub(super) fn body(bytes: &[u8]) -> Result<&[u8], RecordError> {
@@ -81,11 +81,10 @@ fn versioned(bytes: &[u8], known: u8) -> Result<(u8, &[u8]), RecordError> {
 
 /// One record, appended to an empty buffer that callers keep between records.
 pub(super) fn encode_into<T: Serialize>(buffer: &mut Vec<u8>, value: &T) {
-    encode_version(V1, buffer, value);
+    encode_version(buffer, V1, value);
 }
 
-/// The same in another version.
-fn encode_version<T: Serialize>(version: u8, buffer: &mut Vec<u8>, value: &T) {
+fn encode_version<T: Serialize>(buffer: &mut Vec<u8>, version: u8, value: &T) {
     buffer.clear();
     buffer.push(version);
     let taken = std::mem::take(buffer);
@@ -93,11 +92,11 @@ fn encode_version<T: Serialize>(version: u8, buffer: &mut Vec<u8>, value: &T) {
 }
 
 fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, RecordError> {
-    whole(what, body(bytes)?)
+    fields(what, body(bytes)?)
 }
 
 /// Fields that are all there is.
-fn whole<T: DeserializeOwned>(what: &'static str, body: &[u8]) -> Result<T, RecordError> {
+fn fields<T: DeserializeOwned>(what: &'static str, body: &[u8]) -> Result<T, RecordError> {
     let (value, rest) =
         postcard::take_from_bytes(body).map_err(|error| RecordError::malformed(what, error))?;
     if rest.is_empty() {
@@ -107,16 +106,58 @@ fn whole<T: DeserializeOwned>(what: &'static str, body: &[u8]) -> Result<T, Reco
     }
 }
 
+/// A slot as version 1 had it: nothing was known of steps, and a gang's nodes began each by itself.
+#[derive(Clone, Serialize, Deserialize)]
+struct SlotV1 {
+    id: SlotId,
+    allocation: Arc<Allocation>,
+    granted: Timestamp,
+    queue: IndexSet,
+    given: IndexSet,
+    confirmed: bool,
+    kills: Vec<Kill>,
+    suspended: bool,
+    released: Option<u8>,
+    node_ends: Vec<NodeEnd>,
+}
+
+impl From<SlotV1> for Slot {
+    fn from(slot: SlotV1) -> Self {
+        Slot {
+            id: slot.id,
+            allocation: slot.allocation,
+            granted: slot.granted,
+            queue: slot.queue,
+            given: slot.given,
+            confirmed: slot.confirmed,
+            current: None,
+            kills: slot.kills,
+            suspended: slot.suspended,
+            released: slot.released,
+            node_ends: slot.node_ends,
+            ended_count: 0,
+            heard: Timestamp::default(),
+            retracting: false,
+            gone: false,
+            leases: Vec::new(),
+            begun: true,
+            steps: Vec::new(),
+            present: Vec::new(),
+        }
+    }
+}
+
 /// A hot job without its number (the key) and spec (a table of its own).
 #[derive(Serialize, Deserialize)]
-struct JobRow<'a> {
+#[serde(bound(serialize = "S: Serialize", deserialize = "S: Deserialize<'de>"))]
+struct JobRow<'a, S: Clone> {
     owner: Cow<'a, Owner>,
     submitted: Timestamp,
     hold: Hold,
     reason: Cow<'a, Reason>,
     pending: Cow<'a, IndexSet>,
     waiting: Cow<'a, IndexSet>,
-    slots: Cow<'a, [Slot]>,
+    slots: Cow<'a, [S]>,
     slot_next: u32,
     restarts: Cow<'a, [(u32, u32)]>,
     ends: Cow<'a, EndSummary>,
@@ -126,9 +167,6 @@ struct JobRow<'a> {
     waits_for: Cow<'a, [u32]>,
     step_next: u32,
 }
-
-/// (slot, node, milliseconds) of every lease, behind a job of version 2.
-type LeaseRows = Vec<(SlotId, NodeId, u64)>;
 
 /// A job's hot record.
 pub fn encode_job(buffer: &mut Vec<u8>, job: &Job) {
@@ -171,40 +209,19 @@ pub fn encode_job(buffer: &mut Vec<u8>, job: &Job) {
         waits_for: Cow::Borrowed(waits_for),
         step_next: *step_next,
     };
-    encode_into(buffer, &row);
-    let leases = |slot: &Slot| {
-        let leases = slot.leases.iter();
-        leases
-            .map(|(node, ms)| (slot.id, *node, *ms))
-            .collect::<LeaseRows>()
-    };
-    let leases: LeaseRows = slots.iter().flat_map(leases).collect();
-    if !leases.is_empty() {
-        buffer[0] = JOB_V2;
-        let taken = std::mem::take(buffer);
-        *buffer = postcard::to_extend(&leases, taken).expect("writing into memory cannot fail");
-    }
+    encode_version(buffer, V2, &row);
 }
 
 /// A job from its number, its hot record and its spec; what is not stored is empty.
 pub fn decode_job(id: JobId, bytes: &[u8], spec: Arc<JobSpec>) -> Result<Job, RecordError> {
-    let (mut row, leases) = match bytes.split_first() {
-        Some((&JOB_V2, fields)) => whole::<(JobRow<'static>, LeaseRows)>("job", fields)?,
-        Some((&found, _)) if found > JOB_V2 => {
-            return Err(RecordError::Newer {
-                found,
-                known: JOB_V2,
-            });
-        }
-        _ => (decode("job", bytes)?, LeaseRows::new()),
-    };
-    let slots = row.slots.to_mut();
-    for (id, node, ends_after_ms) in leases {
-        if let Some(slot) = slots.iter_mut().find(|slot| slot.id == id) {
-            slot.leases.push((node, ends_after_ms));
-        }
+    match versioned(bytes, V2)? {
+        (V1, body) => fields::<JobRow<'static, SlotV1>>("job", body).map(|row| job(id, row, spec)),
+        (_, body) => fields::<JobRow<'static, Slot>>("job", body).map(|row| job(id, row, spec)),
     }
-    Ok(Job {
+}
+
+fn job<S: Clone + Into<Slot>>(id: JobId, row: JobRow<'static, S>, spec: Arc<JobSpec>) -> Job {
+    Job {
         id,
         spec,
         owner: row.owner.into_owned(),
@@ -213,7 +230,7 @@ pub fn decode_job(id: JobId, bytes: &[u8], spec: Arc<JobSpec>) -> Result<Job, Re
         reason: row.reason.into_owned(),
         pending: row.pending.into_owned(),
         waiting: row.waiting.into_owned().into(),
-        slots: row.slots.into_owned(),
+        slots: row.slots.into_owned().into_iter().map(S::into).collect(),
         slot_next: row.slot_next,
         restarts: row.restarts.into_owned().into(),
         ends: row.ends.into_owned().into(),
@@ -224,7 +241,7 @@ pub fn decode_job(id: JobId, bytes: &[u8], spec: Arc<JobSpec>) -> Result<Job, Re
         step_next: row.step_next,
         unsuccessful: Rare::default(),
         pace_us: 0,
-    })
+    }
 }
 
 /// What was asked for.
@@ -267,6 +284,7 @@ pub fn encode_ended(buffer: &mut Vec<u8>, ended: &EndedJob) {
         cancelled_by,
         usage,
         granted,
+        slot,
         restarts,
         completed,
         unsuccessful,
@@ -288,12 +306,20 @@ pub fn encode_ended(buffer: &mut Vec<u8>, ended: &EndedJob) {
         unsuccessful: *unsuccessful,
         rows: *rows,
     };
-    encode_into(buffer, &row);
+    encode_version(buffer, V2, &(row, *slot));
 }
 
 /// An ended job from its number, its record and its spec.
 pub fn decode_ended(id: JobId, bytes: &[u8], spec: Arc<JobSpec>) -> Result<EndedJob, RecordError> {
-    let row: EndedRow<'static> = decode("history", bytes)?;
+    let (row, slot) = match versioned(bytes, V2)? {
+        (V1, body) => {
+            let row: EndedRow<'static> = fields("history", body)?;
+            // Each time it was put back it had got another.
+            let slot = SlotId(row.restarts);
+            (row, slot)
+        }
+        (_, body) => fields::<(EndedRow<'static>, SlotId)>("history", body)?,
+    };
     Ok(EndedJob {
         id,
         spec,
@@ -307,6 +333,7 @@ pub fn decode_ended(id: JobId, bytes: &[u8], spec: Arc<JobSpec>) -> Result<Ended
         cancelled_by: row.cancelled_by,
         usage: row.usage,
         granted: Arc::new(row.granted.into_owned()),
+        slot,
         restarts: row.restarts,
         completed: row.completed,
         unsuccessful: row.unsuccessful,
@@ -316,7 +343,8 @@ pub fn decode_ended(id: JobId, bytes: &[u8], spec: Arc<JobSpec>) -> Result<Ended
 
 /// When an ended job ended: its place in the index.
 pub fn decode_ended_at(bytes: &[u8]) -> Result<Timestamp, RecordError> {
-    let (ended, _) = postcard::take_from_bytes(body(bytes)?)
+    let (_, body) = versioned(bytes, V2)?;
+    let (ended, _) = postcard::take_from_bytes(body)
         .map_err(|error| RecordError::malformed("history", error))?;
     Ok(ended)
 }
@@ -413,8 +441,8 @@ pub fn encode_node(buffer: &mut Vec<u8>, node: &Node) {
         gives_leases: _,
     } = node;
     encode_version(
-        NODE_V2,
         buffer,
+        V2,
         &NodeRow {
             inventory: Cow::Borrowed(inventory),
             link: *link,
@@ -426,9 +454,9 @@ pub fn encode_node(buffer: &mut Vec<u8>, node: &Node) {
 
 /// A node from its number and record; what is free on it follows from the jobs.
 pub fn decode_node(id: NodeId, bytes: &[u8]) -> Result<Node, RecordError> {
-    let row = match versioned(bytes, NODE_V2)? {
+    let row = match versioned(bytes, V2)? {
         (V1, body) => {
-            let row: NodeRowV1 = whole("node", body)?;
+            let row: NodeRowV1 = fields("node", body)?;
             let serves = Serves::local(row.inventory.uid);
             NodeRow {
                 inventory: Cow::Owned(row.inventory),
@@ -437,7 +465,7 @@ pub fn decode_node(id: NodeId, bytes: &[u8]) -> Result<Node, RecordError> {
                 serves: Cow::Owned(serves),
             }
         }
-        (_, body) => whole::<NodeRow<'static>>("node", body)?,
+        (_, body) => fields::<NodeRow<'static>>("node", body)?,
     };
     Ok(Node {
         id,
@@ -482,7 +510,7 @@ mod tests {
         #[test]
         fn any_bytes_are_a_record_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let spec = Arc::new(fixtures::spec("a", None));
-            for version in [None, Some(1), Some(2)] {
+            for version in [None, Some(1), Some(2), Some(3)] {
                 if let (Some(first), Some(version)) = (bytes.first_mut(), version) {
                     *first = version;
                 }

@@ -263,6 +263,21 @@ pub enum Request {
         /// Most lines.
         limit: u32,
     },
+    /// Be the client of a job of `hpc run` or of a step, on all its nodes: a log from each, told apart by the node's
+    /// place among those of the job, leader first. What `Attach` is for one node.
+    AttachNodes {
+        /// Which job.
+        job: u32,
+        /// Its step; 0 for a job of `hpc run`.
+        step: StepId,
+        /// First byte wanted of each node's log; of those not listed, from the beginning.
+        #[serde(deserialize_with = "bounded::list")]
+        offsets: Vec<u64>,
+        /// Does this client provide standard input and decide the job's life?
+        owner: bool,
+        /// Go on until the step ends; else what is there now.
+        follow: bool,
+    },
 }
 
 /// A step asked for from inside a job.
@@ -347,6 +362,7 @@ pub enum ToClient {
         /// Offset of the first byte.
         offset: u64,
         /// The bytes.
+        #[serde(with = "super::bytes")]
         bytes: Vec<u8>,
     },
     /// An output or backup is complete.
@@ -383,6 +399,35 @@ pub enum ToClient {
     Members(Box<MembersView>),
     /// Lines of the audit, oldest first.
     Audit(Vec<AuditRecord>),
+    /// Bytes of one node's log.
+    NodeData {
+        /// The node's place.
+        node: u32,
+        /// Offset of the first byte.
+        offset: u64,
+        /// The bytes.
+        #[serde(with = "super::bytes")]
+        bytes: Vec<u8>,
+    },
+    /// One node's log is complete. [`ToClient::DataEnd`] follows when all are.
+    NodeEnd {
+        /// The node's place.
+        node: u32,
+        /// Its name.
+        name: String,
+        /// What went wrong, if so.
+        error: Option<String>,
+    },
+    /// Why the job ended as it did, for people; said before [`ToClient::Ended`].
+    Why {
+        /// One sentence.
+        text: String,
+    },
+    /// The output asked for is in logs on several nodes: ask with [`Request::AttachNodes`].
+    OnNodes {
+        /// The raw id to ask for.
+        raw_job: u32,
+    },
 }
 
 /// From a client after its request, while a stream is open.
@@ -398,6 +443,7 @@ pub enum FromClient {
         /// Offset of the first byte.
         offset: u64,
         /// The bytes.
+        #[serde(with = "super::bytes")]
         bytes: Vec<u8>,
         /// No more follows.
         end: bool,
@@ -406,6 +452,13 @@ pub enum FromClient {
     Signal(i32),
     /// End it.
     Cancel,
+    /// Of one node's log everything below this offset was taken.
+    NodeTaken {
+        /// The node's place.
+        node: u32,
+        /// Offset.
+        offset: u64,
+    },
 }
 
 /// Most bytes on their way to a reader that has not taken them.

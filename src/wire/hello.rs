@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// The version this build speaks.
 pub const VERSION: u16 = 2;
+/// From this version on the nodes of a gang wait for [`super::worker::ToSlot::Go`], and a controller says it.
+pub const VERSION_GANGS: u16 = 2;
 /// The oldest it still understands.
 pub const VERSION_OLDEST: u16 = 1;
 /// From this version on an agent sends heartbeats and its controller answers them.

@@ -5,6 +5,7 @@
 //! what newcomers say. Nothing here knows a socket. Sizes are bounded before anything is
 //! allocated; bytes that do not decode are errors, never assertions.
 
+mod bytes;
 pub mod client;
 pub mod codec;
 pub mod hello;

@@ -100,6 +100,7 @@ pub enum ToSlot {
         /// Offset of the first byte.
         offset: u64,
         /// The bytes; empty with `end` = nothing more.
+        #[serde(with = "super::bytes")]
         bytes: Vec<u8>,
         /// No more follows.
         end: bool,
@@ -126,6 +127,8 @@ pub enum ToSlot {
         /// How long a lease is; milliseconds.
         lease_ms: u64,
     },
+    /// Every node of the slot has it: begin. A slot on one node begins without it.
+    Go,
 }
 
 /// Who gets a signal.
@@ -398,6 +401,7 @@ pub enum FromWorker {
         /// Offset of the first byte.
         offset: u64,
         /// The bytes.
+        #[serde(with = "super::bytes")]
         bytes: Vec<u8>,
     },
     /// A stream is over.

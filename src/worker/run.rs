@@ -24,6 +24,7 @@ use crate::steps::journal::{Record, encode};
 use crate::sys::clock::boottime_ms;
 use crate::sys::files::{boot_id, flock_exclusive, private_dir};
 use crate::sys::identity::is_root;
+use crate::wire::hello::VERSION_GANGS;
 use crate::wire::join::Credential;
 use crate::wire::shepherd::{Assignment, JOURNAL, SCRIPT, Site};
 use crate::wire::worker::{FromSlot, FromWorker, OpenStream, SlotLaunch, ToSlot, ToWorker};
@@ -403,6 +404,7 @@ impl Agent {
         session.register();
         for key in self.slots.keys().copied().collect::<Vec<_>>() {
             self.say_again(key);
+            self.go_unasked(key);
             if !known.contains(&key) {
                 tracing::warn!(slot = %key, "the controller does not know this slot; ending it");
                 if let Some(slot) = self.slots.get_mut(&key) {
@@ -502,8 +504,19 @@ impl Agent {
                 None => slot.go_without_lease(),
             }
         }
+        self.go_unasked(key);
         // After the job is on its way.
         self.restock();
+    }
+
+    /// A controller of an earlier build never says to a gang that it may begin: with one its nodes do not wait.
+    fn go_unasked(&self, key: SlotKey) {
+        let mut session = self.session.iter();
+        if session.any(|session| session.version < VERSION_GANGS)
+            && let Some(slot) = self.slots.get(&key)
+        {
+            slot.order(ToSlot::Go);
+        }
     }
 
     /// All that was given to a slot fails: it could not even begin.
@@ -609,6 +622,7 @@ impl Agent {
         if slot.closing {
             slot.order(ToSlot::Close);
         }
+        self.go_unasked(key);
     }
 
     fn on_report(&mut self, key: SlotKey, number: u64, report: FromSlot) {

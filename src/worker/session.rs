@@ -39,6 +39,8 @@ const SILENCE_MOST_MS: u64 = 86_400_000;
 pub(super) struct Session {
     /// Distinguishes it from earlier ones.
     pub(super) number: u64,
+    /// The version spoken.
+    pub(super) version: u16,
     /// Orders, reports, heartbeats.
     pub(super) control: mpsc::UnboundedSender<FromWorker>,
     /// Bytes of output.
@@ -131,6 +133,7 @@ impl Session {
         });
         Session {
             number,
+            version,
             control,
             data,
             registered: false,

@@ -24,7 +24,8 @@ fn chunk(rank: u32, stream: u8, text: &str) -> Vec<u8> {
 }
 
 fn data(offset: usize, bytes: &[u8]) -> ToClient {
-    ToClient::Data {
+    ToClient::NodeData {
+        node: 0,
         offset: offset as u64,
         bytes: bytes.to_vec(),
     }
@@ -49,12 +50,13 @@ fn ended(state: JobState, code: u8) -> ToClient {
 fn runner(attach: impl Fn(u64, &mut Talk) + Send + Sync + 'static) -> Fake {
     Fake::new(move |request, talk| match request {
         Request::Submit { .. } => talk.say(&ToClient::Submitted { job: 42 }),
-        Request::Attach {
+        Request::AttachNodes {
             job: 42,
             step: StepId(0),
-            offset,
+            offsets,
             owner: true,
-        } => attach(offset, talk),
+            follow: true,
+        } => attach(offsets.first().copied().unwrap_or(0), talk),
         other => panic!("{other:?}"),
     })
 }
@@ -294,7 +296,7 @@ fn a_cancelled_job_that_never_ran_is_no_error() {
 fn inside_a_job_a_step_is_started() {
     let fake = Fake::new(|request, talk| match request {
         Request::StartStep(_) => talk.say(&ToClient::StepStarted { step: StepId(3) }),
-        Request::Attach {
+        Request::AttachNodes {
             job: 42,
             step: StepId(3),
             owner: true,
@@ -514,7 +516,11 @@ fn logs_keep_the_window_open_and_survive_a_restart() {
                     other => panic!("{other:?}"),
                 }
             }
-            talk.say(&data(sent, &whole[sent..(sent + PIECE).min(whole.len())]));
+            let piece = &whole[sent..(sent + PIECE).min(whole.len())];
+            talk.say(&ToClient::Data {
+                offset: sent as u64,
+                bytes: piece.to_vec(),
+            });
             sent += PIECE;
             if talk.number == 0 && sent >= 20 * PIECE {
                 return;
@@ -565,11 +571,11 @@ fn waiting_goes_on_after_a_restart_and_takes_the_highest_code() {
 #[test]
 fn a_step_is_watched_without_its_input() {
     let fake = Fake::new(|request, talk| match request {
-        Request::Attach {
+        Request::AttachNodes {
             job: 42,
             step: StepId(1),
             owner: false,
-            offset: 0,
+            ..
         } => {
             talk.say(&started());
             talk.say(&data(0, &chunk(3, 1, "line")));
@@ -601,7 +607,7 @@ fn the_step_of_an_element_is_found_by_its_own_number() {
                 last: true,
             });
         }
-        Request::Attach { job: 15, .. } => {
+        Request::AttachNodes { job: 15, .. } => {
             talk.say(&started());
             talk.say(&data(0, &chunk(0, 1, "line\n")));
             talk.say(&ToClient::DataEnd { error: None });
@@ -642,12 +648,14 @@ fn a_separate_standard_error_is_mentioned() {
 #[test]
 fn what_cannot_be_watched_is_refused_in_words() {
     let fake = Fake::new(|request, talk| match request {
-        Request::Attach {
+        Request::AttachNodes {
             step: StepId(99), ..
         } => {
             talk.say(&started());
             let error = "there is no file /s/worker/slots/42.0/step.99.log on this node";
-            talk.say(&ToClient::DataEnd {
+            talk.say(&ToClient::NodeEnd {
+                node: 0,
+                name: "n1".into(),
                 error: Some(error.into()),
             });
             talk.say(&ended(JobState::Completed, 0));

@@ -793,6 +793,7 @@ pub fn config(bytes: &[u8]) -> bool {
         node_silent_after_s,
         node_timeout_s,
         lease_s,
+        gang_start_s,
         jobs_max,
         array_index_max,
         history_days,
@@ -808,7 +809,7 @@ pub fn config(bytes: &[u8]) -> bool {
     let users = users.join(", ");
     let written = format!(
         "cluster_name = \"{cluster_name}\"\nnode_silent_after_s = {node_silent_after_s}\n\
-         node_timeout_s = {node_timeout_s}\nlease_s = {lease_s}\njobs_max = {jobs_max}\n\
+         node_timeout_s = {node_timeout_s}\nlease_s = {lease_s}\ngang_start_s = {gang_start_s}\njobs_max = {jobs_max}\n\
          array_index_max = {array_index_max}\nhistory_days = {history_days}\nstore_cache_mib = {store_cache_mib}\n\
          certificate_life_s = {certificate_life_s}\nallow_root_jobs = {allow_root_jobs}\nusers = {{ {users} }}\n"
     );

@@ -306,6 +306,13 @@ fn requests() -> Vec<Request> {
             offset: 0,
             owner: true,
         },
+        Request::AttachNodes {
+            job: 12,
+            step: StepId(1),
+            offsets: vec![0, 1 << 33],
+            owner: false,
+            follow: true,
+        },
         Request::HoldAllocation { job: 12 },
         Request::EndAllocation { job: 12, code: 3 },
         Request::StartStep(Box::new(StepRequest {
@@ -352,6 +359,10 @@ fn from_client() -> Vec<FromClient> {
         },
         FromClient::Signal(2),
         FromClient::Cancel,
+        FromClient::NodeTaken {
+            node: 3,
+            offset: 1 << 33,
+        },
     ]
 }
 
@@ -542,6 +553,20 @@ fn to_client() -> Vec<ToClient> {
             closed: false,
         },
         ToClient::Script(b"#!/bin/sh\n".to_vec()),
+        ToClient::NodeData {
+            node: 1,
+            offset: 1 << 33,
+            bytes: b"output\n".to_vec(),
+        },
+        ToClient::NodeEnd {
+            node: 1,
+            name: "n2".to_owned(),
+            error: Some("no such file".to_owned()),
+        },
+        ToClient::Why {
+            text: "the job's shepherd was killed".to_owned(),
+        },
+        ToClient::OnNodes { raw_job: 12 },
     ]
 }
 
@@ -798,6 +823,7 @@ fn to_slot() -> Vec<ToSlot> {
             end: false,
         },
         ToSlot::Acknowledge { report: 4 },
+        ToSlot::Go,
         ToSlot::Close,
         ToSlot::Lease {
             until_ms: Some(1_234_567),

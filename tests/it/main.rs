@@ -18,6 +18,7 @@ mod crash_storm;
 mod disk_full;
 mod first_job;
 mod foreign_users;
+mod gangs;
 mod joining;
 mod lab;
 mod lab_self;

@@ -108,6 +108,14 @@ impl Cluster {
         }
     }
 
+    /// Gives the controller a configuration file; before the start.
+    pub(crate) fn configure(&mut self, text: &str) {
+        let file = self.path("hpc.toml");
+        fs::write(&file, text).unwrap();
+        let file = file.to_str().unwrap().to_owned();
+        self.machine.extend(["--config".to_owned(), file]);
+    }
+
     /// Lets other users in: their way to the program, the socket and a directory to write to.
     pub(crate) fn open_to_all(&mut self) {
         let program = self.path("hpc");
@@ -311,6 +319,28 @@ impl Cluster {
         let machine: Vec<&str> = self.machine.iter().map(String::as_str).collect();
         let up = ["up", "--detach", "--listen", "127.0.0.1:0"];
         self.run(&[&up, &machine[..]].concat())
+    }
+
+    /// Another node: an agent of its own on this controller, in a state directory named after it.
+    pub(crate) fn join(&self, name: &str, cpus: u32) -> Running {
+        let (state, socket) = (self.path(name), self.socket());
+        fs::create_dir_all(&state).unwrap();
+        let cpus = cpus.to_string();
+        let words = [
+            "worker",
+            "--state-dir",
+            state.to_str().unwrap(),
+            "--socket",
+            socket.to_str().unwrap(),
+        ];
+        let machine = ["--name", name, "--cpus", &cpus, "--memory", "8G"];
+        let agent = Running::start(&mut self.hpc(&[&words[..], &machine].concat()));
+        wait_until(&format!("{name} is there"), PATIENCE, || {
+            let nodes = rows(&self.json(&["nodes"]));
+            let here = |node: &Value| node["name"] == name && node["responding"] == true;
+            nodes.iter().any(here)
+        });
+        agent
     }
 
     pub(crate) fn controller(&self) -> i32 {

@@ -1,4 +1,4 @@
-//! A second agent on the same controller: gangs over both nodes, and one that is lost.
+//! A second agent on the same controller: batch jobs over both nodes, and one that is lost. Next: `gangs.rs`.
 
 use crate::support::{Cluster, PATIENCE, Running, kill_and_wait, rows, wait_until};
 
@@ -44,24 +44,6 @@ fn a_gang_holds_both_and_its_script_runs_on_the_first() {
         let nodes = rows(&cluster.json(&["nodes"]));
         nodes.iter().all(|node| node["state"] == "IDLE")
     });
-}
-
-#[test]
-fn streams_from_several_nodes_are_refused_by_name() {
-    let (cluster, _agent) = two();
-    let answer = cluster.run(&["run", "-N", "2", "true"]);
-    assert_eq!(answer.code, 1, "{answer:?}");
-    assert!(answer.err.contains("over 2 nodes"), "{answer:?}");
-    let hpc = env!("CARGO_BIN_EXE_hpc");
-    let task =
-        format!("{hpc} run hostname 2>&1; {hpc} run -N 1 -n 1 sh -c 'echo $SLURMD_NODENAME'");
-    let answer = cluster.run(&["submit", "--wait", "-N", "2", "-o", "out", "--wrap", &task]);
-    assert_eq!(answer.code, 0, "{answer:?}");
-    let out = cluster.read("out");
-    assert!(
-        out.contains("over several nodes") && out.ends_with("n1\n"),
-        "{out}"
-    );
 }
 
 #[test]

@@ -105,13 +105,18 @@ impl Node {
 
     /// Takes the agent's connection and registers it.
     pub(crate) fn welcome(&mut self) {
+        self.welcome_as(VERSION);
+    }
+
+    /// The same by a controller that speaks this version.
+    pub(crate) fn welcome_as(&mut self, version: u16) {
         let (mut stream, _) = self.listener.accept().unwrap();
         let hello: Hello = codec::read(&mut stream, FRAME_MAX).unwrap().unwrap();
         assert_eq!(hello.agree(), Some(VERSION));
         codec::write(
             &mut stream,
             &HelloReply::Welcome {
-                version: if self.terms.is_some() { VERSION } else { 1 },
+                version,
                 server: "test".into(),
             },
         )

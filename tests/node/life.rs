@@ -206,3 +206,49 @@ fn a_shutdown_ends_jobs_or_keeps_them() {
         .collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[test]
+fn a_gang_waits_for_the_word_unless_the_controller_knows_of_none() {
+    let mut node = Node::up();
+    let gang = |node: &Node, job| {
+        let mut order = Order::script(node, job, "touch began; sleep 1000");
+        order.launch.nodes.push("n2".into());
+        let share = order.launch.shares[0].clone();
+        order.launch.shares.push(share);
+        order.launch
+    };
+    let launch = gang(&node, 5);
+    let key = node.launch(launch);
+    node.until(|message| {
+        let FromWorker::Slot { report, .. } = message else {
+            return None;
+        };
+        matches!(report, FromSlot::Status { current: None, .. }).then_some(())
+    });
+    node.order(key, ToSlot::Go);
+    eventually("it began", || node.work().join("began").exists());
+    node.order(key, ToSlot::Close);
+    eventually("it is over", || !node.slot_dir(key).exists());
+    std::fs::remove_file(node.work().join("began")).unwrap();
+    // A controller of an earlier build says no such word, to what it finds and to what it launches.
+    let launch = gang(&node, 6);
+    let key = node.launch(launch);
+    node.until(|message| {
+        let FromWorker::Slot { report, .. } = message else {
+            return None;
+        };
+        matches!(report, FromSlot::Status { current: None, .. }).then_some(())
+    });
+    assert!(!node.work().join("began").exists());
+    node.hang_up();
+    node.welcome_as(1);
+    eventually("it began", || node.work().join("began").exists());
+    node.order(key, ToSlot::Close);
+    eventually("it is over", || !node.slot_dir(key).exists());
+    std::fs::remove_file(node.work().join("began")).unwrap();
+    let launch = gang(&node, 7);
+    let key = node.launch(launch);
+    eventually("it began", || node.work().join("began").exists());
+    node.order(key, ToSlot::Close);
+    eventually("it is over", || !node.slot_dir(key).exists());
+}

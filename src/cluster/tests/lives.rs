@@ -8,6 +8,7 @@ use proptest::prelude::*;
 enum Step {
     Submit {
         cpus: u32,
+        nodes: u32,
         elements: u32,
         requeue: bool,
         after: Option<u8>,
@@ -15,6 +16,15 @@ enum Step {
     End {
         pick: u8,
         code: u8,
+    },
+    /// A node of a gang says that it has its slot.
+    Present {
+        pick: u8,
+        node: u32,
+    },
+    ShepherdKilled {
+        pick: u8,
+        node: u32,
     },
     EndAgain {
         pick: u8,
@@ -43,8 +53,10 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (1u32..4, 1u32..30, any::<bool>(), prop::option::of(any::<u8>()))
-            .prop_map(|(cpus, elements, requeue, after)| Step::Submit { cpus, elements, requeue, after }),
+        4 => (1u32..4, 1u32..3, 1u32..30, any::<bool>(), prop::option::of(any::<u8>()))
+            .prop_map(|(cpus, nodes, elements, requeue, after)| Step::Submit { cpus, nodes, elements, requeue, after }),
+        8 => (any::<u8>(), 1u32..3).prop_map(|(pick, node)| Step::Present { pick, node }),
+        2 => (any::<u8>(), 1u32..3).prop_map(|(pick, node)| Step::ShepherdKilled { pick, node }),
         12 => (any::<u8>(), 0u8..2).prop_map(|(pick, code)| Step::End { pick, code }),
         2 => any::<u8>().prop_map(|pick| Step::EndAgain { pick }),
         1 => any::<u8>().prop_map(|pick| Step::Cancel { pick }),
@@ -78,9 +90,14 @@ proptest! {
             let jobs: Vec<JobId> = f.cluster.jobs().map(|job| job.id).collect();
             let some = |pick: u8| (!jobs.is_empty()).then(|| jobs[usize::from(pick) % jobs.len()]);
             match step {
-                Step::Submit { cpus, elements, requeue, after } => {
+                Step::Submit { cpus, nodes, elements, requeue, after } => {
                     let mut wanted = if elements == 1 { spec() } else { array(&format!("0-{}%5", elements - 1)) };
-                    Arc::make_mut(&mut wanted.request).cpus_per_task = Some(cpus);
+                    let request = Arc::make_mut(&mut wanted.request);
+                    // The second node has two cpus.
+                    request.cpus_per_task = Some(if nodes > 1 { cpus.min(2) } else { cpus });
+                    // One that was loaded before anything was stored knows no machine.
+                    let nodes = nodes.min(u32::try_from(f.cluster.nodes.len()).unwrap()).max(1);
+                    (request.nodes_min, request.ntasks) = (nodes, Some(nodes));
                     wanted.requeue = requeue;
                     wanted.dependency = after.and_then(some).map(|id| Box::new(Dependency::parse(&format!("afterany:{id}")).unwrap()));
                     let count = wanted.count();
@@ -91,8 +108,27 @@ proptest! {
                     let running = f.running();
                     if !running.is_empty() {
                         let (job, slot, queue) = &running[usize::from(pick) % running.len()];
+                        let key = SlotKey { job: *job, slot: *slot };
+                        if !f.cluster.slot(key).is_some_and(|slot| slot.begun) {
+                            // Nothing of it can end: nothing of it has begun.
+                            continue;
+                        }
                         old.push((*job, slot.0, queue[0]));
                         f.report_end(*job, slot.0, queue[0], code);
+                    }
+                }
+                Step::Present { pick, node } => {
+                    let running = f.running();
+                    if !running.is_empty() {
+                        let (job, slot, _) = running[usize::from(pick) % running.len()];
+                        f.present(SlotKey { job, slot }, node);
+                    }
+                }
+                Step::ShepherdKilled { pick, node } => {
+                    let running = f.running();
+                    if !running.is_empty() {
+                        let (job, slot, _) = running[usize::from(pick) % running.len()];
+                        f.shepherd_killed(SlotKey { job, slot }, node);
                     }
                 }
                 Step::EndAgain { pick } => if !old.is_empty() {
@@ -147,6 +183,7 @@ proptest! {
                             let mut job = (**job).clone();
                             for slot in &mut job.slots {
                                 (slot.current, slot.retracting, slot.ended_count) = (None, false, 0);
+                                slot.present.clear();
                             }
                             Arc::new(job)
                         }).collect(),

@@ -173,7 +173,7 @@ impl Fixture {
         }
     }
 
-    fn end(&mut self, position: u32, code: u8) -> ElementEnd {
+    fn end(&self, position: u32, code: u8) -> ElementEnd {
         let ok = code == 0;
         ElementEnd {
             position,
@@ -211,6 +211,40 @@ impl Fixture {
             report: self.reports,
             ends: vec![end],
         };
+        self.run(Command::Report { node, key, report }).unwrap();
+    }
+
+    /// A node says that it has a slot and that nothing runs in it.
+    fn present(&mut self, key: SlotKey, node: u32) {
+        let queue = self.cluster.slot(key).map(|slot| slot.queue.clone());
+        let report = FromSlot::Status {
+            key,
+            queue: queue.unwrap_or_default(),
+            current: None,
+        };
+        self.report(key, node, report);
+    }
+
+    /// An agent finds a shepherd dead, and in its journal what it had been running.
+    fn shepherd_killed(&mut self, key: SlotKey, node: u32) {
+        let slot = self.cluster.slot(key);
+        let begun = slot.filter(|slot| slot.begun);
+        let position = begun.and_then(|slot| slot.queue.first());
+        let end = |position| ElementEnd {
+            state: JobState::NodeFail,
+            reason: Reason::SystemFailure("killed".to_owned()),
+            ..self.end(position, 0)
+        };
+        let report = FromSlot::Lost {
+            positions: IndexSet::new(),
+            ends: position.map(end).into_iter().collect(),
+            certain: true,
+        };
+        self.report(key, node, report);
+    }
+
+    fn report(&mut self, key: SlotKey, node: u32, report: FromSlot) {
+        let node = NodeId(node);
         self.run(Command::Report { node, key, report }).unwrap();
     }
 
@@ -778,6 +812,7 @@ fn a_million_elements_cost_a_run_and_are_cancelled_as_one_row() {
 }
 
 mod dependencies;
+mod gangs;
 mod leases;
 mod lives;
 mod nodes;
