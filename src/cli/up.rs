@@ -281,10 +281,12 @@ impl Cluster {
             let here = nodes
                 .iter()
                 .position(|node| node.name == self.name && node.responding);
+            // A node of the asked name that is silent may be about to answer: others are not taken for it.
+            let silent = nodes.iter().any(|node| node.name == self.name);
             let here = here.or_else(|| {
                 let mut responding = (0..nodes.len()).filter(|&node| nodes[node].responding);
                 let only = responding.next().filter(|_| responding.next().is_none());
-                only.filter(|_| ran_before || nodes.len() == 1)
+                only.filter(|_| !silent && (ran_before || nodes.len() == 1))
             });
             if let Some(here) = here {
                 return Ok(nodes.swap_remove(here));
