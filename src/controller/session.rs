@@ -87,10 +87,13 @@ impl Outgoing {
 
     /// Writes a frame, with what was held back before it.
     pub(super) async fn send(&mut self, value: &impl serde::Serialize) -> std::io::Result<()> {
-        self.held.extend_from_slice(&codec::encode(value));
-        let bytes = std::mem::take(&mut self.held);
-        self.half.write_all(&bytes).await?;
-        self.half.flush().await
+        let frame = codec::encode(value);
+        if self.held.is_empty() {
+            self.half.write_all(&frame).await?;
+            return self.half.flush().await;
+        }
+        self.held.extend_from_slice(&frame);
+        self.flush().await
     }
 
     /// Writes what was held back.

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 /// Bytes in one message.
-const PIECE: usize = 64 * 1024;
+const PIECE: usize = 256 * 1024;
 /// Between looks where the kernel tells nothing.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
