@@ -39,7 +39,7 @@ fn used(pid: u32) -> Option<Used> {
         .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // Behind the name: the state, then numbers, of which the 11th and 12th are user and system time.
-    let mut fields = stat.rsplit(')').next()?.split_whitespace().skip(12);
+    let mut fields = stat.rsplit(')').next()?.split_whitespace().skip(11);
     let mut time = || fields.next()?.parse::<u64>().ok();
     Some(Used {
         peak_kib: peak.split_whitespace().next()?.parse().ok()?,
@@ -182,13 +182,8 @@ fn main() {
         .stdout(Stdio::null())
         .spawn()
         .expect("a client starts");
-    let [
-        mut controllers,
-        mut agents,
-        mut shepherds,
-        mut clients,
-        mut tasks,
-    ] = std::array::from_fn(|_| Kind::default());
+    let [mut controllers, mut agents, mut shepherds, mut clients] =
+        std::array::from_fn(|_| Kind::default());
     let mut heartbeat: Vec<f64> = Vec::new();
     let status = loop {
         clients.look([client.id()]);
@@ -199,7 +194,6 @@ fn main() {
             .iter()
             .flat_map(|agent| children(agent.id()))
             .collect();
-        tasks.look(below.iter().flat_map(|shepherd| children(*shepherd)));
         shepherds.look(below);
         if let Some(status) = client.try_wait().expect("our own child") {
             break status;
@@ -222,7 +216,6 @@ fn main() {
     controllers.line("controller", bytes);
     agents.line("agents", bytes);
     shepherds.line("shepherds", bytes);
-    tasks.line("tasks", bytes);
     heartbeat.sort_by(f64::total_cmp);
     println!(
         "`hpc nodes` meanwhile: median {:.1} ms, worst {:.1} ms",

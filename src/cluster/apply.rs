@@ -257,6 +257,17 @@ impl Cluster {
                 self.step_started(job, slot, *launch, effects);
             }
             Event::StepEnded(row) => self.step_ended(row, effects),
+            Event::StepFailed {
+                node,
+                job,
+                step,
+                text,
+            } => effects.push(Effect::StepFailed {
+                job,
+                node,
+                step,
+                text,
+            }),
             Event::ReportTaken {
                 node,
                 job,

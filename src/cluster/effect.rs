@@ -45,6 +45,17 @@ pub enum Effect {
         /// The worst exit.
         exit: ExitStatus,
     },
+    /// A step could not start on a node (for attached clients).
+    StepFailed {
+        /// Whose.
+        job: JobId,
+        /// On which node.
+        node: NodeId,
+        /// Which.
+        step: StepId,
+        /// Why.
+        text: String,
+    },
     /// An element ended (for attached and waiting clients).
     ElementEnded {
         /// Its job.

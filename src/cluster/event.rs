@@ -3,7 +3,7 @@
 use crate::model::allocation::Allocation;
 use crate::model::history::{EndedJob, NeverStarted, StepRow};
 use crate::model::identity::{Invitation, KeyId, KnownKey, TokenHash};
-use crate::model::ids::{JobId, NodeId, SlotId};
+use crate::model::ids::{JobId, NodeId, SlotId, StepId};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{Current, ElementEnd, Hold, Job, JobSpec, Kill, NodeEnd, Reason};
 use crate::model::node::{Link, Node};
@@ -234,6 +234,17 @@ pub enum Event {
     },
     /// A step ended on a node.
     StepEnded(StepRow),
+    /// A step could not start on a node.
+    StepFailed {
+        /// Which node.
+        node: NodeId,
+        /// Whose.
+        job: JobId,
+        /// Its number.
+        step: StepId,
+        /// Why.
+        text: String,
+    },
     /// A report is safe with us.
     ReportTaken {
         /// From which node.

@@ -258,10 +258,16 @@ pub(super) fn report(
         }
         FromSlot::Ended { ends, .. } => elements_ended(cluster, job, slot, node, ends, now),
         FromSlot::Retracted { positions, .. } => put_back(now, job, slot, positions, false),
-        FromSlot::StepEnded { .. } => step_row(node, key, &report)
-            .into_iter()
-            .map(Event::StepEnded)
-            .collect(),
+        FromSlot::StepEnded { ref end, .. } => {
+            let failed = end.failure.clone().map(|text| Event::StepFailed {
+                node,
+                job: job_id,
+                step: end.step,
+                text,
+            });
+            let over = step_row(node, key, &report).map(Event::StepEnded);
+            failed.into_iter().chain(over).collect()
+        }
         FromSlot::Lost { .. } if !slot.begun => gang::disband(now, job, slot),
         FromSlot::Lost { ends, .. } if slot.is_gang() => {
             let why = "the node lost its part of it";

@@ -3,7 +3,7 @@
 use super::credentials;
 use super::run::Shared;
 use crate::cluster::Effect;
-use crate::model::ids::{BlobId, JobId, StepId};
+use crate::model::ids::{BlobId, JobId, NodeId, StepId};
 use crate::model::job::{ExitStatus, JobState};
 use crate::wire::worker::{SlotLaunch, ToSlot, ToWorker};
 use std::collections::BTreeMap;
@@ -25,6 +25,12 @@ pub(super) enum Notice {
     },
     /// A step ended on all its nodes.
     Step { step: StepId, exit: ExitStatus },
+    /// A step could not start on a node.
+    StepFailed {
+        step: StepId,
+        node: NodeId,
+        text: String,
+    },
     /// The job ended.
     Job { state: JobState, exit: ExitStatus },
 }
@@ -67,6 +73,12 @@ pub(super) fn act(shared: &Shared, watchers: &mut Watchers, effects: Vec<Effect>
             Effect::StepEnded { key, step, exit } => {
                 notify(watchers, key.job, &Notice::Step { step, exit });
             }
+            Effect::StepFailed {
+                job,
+                node,
+                step,
+                text,
+            } => notify(watchers, job, &Notice::StepFailed { step, node, text }),
             Effect::DropLink { node } => shared.links.drop_node(node),
             Effect::ElementEnded {
                 job,

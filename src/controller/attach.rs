@@ -218,12 +218,17 @@ async fn find(
         ));
     }
     Ok(Some(Place {
+        // What has never started has left no log anywhere.
+        nodes: if ended.started.is_some() {
+            nodes
+        } else {
+            Vec::new()
+        },
         key: SlotKey {
             job: ended.id,
             slot: ended.slot,
         },
         position: 0,
-        nodes,
         owner: ended.owner.clone(),
         tasks: matches!(ended.spec.launch, Launch::Tasks { .. }),
         ended: Some((ended.state, ended.exit)),
@@ -335,7 +340,9 @@ impl Client<'_> {
             let hint = "use the hpc of the controller's release";
             return Err(Refusal::new(Code::Unsupported, what, hint).into());
         }
-        self.outgoing.send(&started(&place)).await?;
+        if !place.nodes.is_empty() {
+            self.outgoing.send(&started(&place)).await?;
+        }
         let whole = if self.attach.owner {
             let mut stdin = self.shared.links.provide_stdin(place.key, self.attach.step);
             let result = self.relay(&place, &mut ended, &mut stdin).await;
@@ -353,7 +360,8 @@ impl Client<'_> {
             Some(ended) => ended,
             None => self.wait_for_end(&place).await?,
         };
-        if self.attach.by_node && (state == JobState::NodeFail || !whole) {
+        let never_ran = place.nodes.is_empty();
+        if self.attach.by_node && (state == JobState::NodeFail || never_ran || !whole) {
             self.say_why().await?;
         }
         let code = code_of(state, exit);
@@ -554,11 +562,14 @@ impl Client<'_> {
                 biased;
                 frame = self.incoming.next::<FromClient>() => match frame? {
                     None => { self.gone = true; return Ok(whole); }
-                    Some(FromClient::Taken { offset }) => logs.taken(place.nodes[0].place, offset),
+                    Some(FromClient::Taken { offset }) => logs.taken(0, offset),
                     Some(FromClient::NodeTaken { node, offset }) => logs.taken(node, offset),
                     Some(frame) => self.take_frame(Some(place), frame).await,
                 },
-                Some(notice) = self.notices.recv() => self.note(place, &notice, ended),
+                Some(notice) = self.notices.recv() => {
+                    self.note(place, &notice, ended);
+                    self.say_failed(place, notice).await?;
+                }
                 Some(taken) = stdin.recv() => {
                     let told = self.stdin.taken(taken);
                     self.say_taken(told).await?;
@@ -619,6 +630,20 @@ impl Client<'_> {
         }
     }
 
+    /// Tells the client of a step why it could not start. What the job consists of says so in its own log.
+    async fn say_failed(&mut self, place: &Place, notice: Notice) -> std::io::Result<()> {
+        match notice {
+            Notice::StepFailed { step, node, text }
+                if self.attach.by_node && step == self.attach.step && !self.is_main(place) =>
+            {
+                let node = self.shared.snapshot.load().node_name(node);
+                let text = format!("{node}: {text}");
+                self.outgoing.send(&ToClient::Why { text }).await
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn note(&self, place: &Place, notice: &Notice, ended: &mut Option<(JobState, ExitStatus)>) {
         let main = self.is_main(place) || self.holds;
         match *notice {
@@ -650,7 +675,10 @@ impl Client<'_> {
             tokio::select! {
                 notice = self.notices.recv() => match notice {
                     Some(Notice::Watching) if is_step => ended = self.find_step(&mut place.clone()).await?,
-                    Some(notice) => self.note(place, &notice, &mut ended),
+                    Some(notice) => {
+                        self.note(place, &notice, &mut ended);
+                        self.say_failed(place, notice).await?;
+                    }
                     None => {
                         ended = find(self.shared, self.who, self.attach.job).await?.and_then(|place| place.ended);
                         if ended.is_none() {

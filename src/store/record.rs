@@ -542,20 +542,55 @@ mod tests {
     }
 
     #[test]
-    fn leases_make_a_second_version_and_without_them_it_is_the_first() {
-        let mut job = fixtures::started(&fixtures::pending(1, fixtures::spec("a", None)), 1);
+    fn records_of_the_first_version_are_read() {
+        let job = fixtures::started(&fixtures::pending(1, fixtures::spec("a", None)), 1);
+        let known = &job.slots[0];
+        let slot = SlotV1 {
+            id: known.id,
+            allocation: known.allocation.clone(),
+            granted: known.granted,
+            queue: known.queue.clone(),
+            given: known.given.clone(),
+            confirmed: known.confirmed,
+            kills: known.kills.clone(),
+            suspended: known.suspended,
+            released: known.released,
+            node_ends: known.node_ends.clone(),
+        };
         let mut bytes = Vec::new();
         encode_job(&mut bytes, &job);
-        assert_eq!(bytes[0], 1);
-        let first = bytes.clone();
-        job.slots[0].leases = vec![(NodeId(1), 630_000), (NodeId(2), 1)];
-        encode_job(&mut bytes, &job);
-        assert_eq!(bytes[0], 2);
-        let again = decode_job(job.id, &bytes, job.spec.clone()).unwrap();
-        assert_eq!(again.slots, job.slots);
-        job.slots[0].leases.clear();
-        let again = decode_job(job.id, &first, job.spec.clone()).unwrap();
-        assert_eq!(again.slots, job.slots);
+        let now: JobRow<'_, Slot> = fields("job", versioned(&bytes, V2).unwrap().1).unwrap();
+        let before = JobRow {
+            slots: Cow::Owned(vec![slot]),
+            owner: now.owner,
+            submitted: now.submitted,
+            hold: now.hold,
+            reason: now.reason,
+            pending: now.pending,
+            waiting: now.waiting,
+            slot_next: now.slot_next,
+            restarts: now.restarts,
+            ends: now.ends,
+            granted: now.granted,
+            row_next: now.row_next,
+            not_before: now.not_before,
+            waits_for: now.waits_for,
+            step_next: now.step_next,
+        };
+        encode_into(&mut bytes, &before);
+        let read = decode_job(job.id, &bytes, job.spec.clone()).unwrap();
+        assert_eq!(read, job, "its slot has begun, and no step is known");
+        let ended = EndedJob {
+            restarts: 2,
+            ..fixtures::ended(&job, 5000, 0)
+        };
+        encode_ended(&mut bytes, &ended);
+        let row: (EndedRow<'_>, SlotId) =
+            fields("history", versioned(&bytes, V2).unwrap().1).unwrap();
+        encode_into(&mut bytes, &row.0);
+        let read = decode_ended(ended.id, &bytes, ended.spec.clone()).unwrap();
+        assert_eq!(read.slot, SlotId(2), "as many as it was put back");
+        assert_eq!(decode_ended_at(&bytes).unwrap(), ended.ended);
     }
 
     #[test]

@@ -347,3 +347,58 @@ fn a_reader_that_stops_holds_up_nobody_else() {
     let code = wait_child(&mut stopped.0, Duration::from_secs(60)).map(code_of);
     assert_eq!(code, Some(0));
 }
+
+#[test]
+fn a_step_whose_node_fails_says_so_to_its_client() {
+    let (cluster, _others) = three();
+    let seconds = "86400.0054";
+    let inner = format!(
+        "echo $$ > p$SLURM_NODEID; mv p$SLURM_NODEID pid$SLURM_NODEID; sleep {seconds}; sleep {seconds}"
+    );
+    let job = cluster.submit(&["-N", "2", "-o", "/dev/null", "--wrap", "sleep 1000"]);
+    cluster.wait_for_state(job, "RUNNING");
+    let mut command = cluster.hpc(&["run", "sh", "-c", &inner]);
+    let errors = fs::File::create(cluster.work.join("errors")).unwrap();
+    let command = command.env("SLURM_JOB_ID", job.to_string());
+    let mut client = Running::start(command.stderr(errors));
+    kill_and_wait(shepherd_of_second(&cluster, seconds, 2));
+    let code = wait_child(&mut client.0, PATIENCE).map(code_of);
+    let errors = cluster.read("errors");
+    assert_eq!(code, Some(137), "{errors}");
+    assert!(errors.contains("job 1 ended NODE_FAIL"), "{errors}");
+    cluster.wait_for_state(job, "NODE_FAIL");
+    assert_eq!(with_argument(seconds), Vec::<i32>::new());
+}
+
+#[test]
+fn a_step_that_cannot_start_on_a_node_says_why_there() {
+    let (cluster, _others) = three();
+    let hpc = env!("CARGO_BIN_EXE_hpc");
+    let script = format!("{hpc} run /no/such/program 2> errors; echo $? > code");
+    let words = [
+        "submit", "--wait", "-N", "2", "-o", "out", "--wrap", &script,
+    ];
+    assert_eq!(cluster.run(&words).code, 0);
+    assert_eq!(cluster.read("code"), "127\n");
+    let errors = cluster.read("errors");
+    for node in ["n1", "n2"] {
+        let line = format!("hpc run: error: {node}: cannot run /no/such/program");
+        assert!(errors.contains(&line), "{errors}");
+    }
+}
+
+#[test]
+fn a_node_that_cannot_take_its_part_fails_the_run_before_it_begins() {
+    let (cluster, _others) = three();
+    // Where the slots of n2 are made there is a file.
+    let slots = cluster.path("n2").join("worker/slots");
+    fs::remove_dir_all(&slots).unwrap();
+    fs::write(&slots, "").unwrap();
+    let answer = cluster.run(&["run", "-N", "2", "sh", "-c", "touch ran"]);
+    assert_eq!(answer.code, 1, "{answer:?}");
+    assert!(answer.err.contains("cannot make"), "{answer:?}");
+    assert!(!answer.err.contains("there is no file"), "{answer:?}");
+    assert!(!cluster.exists("ran"));
+    assert_eq!(cluster.state_of(1), "FAILED");
+    cluster.ok(&["run", "-w", "n1,n3", "true"]);
+}

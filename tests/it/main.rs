@@ -1,8 +1,8 @@
 //! Real clusters of real processes: the binary as a person uses it, killed, restarted and filled up.
 //!
 //! One module for each feature; `support` starts a cluster and ends everything of it. Nothing here looks inside the
-//! library: what these tests see is what a user sees. The long ones do a short turn by default and the full one on
-//! request:
+//! library but `earlier_client`, which speaks as another build does: what these tests see is what a user sees. The long
+//! ones do a short turn by default and the full one on request:
 //!
 //!     HPC_STORM=50 HPC_SURVIVORS=1000 cargo nextest run --profile ci --test it
 #![allow(
@@ -16,6 +16,7 @@ mod attached;
 mod control;
 mod crash_storm;
 mod disk_full;
+mod earlier_client;
 mod first_job;
 mod foreign_users;
 mod gangs;
