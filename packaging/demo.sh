@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# A cluster of one on this machine, a real computation on real input, its result checked, and everything removed.
+# A cluster of four machines (of namespaces, where those can be had, else of this one alone), a real computation on real
+# input, its result checked, and everything removed.
 #
 # Needs no root and no configuration, and touches nothing of a cluster that already runs here: all state is in a
 # temporary directory. HPC names the binary (`make demo` sets it). KEEP=1 keeps the directory to look at.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 examples=$PWD/examples
+# shellcheck source=packaging/demo-hosts.sh
+. packaging/demo-hosts.sh
 
 HPC=${HPC:-target/fast/hpc}
 if [ ! -x "$HPC" ]; then
@@ -25,8 +28,9 @@ bold='' plain=''
 if [ -t 1 ]; then bold=$'\033[1m' plain=$'\033[0m'; fi
 show() { # says a command as one would type it, then runs it
     printf '\n%s$ hpc %s%s\n' "$bold" "$*" "$plain"
-    "$HPC" "$@"
+    hpc "$@"
 }
+hpc() { "$HPC" "$@"; }
 
 clean_up() {
     local code=$?
@@ -34,9 +38,10 @@ clean_up() {
     if [ "$code" -ne 0 ]; then
         echo
         echo "demo: FAIL (exit code $code)" >&2
-        timeout 10 "$HPC" history </dev/null >&2 2>&1 || true
+        hpc history </dev/null >&2 2>&1 || true
     fi
-    if [ -d "$HPC_STATE_DIR" ]; then
+    hosts_stop
+    if [ -d "${HPC_STATE_DIR:-}" ]; then
         timeout 60 "$HPC" down </dev/null >/dev/null 2>&1 || true
         # Whatever `down` could not reach: the two processes name themselves.
         local file pid
@@ -76,28 +81,50 @@ echo "demo: $tasks files with $expected words in $work/data"
 
 # ---- a cluster ----------------------------------------------------------------------------------------------
 
+# Four machines where namespaces can be had: each with its own hostname, address, processes and files. All they have in
+# common is the directory of the data.
+nodes=4
+if hosts_start "$nodes" "$work" "$examples"; then
+    unset HPC_STATE_DIR
+    hpc() { on_host 1 hpc "$@"; }
+else
+    echo "demo: going on with this machine alone"
+    nodes=1
+fi
+
 began=$(date +%s%N)
-show up --detach --state-dir "$HPC_STATE_DIR"
+show up --detach
 echo "demo: the cluster was ready in $((($(date +%s%N) - began) / 1000000)) ms"
+for ((k = 2; k <= nodes; k++)); do
+    line=$(hpc invite --parsable)
+    printf '\n%sws%s$ hpc join --detach %s%s\n' "$bold" "$k" "$line" "$plain"
+    began=$(date +%s%N)
+    on_host "$k" hpc join --detach "$line"
+    [ "$(hpc run -w "ws$k" hostname)" = "ws$k" ]
+    echo "demo: ws$k had joined and run its first job after $((($(date +%s%N) - began) / 1000000)) ms"
+done
 show nodes
 
 # ---- a computation ------------------------------------------------------------------------------------------
 
-array=$("$HPC" submit --parsable "$examples/wordcount.sh" data counts)
+array=$(hpc submit --parsable "$examples/wordcount.sh" data counts)
 echo
 echo "demo: array job $array counts the words of each file"
-reduce=$("$HPC" submit --parsable --dependency "afterok:$array" "$examples/wordcount-reduce.sh" counts)
+reduce=$(hpc submit --parsable --dependency "afterok:$array" "$examples/wordcount-reduce.sh" counts)
 echo "demo: job $reduce adds them up once all of $array has succeeded"
 show queue
 
-timeout 300 "$HPC" wait "$reduce"
+hpc wait "$reduce"
 
 show logs "${array}_7"
 show logs "$reduce"
 
+below=200000
+show run -N "$nodes" --ntasks-per-node 1 "$examples/primes.sh" "$below" | tee primes
+
 if command -v python3 >/dev/null; then
-    picture=$("$HPC" submit --parsable "$examples/mandelbrot.py")
-    timeout 300 "$HPC" wait "$picture"
+    picture=$(hpc submit --parsable "$examples/mandelbrot.py")
+    hpc wait "$picture"
     show logs "$picture"
 fi
 show history
@@ -114,11 +141,24 @@ if [ "$counted" != "$expected" ]; then
     exit 1
 fi
 
+# There are 17,984 primes below 200,000.
+primes=$(awk '/ primes$/ { sum += $(NF - 1); seen[$6] = 1 } END { print sum, length(seen) }' primes)
+if [ "$primes" != "17984 $nodes" ]; then
+    echo "demo: the gang found '$primes' primes and hosts, there are 17984 on $nodes" >&2
+    exit 1
+fi
+if [ "$nodes" -gt 1 ]; then
+    busy=$(hpc history --array --json | grep -o '"nodes":\["ws[0-9]*"\]' | sort -u | wc -l)
+    if [ "$busy" -ne "$nodes" ]; then
+        echo "demo: tasks ran on $busy machines, there are $nodes" >&2
+        exit 1
+    fi
+    for ((k = nodes; k > 1; k--)); do on_host "$k" hpc down </dev/null; done
+fi
 show down </dev/null
-if [ -e "$HPC_STATE_DIR/controller/controller.pid" ] &&
-    kill -0 "$(cat "$HPC_STATE_DIR/controller/controller.pid")" 2>/dev/null; then
+if hpc status >/dev/null 2>&1; then
     echo "demo: the controller still runs after hpc down" >&2
     exit 1
 fi
 echo
-echo "demo: PASS: $tasks tasks counted $counted words, as wc -w does"
+echo "demo: PASS: $tasks tasks on $nodes machines counted $counted words, as wc -w does, and a gang found 17984 primes"

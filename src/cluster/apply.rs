@@ -4,12 +4,10 @@
 use super::effect::Effect;
 use super::event::Event;
 use super::{Cluster, launch};
-use crate::model::history::{ElementRow, Granted, NeverStarted, StepRow};
+use crate::model::history::{Granted, StepRow};
 use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
 use crate::model::index_set::IndexSet;
-use crate::model::job::{
-    ElementEnd, EndSummary, ExitStatus, Job, JobState, Reason, RunningStep, Slot,
-};
+use crate::model::job::{ExitStatus, Job, Reason, RunningStep, Slot};
 use crate::model::node::{Link, Node};
 use crate::model::time::Timestamp;
 use crate::wire::worker::{StepLaunch, ToSlot};
@@ -390,7 +388,7 @@ impl Cluster {
     }
 
     /// Changes a job and keeps the indexes true. A job that is gone stays gone.
-    fn change(&mut self, id: JobId, change: impl FnOnce(&mut Job)) {
+    pub(super) fn change(&mut self, id: JobId, change: impl FnOnce(&mut Job)) {
         let Some(before) = self.jobs.get(&id).cloned() else {
             return;
         };
@@ -403,7 +401,12 @@ impl Cluster {
         self.touched.jobs.insert(id);
     }
 
-    fn change_slot(&mut self, id: JobId, slot: SlotId, change: impl FnOnce(&mut Job, usize)) {
+    pub(super) fn change_slot(
+        &mut self,
+        id: JobId,
+        slot: SlotId,
+        change: impl FnOnce(&mut Job, usize),
+    ) {
         self.change(id, |job| {
             if let Some(at) = job.slots.iter().position(|known| known.id == slot) {
                 change(job, at);
@@ -704,113 +707,6 @@ impl Cluster {
         self.touched.changes.steps.push(row);
     }
 
-    fn elements_ended(
-        &mut self,
-        id: JobId,
-        slot_id: SlotId,
-        ends: Vec<ElementEnd>,
-        at: Timestamp,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(job) = self.jobs.get(&id) else {
-            return;
-        };
-        let (row, is_array, granted) = (
-            job.row_next,
-            job.spec.array.is_some(),
-            Arc::clone(&job.granted),
-        );
-        for end in &ends {
-            effects.push(Effect::ElementEnded {
-                job: id,
-                position: end.position,
-                state: end.state,
-                exit: end.exit,
-            });
-        }
-        self.change_slot(id, slot_id, |job, at_slot| {
-            for end in &ends {
-                tally(&mut job.ends, end);
-                if end.state != JobState::Completed {
-                    job.unsuccessful.insert(end.position);
-                }
-                note_pace(job, end);
-            }
-            let slot = &mut job.slots[at_slot];
-            for end in &ends {
-                slot.queue.remove(end.position);
-                if slot
-                    .current
-                    .is_some_and(|current| current.position == end.position)
-                {
-                    slot.current = None;
-                }
-            }
-            forget_parts(slot);
-            slot.ended_count = slot
-                .ended_count
-                .saturating_add(u32::try_from(ends.len()).unwrap_or(u32::MAX));
-            slot.heard = at;
-            slot.confirmed = true;
-            forget_kills(slot);
-            job.row_next += u32::from(is_array);
-        });
-        if is_array {
-            let row_of = ElementRow {
-                slot: Some(slot_id),
-                granted,
-                ends,
-                never_started: None,
-            };
-            self.touched.changes.rows.push((id, row, row_of));
-        }
-        effects.push(Effect::Plan);
-    }
-
-    fn waiting_ended(&mut self, id: JobId, ended: NeverStarted, effects: &mut Vec<Effect>) {
-        let Some(job) = self.jobs.get(&id) else {
-            return;
-        };
-        let (row, is_array) = (job.row_next, job.spec.array.is_some());
-        if job.spec.array.is_none() || ended.positions.len() < 1000 {
-            for position in ended.positions.iter() {
-                let exit = crate::model::job::ExitStatus::default();
-                effects.push(Effect::ElementEnded {
-                    job: id,
-                    position,
-                    state: ended.state,
-                    exit,
-                });
-            }
-        }
-        self.change(id, |job| {
-            job.pending.subtract(&ended.positions);
-            job.waiting.subtract(&ended.positions);
-            job.unsuccessful.union_with(&ended.positions);
-            let ends = &mut job.ends;
-            ends.unsuccessful = ends.unsuccessful.saturating_add(ended.positions.len());
-            worsen(
-                ends,
-                ended.state,
-                &ended.reason,
-                crate::model::job::ExitStatus::default(),
-                ended.cancelled_by,
-            );
-            ends.last_end = ends.last_end.max(Some(ended.at));
-            job.row_next += u32::from(is_array);
-        });
-        if is_array {
-            let row_of = ElementRow {
-                slot: None,
-                granted: Arc::default(),
-                ends: Vec::new(),
-                never_started: Some(ended),
-            };
-            self.touched.changes.rows.push((id, row, row_of));
-        }
-        effects.push(Effect::Plan);
-    }
-
     fn register(&mut self, node: Node, effects: &mut Vec<Effect>) {
         let id = node.id;
         self.counters.node_next = self.counters.node_next.max(id.0 + 1);
@@ -837,7 +733,7 @@ impl Cluster {
 }
 
 /// Orders whose positions have all left the slot are carried out.
-fn forget_kills(slot: &mut Slot) {
+pub(super) fn forget_kills(slot: &mut Slot) {
     slot.kills.retain(|kill| {
         let mut left = kill.positions.clone();
         left.intersect(&slot.queue);
@@ -846,7 +742,7 @@ fn forget_kills(slot: &mut Slot) {
 }
 
 /// Parts of positions that have left the slot add up to nothing any more.
-fn forget_parts(slot: &mut Slot) {
+pub(super) fn forget_parts(slot: &mut Slot) {
     let queue = &slot.queue;
     slot.node_ends
         .retain(|known| queue.contains(known.end.position));
@@ -869,61 +765,4 @@ fn count_restart(job: &mut Job, position: u32) {
         Ok(found) => job.restarts[found].1 += 1,
         Err(at) => job.restarts.insert(at, (position, 1)),
     }
-}
-
-/// Which end says most about a job as a whole.
-fn severity(state: JobState) -> u8 {
-    match state {
-        JobState::Pending | JobState::Running | JobState::Suspended | JobState::Completing => 0,
-        JobState::Completed => 1,
-        JobState::Preempted => 2,
-        JobState::Cancelled => 3,
-        JobState::Failed => 4,
-        JobState::Timeout => 5,
-        JobState::OutOfMemory => 6,
-        JobState::NodeFail => 7,
-    }
-}
-
-fn worsen(
-    ends: &mut EndSummary,
-    state: JobState,
-    reason: &Reason,
-    exit: crate::model::job::ExitStatus,
-    by: Option<u32>,
-) {
-    let known = ends.worst.as_ref().map_or((0, 0), |(state, _, exit, _)| {
-        (severity(*state), exit.shell_code())
-    });
-    if (severity(state), exit.shell_code()) > known {
-        ends.worst = Some((state, reason.clone(), exit, by));
-    }
-}
-
-fn tally(ends: &mut EndSummary, end: &ElementEnd) {
-    if end.state == JobState::Completed {
-        ends.completed = ends.completed.saturating_add(1);
-    } else {
-        ends.unsuccessful = ends.unsuccessful.saturating_add(1);
-        worsen(ends, end.state, &end.reason, end.exit, end.cancelled_by);
-    }
-    if let Some(started) = end.started {
-        ends.first_start = Some(ends.first_start.map_or(started, |first| first.min(started)));
-    }
-    ends.last_end = ends.last_end.max(Some(end.ended));
-    ends.usage = ends.usage.plus(end.usage);
-}
-
-/// Keeps a decaying mean of run times: each end weighs one eighth.
-fn note_pace(job: &mut Job, end: &ElementEnd) {
-    let Some(started) = end.started else { return };
-    let took_us = u64::try_from(end.ended.minus(started))
-        .unwrap_or(0)
-        .saturating_mul(1000)
-        .max(300);
-    job.pace_us = if job.pace_us == 0 {
-        took_us
-    } else {
-        (job.pace_us * 7 + took_us) / 8
-    };
 }

@@ -86,14 +86,6 @@ pub(super) fn overdue(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
     events
 }
 
-/// The gangs on a node that have not begun.
-pub(super) fn gathering_on(cluster: &Cluster, node: NodeId) -> impl Iterator<Item = (&Job, &Slot)> {
-    let slots = cluster.gathering.iter();
-    slots
-        .filter_map(|key| find(cluster, *key))
-        .filter(move |(_, slot)| slot.allocation.share(node).is_some())
-}
-
 fn find(cluster: &Cluster, key: SlotKey) -> Option<(&Job, &Slot)> {
     let job = cluster.jobs.get(&key.job)?;
     Some((job, job.slot(key.slot)?))

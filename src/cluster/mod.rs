@@ -31,6 +31,7 @@ pub mod nodes;
 pub mod select;
 pub mod snapshot;
 pub mod steps;
+mod tally;
 pub mod views;
 
 pub use command::{Command, Principal, Reply};

@@ -198,30 +198,37 @@ pub(super) fn leaves(cluster: &Cluster, now: Timestamp, id: NodeId) -> Vec<Event
 
 /// Nodes silent for too long are lost, and with them what must not run twice.
 pub(super) fn time_out(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
-    let mut events = Vec::new();
-    for node in cluster.nodes.values() {
-        let Link::Silent(since) = node.link else {
-            continue;
-        };
-        if now.minus(since) < cluster.settings.node_timeout_ms {
-            continue;
-        }
-        events.push(Event::LinkChanged {
-            node: node.id,
-            link: Link::Down(now),
-        });
-        for (job, slot) in gang::gathering_on(cluster, node.id) {
-            events.extend(gang::disband(now, job, slot));
-        }
-        for job in cluster.jobs.values().filter(|job| !job.spec.requeue) {
-            // A job that may run again waits for its lease or its node: its first copy may still be running.
-            for slot in job
-                .slots
-                .iter()
-                .filter(|slot| slot.begun && slot.allocation.share(node.id).is_some())
-            {
+    let late = |node: &&Arc<Node>| match node.link {
+        Link::Silent(since) => now.minus(since) >= cluster.settings.node_timeout_ms,
+        Link::Up | Link::Down(_) => false,
+    };
+    let gone: BTreeSet<NodeId> = cluster
+        .nodes
+        .values()
+        .filter(late)
+        .map(|node| node.id)
+        .collect();
+    if gone.is_empty() {
+        return Vec::new();
+    }
+    let down = |node: &NodeId| Event::LinkChanged {
+        node: *node,
+        link: Link::Down(now),
+    };
+    let mut events: Vec<Event> = gone.iter().map(down).collect();
+    // Slot by slot: one may lose several of its nodes at once, and ends once.
+    let hit = |slot: &&Slot| {
+        let mut nodes = slot.allocation.nodes.iter();
+        nodes.any(|share| gone.contains(&share.node))
+    };
+    for job in cluster.jobs.values() {
+        for slot in job.slots.iter().filter(hit) {
+            if !slot.begun {
+                events.extend(gang::disband(now, job, slot));
+            } else if !job.spec.requeue {
                 events.extend(lost(now, job, slot, ""));
             }
+            // What may run again waits for its lease or its node: its first copy may still be running.
         }
     }
     events

@@ -6,13 +6,15 @@
 //! found without cgroups.
 
 use super::slots::parse_key;
-use crate::steps::journal::Replay;
+use crate::steps::journal::{Record, Replay, encode};
+use crate::sys::clock::boottime_ms;
 use crate::sys::reap::read_environ_marker;
 use crate::wire::shepherd::{JOURNAL, LEASED, SCRIPT, SOCKET};
+use crate::wire::worker::FromSlot;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -124,6 +126,41 @@ pub(super) fn put_away(directory: &Path) -> bool {
     }
     let _ = std::fs::remove_dir_all(&aside);
     true
+}
+
+/// Reports about a dead shepherd, dated by the clock that it measured by, as far as that still runs.
+pub(super) fn dead_reports(replay: &Replay, boot_id: &str) -> Vec<FromSlot> {
+    let (then, mark) = replay.opened.epoch;
+    let elapsed = boottime_ms().saturating_sub(mark);
+    let whole = replay.opened.boot_id == boot_id;
+    replay.reports(then.plus_ms(i64::try_from(elapsed).unwrap_or(0)), whole)
+}
+
+/// Notes in a dead shepherd's journal that its ends are safe, so that the next agent does not say them again.
+pub(super) fn note_acknowledged(directory: &Path, report: u64) {
+    let path = directory.join(JOURNAL);
+    let Some(replay) = std::fs::read(&path)
+        .ok()
+        .and_then(|bytes| Replay::of(&bytes))
+    else {
+        return;
+    };
+    let mut bytes = Vec::new();
+    encode(&Record::Entry(replay.acknowledge_all(report)), &mut bytes);
+    let appended = std::fs::OpenOptions::new()
+        .append(true)
+        .open(&path)
+        .and_then(|mut file| file.write_all(&bytes));
+    if let Err(error) = appended {
+        tracing::warn!(%error, path = %path.display(), "an acknowledgement cannot be noted; the ends will be said again");
+    }
+}
+
+pub(super) fn has_logs(directory: &Path) -> bool {
+    let names = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    names
+        .into_iter()
+        .any(|entry| entry.file_name().to_string_lossy().ends_with(".log"))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod accounts;
 pub mod discover;
 mod frames;
 mod heartbeat;
+mod inventory;
 mod kept_logs;
 mod leftovers;
 mod membership;

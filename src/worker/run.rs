@@ -9,31 +9,27 @@ use super::session::{self, Place, Session};
 use super::slots::{Begin, Life, Slot, link, parse_key};
 use super::spare::{self, Spare};
 use super::streams::Serving;
-use super::{Controller, WorkerError, WorkerOptions, discover, kept_logs};
-use crate::model::identity::Identity;
+use super::{Controller, WorkerError, WorkerOptions, inventory, kept_logs};
 use crate::model::ids::SlotKey;
 use crate::model::index_set::IndexSet;
 use crate::model::job::{ElementEnd, ExitStatus, JobState, Reason, Usage};
 use crate::model::node::Inventory;
 use crate::model::refusal::{Code, Refusal};
 use crate::model::time::Timestamp;
-use crate::model::topology::Declared;
 use crate::net::client::Route;
-use crate::net::identity::{Kind, Member};
-use crate::steps::journal::{Record, encode};
 use crate::sys::clock::boottime_ms;
 use crate::sys::files::{boot_id, flock_exclusive, private_dir};
 use crate::sys::identity::is_root;
 use crate::wire::hello::VERSION_GANGS;
 use crate::wire::join::Credential;
-use crate::wire::shepherd::{Assignment, JOURNAL, SCRIPT, Site};
+use crate::wire::shepherd::{Assignment, SCRIPT, Site};
 use crate::wire::worker::{FromSlot, FromWorker, OpenStream, SlotLaunch, ToSlot, ToWorker};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -141,7 +137,7 @@ impl Agent {
         let data = std::fs::metadata(&worker_dir)
             .map_err(WorkerError::system("look at the worker's directory"))?;
         let boot_id = boot_id().map_err(WorkerError::system("read the boot id"))?;
-        let mut inventory = inventory(&options, &boot_id)?;
+        let mut inventory = inventory::inventory(&options, &boot_id)?;
         let accounts = Accounts {
             controller: options.controller,
             users: options.users.clone(),
@@ -150,7 +146,7 @@ impl Agent {
         let mut serves = None;
         if options.controller == Controller::Elsewhere {
             // The name that the cluster knows this machine's key by.
-            inventory.name = member_name(&options)?;
+            inventory.name = inventory::member_name(&options)?;
             serves = accounts.serves().map_err(WorkerError::Serves)?;
         }
         let (events, queue) = mpsc::channel(EVENTS);
@@ -448,7 +444,7 @@ impl Agent {
         let said = |other: &FromSlot| matches!(other, FromSlot::Ended { report: number, .. } if *number <= report);
         if reports.iter().any(said) {
             reports.retain(|other| !said(other));
-            note_acknowledged(&slot.directory, report);
+            leftovers::note_acknowledged(&slot.directory, report);
         }
     }
 
@@ -692,11 +688,11 @@ impl Agent {
             Found::Closed => self.forget(key),
             Found::Dead { replay, lock } => {
                 tracing::error!(slot = %key, "a shepherd was killed");
-                let reports = dead_reports(&replay, &self.boot_id);
+                let reports = leftovers::dead_reports(&replay, &self.boot_id);
                 self.bury(key, reports, Some(lock));
             }
             Found::Nothing => {
-                if !has_logs(&slot.directory) && !leftovers::put_away(&slot.directory) {
+                if !leftovers::has_logs(&slot.directory) && !leftovers::put_away(&slot.directory) {
                     // It had only been slow.
                     return self.relink(key, RELINK);
                 }
@@ -748,7 +744,7 @@ impl Agent {
                     // Nobody will say more.
                     slot.progress.send_modify(|progress| progress.known = true);
                     slot.life = Life::Dead {
-                        reports: dead_reports(&replay, &self.boot_id),
+                        reports: leftovers::dead_reports(&replay, &self.boot_id),
                         _lock: Some(lock),
                     };
                 }
@@ -757,7 +753,7 @@ impl Agent {
                     leftovers::clean(&directory);
                     continue;
                 }
-                Found::Nothing if has_logs(&directory) => continue,
+                Found::Nothing if leftovers::has_logs(&directory) => continue,
                 Found::Nothing => {
                     if leftovers::put_away(&directory) {
                         continue;
@@ -841,80 +837,4 @@ impl Agent {
         self.serial += 1;
         self.serial
     }
-}
-
-/// The name under which this machine has joined.
-fn member_name(options: &WorkerOptions) -> Result<String, WorkerError> {
-    let member = Member::open(&options.state_dir, Kind::Node).map_err(WorkerError::Membership)?;
-    match member.map(|member| member.kept.identity) {
-        Some(Identity::Node(name)) => Ok(name),
-        _ => Err(WorkerError::NotJoined),
-    }
-}
-
-/// What this machine is.
-fn inventory(options: &WorkerOptions, boot_id: &str) -> Result<Inventory, WorkerError> {
-    let measured = discover::discover().map_err(WorkerError::Discover)?;
-    let topology = measured.declared(&Declared {
-        cpus: options.cpus,
-        memory_mib: options.memory_mib,
-        gpus: options.gpus.clone(),
-    });
-    let mut remarks =
-        vec!["memory is granted but not limited: a job can use more than it asked for".to_owned()];
-    if !topology.is_real() {
-        remarks.push(
-            "amounts are declared, not measured: jobs are not bound to cores that do not exist"
-                .to_owned(),
-        );
-    }
-    let host = || nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
-    let name = match &options.name {
-        Some(name) => name.clone(),
-        None => host().map_err(WorkerError::system("read the host's name"))?,
-    };
-    Ok(Inventory {
-        // The short name, as Slurm's.
-        name: name.split('.').next().unwrap_or(&name).to_owned(),
-        topology,
-        boot_id: boot_id.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        uid: nix::unistd::geteuid().as_raw(),
-        remarks,
-    })
-}
-
-/// Reports about a dead shepherd, dated by the clock that it measured by, as far as that still runs.
-fn dead_reports(replay: &crate::steps::journal::Replay, boot_id: &str) -> Vec<FromSlot> {
-    let (then, mark) = replay.opened.epoch;
-    let elapsed = boottime_ms().saturating_sub(mark);
-    let whole = replay.opened.boot_id == boot_id;
-    replay.reports(then.plus_ms(i64::try_from(elapsed).unwrap_or(0)), whole)
-}
-
-/// Notes in a dead shepherd's journal that its ends are safe, so that the next agent does not say them again.
-fn note_acknowledged(directory: &Path, report: u64) {
-    let path = directory.join(JOURNAL);
-    let Some(replay) = std::fs::read(&path)
-        .ok()
-        .and_then(|bytes| crate::steps::journal::Replay::of(&bytes))
-    else {
-        return;
-    };
-    let mut bytes = Vec::new();
-    encode(&Record::Entry(replay.acknowledge_all(report)), &mut bytes);
-    let appended = std::fs::OpenOptions::new()
-        .append(true)
-        .open(&path)
-        .and_then(|mut file| file.write_all(&bytes));
-    if let Err(error) = appended {
-        tracing::warn!(%error, path = %path.display(), "an acknowledgement cannot be noted; the ends will be said again");
-    }
-}
-
-fn has_logs(directory: &Path) -> bool {
-    let names = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    names
-        .into_iter()
-        .any(|entry| entry.file_name().to_string_lossy().ends_with(".log"))
 }

@@ -22,6 +22,7 @@ mod foreign_users;
 mod gangs;
 mod joining;
 mod lab;
+mod lab_cluster;
 mod lab_self;
 mod limits;
 mod listings;

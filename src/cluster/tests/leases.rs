@@ -55,6 +55,16 @@ impl Fixture {
         self.says(node, job, 0, report);
     }
 
+    /// All nodes of its slot say that they have it: it begins.
+    fn gathers(&mut self, job: JobId) {
+        let key = self.running_key(job);
+        let allocation = Arc::clone(&self.cluster.slot(key).unwrap().allocation);
+        for share in &allocation.nodes {
+            self.present(key, share.node.0);
+        }
+        assert!(self.cluster.slot(key).unwrap().begun);
+    }
+
     fn registers(&mut self, name: &str, slots: Vec<SlotKey>, gives_leases: bool) {
         self.run(Command::Register {
             inventory: Box::new(inventory(name, 1)),
@@ -291,6 +301,7 @@ fn a_gang_goes_back_when_nothing_of_it_is_left_anywhere() {
         for silent in [1, 2, 3] {
             let mut f = Fixture::new(&[("a", 1), ("b", 1), ("c", 1)]);
             let job = f.submit(gang(3, launch.clone()));
+            f.gathers(job);
             for node in 1..=3 {
                 f.leased(node, job, 0);
             }
@@ -330,6 +341,7 @@ fn a_gang_goes_back_when_nothing_of_it_is_left_anywhere() {
 fn a_gang_waits_for_the_last_of_its_silent_nodes() {
     let mut f = Fixture::new(&[("a", 1), ("b", 1), ("c", 1)]);
     let job = f.submit(gang(2, spec().launch));
+    f.gathers(job);
     f.leased(1, job, 0);
     f.leased(2, job, 0);
     f.lose(1);
@@ -344,6 +356,7 @@ fn a_gang_waits_for_the_last_of_its_silent_nodes() {
     // One that nothing is known of is waited for.
     let mut f = Fixture::new(&[("a", 1), ("b", 1)]);
     let job = f.submit(gang(2, spec().launch));
+    f.gathers(job);
     f.leased(1, job, 0);
     f.lose(1);
     f.lose(2);
@@ -355,6 +368,7 @@ fn a_gang_waits_for_the_last_of_its_silent_nodes() {
 fn a_part_that_was_ended_by_its_node_takes_the_others_along() {
     let mut f = Fixture::new(&[("a", 1), ("b", 1)]);
     let job = f.submit(gang(2, spec().launch));
+    f.gathers(job);
     f.leased(1, job, 0);
     f.leased(2, job, 0);
     f.lose(2);
@@ -416,6 +430,7 @@ fn a_launch_that_is_said_again_to_an_older_agent_has_none() {
 fn a_gang_that_loses_a_shepherd_goes_back_when_its_other_part_has_ended() {
     let mut f = Fixture::new(&[("a", 1), ("b", 1)]);
     let job = f.submit(gang(2, spec().launch));
+    f.gathers(job);
     let lost = FromSlot::Lost {
         positions: IndexSet::new(),
         ends: vec![ElementEnd {
