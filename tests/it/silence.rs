@@ -2,8 +2,7 @@
 //! copy is surely gone.
 
 use crate::support::{
-    Cluster, PATIENCE, Running, command_line, is_alive, kill, kill_and_wait, rows, wait_until,
-    with_argument,
+    Cluster, PATIENCE, command_line, is_alive, kill, kill_and_wait, rows, wait_until, with_argument,
 };
 use nix::sys::signal::Signal;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,10 +10,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Silent after a second, so that nobody has to wait; the rest as said.
 fn cluster(cpus: u32, settings: &str) -> Cluster {
     Cluster::configured(cpus, &format!("node_silent_after_s = 1\n{settings}"))
-}
-
-fn pid(agent: &Running) -> i32 {
-    i32::try_from(agent.0.id()).unwrap()
 }
 
 fn responds(cluster: &Cluster, node: &str) -> bool {
@@ -94,12 +89,12 @@ fn a_frozen_agent_is_noticed_and_its_jobs_go_on() {
     wait_until("they run", PATIENCE, || {
         cluster.exists("one.ready") && cluster.exists("two.ready")
     });
-    kill(pid(&agent), Signal::SIGSTOP);
+    kill(agent, Signal::SIGSTOP);
     wait_for(&cluster, "n2", false);
     assert!(responds(&cluster, "n1"));
     // One ends while nobody can say so.
     std::fs::write(cluster.work.join("one"), "").unwrap();
-    kill(pid(&agent), Signal::SIGCONT);
+    kill(agent, Signal::SIGCONT);
     wait_for(&cluster, "n2", true);
     assert_eq!(cluster.run(&["wait", &one.to_string()]).code, 2);
     assert_eq!(cluster.state_of(two), "RUNNING");
@@ -118,14 +113,14 @@ fn a_node_that_is_silent_for_too_long_is_down_and_its_jobs_are_lost() {
         !with_argument("86400.0071").is_empty()
     });
     let copy = with_argument("86400.0071");
-    kill(pid(&agent), Signal::SIGSTOP);
+    kill(agent, Signal::SIGSTOP);
     cluster.wait_for_state(job, "NODE_FAIL");
     assert_eq!(cluster.json(&["node", "n2"])["state"], "DOWN");
     assert!(
         copy.iter().all(|pid| is_alive(*pid)),
         "it is not ended for silence"
     );
-    kill(pid(&agent), Signal::SIGCONT);
+    kill(agent, Signal::SIGCONT);
     wait_until("it is ended when its node is back", PATIENCE, || {
         with_argument("86400.0071").is_empty()
     });
@@ -175,11 +170,10 @@ fn a_job_that_may_run_again_does_so_when_its_agent_is_killed_and_its_first_copy_
     assert_eq!(cluster.run(&["run", "-w", "n1", "sleep", "3"]).code, 0);
     assert_eq!(starts(&cluster).len(), 1);
     let lost = now();
-    kill_and_wait(pid(&agent));
-    drop(agent);
+    kill_and_wait(agent);
     wait_for(&cluster, "n2", false);
     starts_elsewhere(&cluster, lost);
-    let _agent = cluster.another_agent("n2", 2);
+    cluster.another_agent("n2", 2);
     wait_until("what is left is cleaned up", PATIENCE, || {
         cluster.json(&["node", "n2"])["state"] == "IDLE"
     });
@@ -195,9 +189,9 @@ fn a_job_that_may_run_again_does_so_when_its_agent_is_frozen() {
     let agent = cluster.another_agent("n2", 2);
     let job = on_second(&cluster);
     let lost = now();
-    kill(pid(&agent), Signal::SIGSTOP);
+    kill(agent, Signal::SIGSTOP);
     starts_elsewhere(&cluster, lost);
-    kill(pid(&agent), Signal::SIGCONT);
+    kill(agent, Signal::SIGCONT);
     wait_for(&cluster, "n2", true);
     // What it reports of the first copy interests nobody.
     assert_eq!(cluster.run(&["run", "-w", "n2", "true"]).code, 0);
@@ -288,14 +282,13 @@ fn a_gang_with_a_lost_node_goes_back_as_a_whole() {
         cluster.exists("lives.n1")
     });
     assert_eq!(cluster.run(&["signal", "CONT", &job.to_string()]).code, 0);
-    kill_and_wait(pid(&agent));
-    drop(agent);
+    kill_and_wait(agent);
     wait_for(&cluster, "n2", false);
     wait_until("it waits for two nodes", PATIENCE, || {
         cluster.state_of(job) == "PENDING"
     });
     assert!(is_unlocked(&cluster), "its part on n1 has ended before");
-    let _agent = cluster.another_agent("n2", 2);
+    cluster.another_agent("n2", 2);
     wait_until("it runs again", PATIENCE, || starts(&cluster).len() == 2);
     std::fs::write(cluster.work.join("go"), "").unwrap();
     assert_eq!(cluster.run(&["wait", &job.to_string()]).code, 3);

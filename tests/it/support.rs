@@ -6,12 +6,14 @@
 //! nothing behind; in a failing test its logs are printed.
 
 use serde_json::Value;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -32,6 +34,8 @@ pub(crate) struct Cluster {
     mark: String,
     machine: Vec<String>,
     user: Option<(u32, u32)>,
+    /// Further agents and their state. They end when the jobs have: one that is killed leaves its shepherds behind.
+    agents: Mutex<Vec<(Running, PathBuf)>>,
     /// Stops the cluster when the test is killed. Ended first of all when it is not.
     guard: Option<Running>,
 }
@@ -55,21 +59,24 @@ impl Cluster {
         cluster
     }
 
-    /// One more agent of this machine, as another node; its state is kept from one to the next of its name.
-    pub(crate) fn another_agent(&self, name: &str, cpus: u32) -> Running {
+    /// One more agent of this machine, as another node; its state is kept from one to the next of its name. Its
+    /// process.
+    pub(crate) fn another_agent(&self, name: &str, cpus: u32) -> i32 {
         let (state, socket) = (self.path(name), self.socket());
         fs::create_dir_all(&state).unwrap();
         let mut command = self.hpc(&["worker", "--name", name, "--memory", "8G", "--cpus"]);
         command.arg(cpus.to_string());
-        command.arg("--state-dir").arg(state);
+        command.arg("--state-dir").arg(&state);
         command.arg("--socket").arg(socket);
         let agent = Running::start(&mut command);
+        let pid = i32::try_from(agent.0.id()).unwrap();
+        self.agents.lock().unwrap().push((agent, state));
         wait_until(&format!("{name} is there"), PATIENCE, || {
             let nodes = rows(&self.json(&["nodes"]));
             let responds = |node: &Value| node["name"] == name && node["responding"] == true;
             nodes.iter().any(responds)
         });
-        agent
+        pid
     }
 
     /// The directories alone.
@@ -100,6 +107,7 @@ impl Cluster {
             ]
             .map(str::to_owned)
             .to_vec(),
+            agents: Mutex::default(),
             guard: Some(guard(&state)),
             dir: Some(dir),
             state,
@@ -140,6 +148,7 @@ impl Cluster {
             mark: self.mark.clone(),
             machine: Vec::new(),
             user: Some((uid, gid)),
+            agents: Mutex::default(),
             guard: None,
         }
     }
@@ -454,6 +463,22 @@ impl Drop for Cluster {
         }
         let answer = finish(&mut self.hpc(&["down", "--yes"]), b"");
         let begun = Instant::now();
+        // `hpc down` ends their jobs and leaves the agents of other machines alone.
+        let agents = std::mem::take(self.agents.get_mut().unwrap());
+        let busy = |state: &Path| {
+            let slots = fs::read_dir(state.join("worker/slots"))
+                .into_iter()
+                .flatten();
+            slots
+                .flatten()
+                .any(|slot| slot.path().join("sock").exists())
+        };
+        while agents.iter().any(|(_, state)| busy(state))
+            && begun.elapsed() < Duration::from_secs(5)
+        {
+            thread::sleep(Duration::from_millis(10));
+        }
+        drop(agents);
         while !self.processes().is_empty() && begun.elapsed() < Duration::from_secs(10) {
             thread::sleep(Duration::from_millis(10));
         }

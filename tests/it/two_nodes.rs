@@ -1,9 +1,9 @@
 //! A second agent on the same controller: batch jobs over both nodes, and one that is lost. Next: `gangs.rs`.
 
-use crate::support::{Cluster, PATIENCE, Running, kill_and_wait, rows, wait_until};
+use crate::support::{Cluster, PATIENCE, kill_and_wait, rows, wait_until};
 
 /// A cluster of one with another node `n2` of two cpus.
-fn two() -> (Cluster, Running) {
+fn two() -> (Cluster, i32) {
     let cluster = Cluster::up(2);
     let agent = cluster.another_agent("n2", 2);
     (cluster, agent)
@@ -86,8 +86,7 @@ fn a_killed_agent_is_seen_and_comes_back() {
     // RUNNING is said as soon as it has its node; an agent that is killed before it handed the job on loses nothing
     // either, but then nothing runs until the agent is back.
     wait_until("it runs", PATIENCE, || cluster.exists("ready"));
-    kill_and_wait(i32::try_from(agent.0.id()).unwrap());
-    drop(agent);
+    kill_and_wait(agent);
     wait_until("it does not respond", PATIENCE, || {
         cluster.json(&["node", "n2"])["responding"] == false
     });
@@ -97,6 +96,6 @@ fn a_killed_agent_is_seen_and_comes_back() {
         cluster.exists("slurm-1.out") && cluster.read("slurm-1.out") == "here\n"
     });
     assert_eq!(cluster.state_of(job), "RUNNING");
-    let _agent = cluster.another_agent("n2", 2);
+    cluster.another_agent("n2", 2);
     assert_eq!(cluster.run(&["wait", &job.to_string()]).code, 2);
 }
