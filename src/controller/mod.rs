@@ -11,6 +11,7 @@
 )]
 
 mod act;
+mod allocation;
 mod attach;
 mod audit;
 mod callers;

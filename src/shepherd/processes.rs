@@ -29,6 +29,9 @@ use std::sync::Arc;
 /// Entered when the working directory cannot be, as Slurm does.
 const FALLBACK: &std::ffi::CStr = c"/tmp";
 
+/// Variables in which a task finds its own number.
+const PID_VARIABLES: [&str; 2] = ["SLURM_TASK_PID", "HPC_TASK_PID"];
+
 /// Our ends of a task's pipes.
 #[derive(Debug, Default)]
 pub(super) struct Pipes {
@@ -124,6 +127,7 @@ impl Processes {
             });
         };
         let mut request = SpawnRequest::new(program, &plan.arguments, &plan.environment);
+        request.pid_variables = &PID_VARIABLES;
         request.directory = Some(&plan.directory);
         request.fallback_directory = Some(FALLBACK);
         request.stdin = match (&plan.stdin, &theirs.0) {

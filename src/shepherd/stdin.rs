@@ -85,7 +85,10 @@ impl Inputs {
             input.bytes.extend(fresh);
             input.end |= end;
         }
-        input.pump(step, poll)
+        let told = input.pump(step, poll);
+        // Whoever says it again may not have heard how far it was taken, and would wait for that.
+        let again = known > 0 && input.started;
+        told.or_else(|| again.then(|| input.report(step)))
     }
 
     /// A rank's pipe has room, or its reader has gone.
@@ -164,11 +167,15 @@ impl StepInput {
         }
         let news = self.base > self.reported || self.closed;
         self.reported = self.base;
-        news.then_some(FromSlot::StdinTaken {
+        news.then(|| self.report(step))
+    }
+
+    fn report(&self, step: StepId) -> FromSlot {
+        FromSlot::StdinTaken {
             step,
             offset: self.base,
             closed: self.closed,
-        })
+        }
     }
 }
 

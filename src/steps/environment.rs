@@ -45,6 +45,7 @@ const HPC_REMOVED: [&str; 20] = [
     "HPC_STEP",
     "HPC_SUBMIT_",
     "HPC_TASKS_PER_NODE",
+    "HPC_TASK_PID",
 ];
 /// What tells a program which GPUs it may use, for each vendor's runtime.
 const VISIBLE_DEVICES: [&str; 3] = [
@@ -168,6 +169,10 @@ impl Environment {
     pub(super) fn of_step(launch: &SlotLaunch, step: &StepLaunch, site: &Site) -> Self {
         let mut env = Builder::default();
         env.variables.extend(step.environment.iter().cloned());
+        // The caller's own number, if it is a task.
+        for name in [b"SLURM_TASK_PID".as_slice(), b"HPC_TASK_PID"] {
+            env.variables.remove(name);
+        }
         of_account(&mut env, site);
         of_job(&mut env, launch, site);
         submitted_from(&mut env, &step.environment);

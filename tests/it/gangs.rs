@@ -223,7 +223,7 @@ fn steps_run_on_all_nodes_of_their_job_or_on_some() {
     let (cluster, _others) = three();
     let hpc = env!("CARGO_BIN_EXE_hpc");
     let show = "echo $SLURM_STEP_ID $SLURM_PROCID $SLURM_NODEID $SLURM_LOCALID $SLURM_STEP_NUM_NODES \
-                $SLURM_STEP_NODELIST $SLURMD_NODENAME; exit $SLURM_PROCID";
+                $SLURM_STEP_NODELIST $SLURMD_NODENAME; [ $SLURM_TASK_PID = $$ ] && exit $SLURM_PROCID";
     let script = format!(
         "{hpc} run sh -c '{show}' > all; echo $? > all.code\n\
          {hpc} run -N 2 -n 3 sh -c '{show}' > some; echo $? > some.code\n\

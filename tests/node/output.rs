@@ -98,6 +98,30 @@ fn tasks_get_their_ranks_and_input_and_their_output_is_logged_to_the_end() {
 }
 
 #[test]
+fn input_that_is_said_again_is_answered_again() {
+    let mut node = Node::up();
+    let order = Order::tasks(&node, 302, 2, &["cat"]);
+    let key = node.launch(order.launch);
+    let hello = ToSlot::Stdin {
+        step: StepId(0),
+        offset: 0,
+        bytes: b"hello".to_vec(),
+        end: false,
+    };
+    for _ in 0..2 {
+        node.order(key, hello.clone());
+        node.until(|message| match message {
+            FromWorker::Slot {
+                report: FromSlot::StdinTaken { offset: 5, .. },
+                ..
+            } => Some(()),
+            _ => None,
+        });
+    }
+    node.order(key, ToSlot::Close);
+}
+
+#[test]
 fn each_ranks_exit_is_reported_before_the_end() {
     let mut node = Node::up();
     let order = Order::tasks(&node, 301, 2, &["sh", "-c", "exit $((SLURM_PROCID * 5))"]);

@@ -79,6 +79,33 @@ pub(super) struct ChildPlan<'a> {
     pub(super) program: *const c_char,
     pub(super) argv: *const *const c_char,
     pub(super) envp: *const *const c_char,
+    /// Among those of `envp`.
+    pub(super) pid_variables: &'a [PidVariable],
+}
+
+/// Digits of the largest process number.
+const PID_DIGITS: usize = 10;
+
+/// `NAME=`, and room for the child's number, which the child writes.
+pub(super) struct PidVariable {
+    text: Vec<AtomicU8>,
+    digits_at: usize,
+}
+
+impl PidVariable {
+    pub(super) fn new(name: &str) -> Self {
+        let room = [0; PID_DIGITS + 1];
+        let text = name.bytes().chain([b'=']).chain(room);
+        PidVariable {
+            text: text.map(AtomicU8::new).collect(),
+            digits_at: name.len() + 1,
+        }
+    }
+
+    /// As a C string, valid as long as this value.
+    pub(super) fn as_ptr(&self) -> *const c_char {
+        self.text.as_ptr().cast()
+    }
 }
 
 impl ChildPlan<'_> {
@@ -208,6 +235,7 @@ fn steps(plan: &ChildPlan<'_>) -> Failed {
         at(SpawnStage::Limits);
         set_limits(plan.late_limits)?;
         at(SpawnStage::Exec);
+        write_pid(plan)?;
         // Handlers are gone, so a signal now does to this process what it would do to the program.
         let none = 0_u64;
         call!(
@@ -223,6 +251,31 @@ fn steps(plan: &ChildPlan<'_>) -> Failed {
         Ok(_) => Failed(libc::ENOSYS),
         Err(failed) => failed,
     }
+}
+
+/// Says in its environment which process this is.
+fn write_pid(plan: &ChildPlan<'_>) -> Result<(), Failed> {
+    if plan.pid_variables.is_empty() {
+        return Ok(());
+    }
+    let mut rest = call!(libc::SYS_getpid)?;
+    let mut digits = [b'0'; PID_DIGITS];
+    let mut count = 0;
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789"[usize::try_from(rest % 10).unwrap_or(0)];
+        rest /= 10;
+        count += 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    for variable in plan.pid_variables {
+        let room = variable.text.iter().skip(variable.digits_at);
+        for (place, digit) in room.zip(digits.iter().skip(PID_DIGITS - count)) {
+            place.store(*digit, Relaxed);
+        }
+    }
+    Ok(())
 }
 
 /// Best effort: without the timer a slow file system merely holds us longer.

@@ -13,7 +13,7 @@ use std::time::Instant;
 use nix::errno::Errno;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
-use super::child::{ChildPlan, Report, Source};
+use super::child::{ChildPlan, PidVariable, Report, Source};
 use super::{SpawnError, SpawnStage};
 
 /// How a file is opened for a standard stream.
@@ -106,6 +106,8 @@ pub struct SpawnRequest<'a> {
     pub arguments: &'a [CString],
     /// The whole environment, each `NAME=value`.
     pub environment: &'a [CString],
+    /// Names of further variables that hold the process's own number, which nobody knows before it is there.
+    pub pid_variables: &'a [&'a str],
     /// The working directory; ours when absent.
     pub directory: Option<&'a CStr>,
     /// Entered when the working directory cannot be.
@@ -150,6 +152,7 @@ impl<'a> SpawnRequest<'a> {
             program,
             arguments,
             environment,
+            pid_variables: &[],
             directory: None,
             fallback_directory: None,
             stdin: Stdio::Null,
@@ -184,6 +187,7 @@ pub(super) struct Prepared<'a> {
     request: &'a SpawnRequest<'a>,
     argv: Vec<*const libc::c_char>,
     envp: Vec<*const libc::c_char>,
+    pid_variables: Vec<PidVariable>,
     identity: Option<Identity>,
     groups_seen: Vec<u32>,
     early_limits: Vec<(i32, libc::rlimit64)>,
@@ -244,10 +248,19 @@ impl<'a> Prepared<'a> {
             .collect();
 
         let (timer_event, timer) = timer(request.deadline_ms);
+        let pid_variables: Vec<PidVariable> = request
+            .pid_variables
+            .iter()
+            .map(|name| PidVariable::new(name))
+            .collect();
+        let mut envp = pointers(request.environment);
+        let end = envp.pop();
+        envp.extend(pid_variables.iter().map(PidVariable::as_ptr).chain(end));
         Ok(Self {
             request,
             argv: pointers(request.arguments),
-            envp: pointers(request.environment),
+            envp,
+            pid_variables,
             identity,
             groups_seen: vec![0; groups],
             early_limits,
@@ -295,6 +308,7 @@ impl<'a> Prepared<'a> {
             program: request.program.as_ptr(),
             argv: self.argv.as_ptr(),
             envp: self.envp.as_ptr(),
+            pid_variables: &self.pid_variables,
         }
     }
 }

@@ -88,6 +88,13 @@ fn runs_in_a_session_of_its_own_with_the_given_environment_only() {
 }
 
 #[test]
+fn a_process_finds_its_own_number_where_that_was_asked_for() {
+    let shell = Shell::new("echo $$ $NUMBER $OTHER $MARK");
+    let (text, _, spawned) = shell.output(|request| request.pid_variables = &["NUMBER", "OTHER"]);
+    assert_eq!(text, format!("{0} {0} {0} here\n", spawned.pid));
+}
+
+#[test]
 fn files_are_relative_to_the_directory_and_obey_the_umask() {
     let scratch = tempfile::tempdir().unwrap();
     let directory = c(scratch.path());
