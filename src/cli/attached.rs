@@ -293,31 +293,35 @@ impl Session<'_> {
 
     /// Goes on over this connection until the end or its loss.
     fn converse(&mut self, connection: Connection) -> Result<u8, Broken> {
-        let (mut stream, read) = connection.into_parts();
+        let (stream, read) = connection.into_parts();
+        let mut peer = Peer::new(stream)?;
         let mut frames = FrameBuffer::default();
         frames.extend(&read);
         self.heard = false;
         if self.cancelled.is_some() {
-            self.say_end(&mut stream);
+            self.say_end(&mut peer);
         }
         let mut buffer = vec![0; READ];
         loop {
             while let Some(message) = frames.next::<ToClient>(FRAME_MAX).map_err(not_understood)? {
-                if let Some(code) = self.take(message, &mut stream)? {
+                if let Some(code) = self.take(message, &mut peer)? {
                     return Ok(code);
                 }
             }
-            let ready = self.wait(&stream)?;
+            let ready = self.wait(&peer)?;
             if ready.signal {
-                self.pass_signals(&mut stream)?;
+                self.pass_signals(&mut peer)?;
             }
             if ready.input {
-                self.read_input(&mut stream)?;
+                self.read_input(&mut peer)?;
             }
             if ready.answer {
-                match stream.read(&mut buffer) {
-                    Ok(0) | Err(_) => return Err(Broken::Lost),
+                peer.flush();
+                match peer.stream.read(&mut buffer) {
+                    Ok(0) => return Err(Broken::Lost),
                     Ok(length) => frames.extend(&buffer[..length]),
+                    Err(error) if is_for_later(&error) => {}
+                    Err(_) => return Err(Broken::Lost),
                 }
             }
             if !self.started && !self.said_waiting && self.begun.elapsed() >= SAY_WAITING {
@@ -330,11 +334,14 @@ impl Session<'_> {
         }
     }
 
-    fn wait(&self, stream: &UnixStream) -> Result<Ready, Broken> {
+    fn wait(&self, peer: &Peer) -> Result<Ready, Broken> {
         let stdin = io::stdin();
-        let mut waiting = vec![PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
+        let mut wanted = PollFlags::POLLIN;
+        wanted.set(PollFlags::POLLOUT, !peer.unsent.is_empty());
+        let mut waiting = vec![PollFd::new(peer.stream.as_fd(), wanted)];
         // Before the start nobody is there to take it.
-        let input = (self.heard && self.input.wants_more()).then(|| {
+        let wants = self.heard && peer.unsent.is_empty() && self.input.wants_more();
+        let input = wants.then(|| {
             waiting.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
             waiting.len() - 1
         });
@@ -361,7 +368,7 @@ impl Session<'_> {
     }
 
     /// What the controller said; the code when that is the end.
-    fn take(&mut self, message: ToClient, stream: &mut UnixStream) -> Result<Option<u8>, Broken> {
+    fn take(&mut self, message: ToClient, peer: &mut Peer) -> Result<Option<u8>, Broken> {
         match message {
             ToClient::Refused(refusal) => match self.cancelled_while_waiting() {
                 // What was cancelled before it ran has nothing to attach to.
@@ -371,7 +378,7 @@ impl Session<'_> {
             ToClient::Started { .. } => {
                 self.started = true;
                 self.heard = true;
-                self.resume_input(stream);
+                self.resume_input(peer);
                 if std::mem::take(&mut self.said_waiting) {
                     self.say_to_user(&format!(
                         "job {} has been allocated resources",
@@ -383,7 +390,7 @@ impl Session<'_> {
                 node,
                 offset,
                 bytes,
-            } => self.show(node, offset, &bytes, stream)?,
+            } => self.show(node, offset, &bytes, peer)?,
             ToClient::StdinTaken { offset, closed } => {
                 self.input.taken(offset);
                 self.input.closed |= closed;
@@ -449,7 +456,7 @@ impl Session<'_> {
         node: u32,
         offset: u64,
         bytes: &[u8],
-        stream: &mut UnixStream,
+        peer: &mut Peer,
     ) -> Result<(), Broken> {
         let fresh = unseen(self.logs.taken(node), offset, bytes)?;
         let (mut out, mut err) = self.about.outputs();
@@ -458,7 +465,7 @@ impl Session<'_> {
             Err(LogError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
                 // As a program in a pipe: when nobody reads, it ends.
                 if self.about.owner {
-                    self.say_end(stream);
+                    self.say_end(peer);
                 }
                 return Err(Broken::Failed(Failure::PipeClosed));
             }
@@ -468,12 +475,12 @@ impl Session<'_> {
         let acknowledged = self.acknowledged.entry(node).or_default();
         if offset - *acknowledged >= STREAM_WINDOW / 4 {
             *acknowledged = offset;
-            say(stream, &FromClient::NodeTaken { node, offset });
+            peer.say(&FromClient::NodeTaken { node, offset });
         }
         Ok(())
     }
 
-    fn read_input(&mut self, stream: &mut UnixStream) -> Result<(), Broken> {
+    fn read_input(&mut self, peer: &mut Peer) -> Result<(), Broken> {
         let mut buffer = vec![0; READ];
         // Not through std's buffer: poll knows nothing of it.
         let length = match nix::unistd::read(io::stdin().as_fd(), &mut buffer) {
@@ -485,48 +492,42 @@ impl Session<'_> {
         let offset = self.input.base + self.input.kept.len() as u64;
         self.input.kept.extend_from_slice(&buffer[..length]);
         self.input.end |= length == 0;
-        say(
-            stream,
-            &FromClient::Stdin {
-                offset,
-                bytes: buffer[..length].to_vec(),
-                end: self.input.end,
-            },
-        );
+        peer.say(&FromClient::Stdin {
+            offset,
+            bytes: buffer[..length].to_vec(),
+            end: self.input.end,
+        });
         Ok(())
     }
 
     /// At the start, and again on a new connection: says what may not have arrived.
-    fn resume_input(&mut self, stream: &mut UnixStream) {
+    fn resume_input(&mut self, peer: &mut Peer) {
         let end = self.about.owner && self.input.end;
         if self.input.closed || (self.input.kept.is_empty() && !end) {
             return;
         }
-        say(
-            stream,
-            &FromClient::Stdin {
-                offset: self.input.base,
-                bytes: self.input.kept.clone(),
-                end,
-            },
-        );
+        peer.say(&FromClient::Stdin {
+            offset: self.input.base,
+            bytes: self.input.kept.clone(),
+            end,
+        });
     }
 
-    fn pass_signals(&mut self, stream: &mut UnixStream) -> Result<(), Broken> {
+    fn pass_signals(&mut self, peer: &mut Peer) -> Result<(), Broken> {
         while let Some(signal) = self.next_signal() {
             match signal {
-                Signal::SIGINT => self.interrupt(stream)?,
+                Signal::SIGINT => self.interrupt(peer)?,
                 // Nothing runs yet that could take it.
                 Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT if !self.started => {
-                    self.cancel(signal, stream)
+                    self.cancel(signal, peer)
                 }
-                other => say(stream, &FromClient::Signal(other as i32)),
+                other => peer.say(&FromClient::Signal(other as i32)),
             }
         }
         Ok(())
     }
 
-    fn interrupt(&mut self, stream: &mut UnixStream) -> Result<(), Broken> {
+    fn interrupt(&mut self, peer: &mut Peer) -> Result<(), Broken> {
         let again = self
             .interrupted
             .is_some_and(|before| before.elapsed() <= AGAIN);
@@ -536,8 +537,8 @@ impl Session<'_> {
                 let text = format!("left job {} while it was being ended", self.about.job);
                 return Err(Broken::Failed(Failure::Other(anyhow::anyhow!(text))));
             }
-            (true, false) => self.cancel(Signal::SIGINT, stream),
-            (false, _) if !self.started => self.cancel(Signal::SIGINT, stream),
+            (true, false) => self.cancel(Signal::SIGINT, peer),
+            (false, _) if !self.started => self.cancel(Signal::SIGINT, peer),
             (false, _) => {
                 eprintln!(
                     "hpc {}: interrupt (one more within 1 s ends job {})",
@@ -548,7 +549,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn cancel(&mut self, signal: Signal, stream: &mut UnixStream) {
+    fn cancel(&mut self, signal: Signal, peer: &mut Peer) {
         self.cancelled = Some(signal);
         if self.started {
             let what = if self.about.inside {
@@ -558,17 +559,17 @@ impl Session<'_> {
             };
             eprintln!("hpc {}: ending {what} {}", self.about.verb, self.about.job);
         }
-        self.say_end(stream);
+        self.say_end(peer);
     }
 
     /// A job of `hpc run` ends with it; a step inside a job must not take that job along.
-    fn say_end(&self, stream: &mut UnixStream) {
+    fn say_end(&self, peer: &mut Peer) {
         let end = if self.about.inside {
             FromClient::Signal(Signal::SIGKILL as i32)
         } else {
             FromClient::Cancel
         };
-        say(stream, &end);
+        peer.say(&end);
     }
 }
 
@@ -579,9 +580,46 @@ struct Ready {
     signal: bool,
 }
 
-/// A controller that has gone may have left output to be read: only reading finds the end.
-fn say(stream: &mut UnixStream, message: &FromClient) {
-    let _ = stream.write_all(&codec::encode(message));
+/// The connection, never waited for when it is written to: a controller that waits until we read must not find us waiting
+/// until it does.
+struct Peer {
+    stream: UnixStream,
+    /// What did not fit yet.
+    unsent: Vec<u8>,
+}
+
+impl Peer {
+    fn new(stream: UnixStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        let unsent = Vec::new();
+        Ok(Peer { stream, unsent })
+    }
+
+    fn say(&mut self, message: &FromClient) {
+        self.unsent.extend_from_slice(&codec::encode(message));
+        self.flush();
+    }
+
+    /// Writes what fits now.
+    fn flush(&mut self) {
+        let mut sent = 0;
+        while sent < self.unsent.len() {
+            match self.stream.write(&self.unsent[sent..]) {
+                Ok(count) if count > 0 => sent += count,
+                Err(error) if is_for_later(&error) => break,
+                // A controller that has gone may have left output to be read: only reading finds the end.
+                Ok(_) | Err(_) => sent = self.unsent.len(),
+            }
+        }
+        self.unsent.drain(..sent);
+    }
+}
+
+fn is_for_later(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }
 
 fn not_understood(error: CodecError) -> Broken {

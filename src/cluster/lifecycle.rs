@@ -259,7 +259,9 @@ pub(super) fn report(
         FromSlot::Ended { ends, .. } => elements_ended(cluster, job, slot, node, ends, now),
         FromSlot::Retracted { positions, .. } => put_back(now, job, slot, positions, false),
         FromSlot::StepEnded { ref end, .. } => {
-            let failed = end.failure.clone().map(|text| Event::StepFailed {
+            // Of a task that could not start the step's log tells.
+            let failed = end.failure.clone().filter(|_| end.tasks.is_empty());
+            let failed = failed.map(|text| Event::StepFailed {
                 node,
                 job: job_id,
                 step: end.step,

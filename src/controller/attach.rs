@@ -5,7 +5,7 @@
 
 use super::act::Notice;
 use super::allocation;
-use super::links::StdinTaken;
+use super::links::TakenByNode;
 use super::queries::{blocking, find_ended};
 use super::run::{Message, Shared};
 use super::session::{Incoming, Outgoing, code_of};
@@ -20,7 +20,7 @@ use crate::wire::worker::{SignalTarget, ToSlot, ToWorker};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// How long a client may take to come (back) after its submission or its connection's end.
 const GRACE: Duration = Duration::from_secs(2);
@@ -351,7 +351,7 @@ impl Client<'_> {
             result?
         } else {
             // Looks on: nothing is taken from it, so nobody sends here.
-            let (_open, mut stdin) = mpsc::channel(1);
+            let (_open, mut stdin) = watch::channel(TakenByNode::new());
             self.relay(&place, &mut ended, &mut stdin).await?
         };
         if self.gone || !self.attach.follow {
@@ -520,7 +520,7 @@ impl Client<'_> {
         &mut self,
         place: &Place,
         ended: &mut Option<(JobState, ExitStatus)>,
-        stdin: &mut mpsc::Receiver<StdinTaken>,
+        stdin: &mut watch::Receiver<TakenByNode>,
     ) -> Result<bool, Stop> {
         let subject = Subject {
             key: place.key,
@@ -571,9 +571,12 @@ impl Client<'_> {
                     self.note(place, &notice, ended);
                     self.say_failed(place, notice).await?;
                 }
-                Some(taken) = stdin.recv() => {
-                    let told = self.stdin.taken(taken);
-                    self.say_taken(told).await?;
+                Ok(()) = stdin.changed() => {
+                    let nodes = stdin.borrow_and_update().clone();
+                    for taken in nodes.into_values() {
+                        let told = self.stdin.taken(taken);
+                        self.say_taken(told).await?;
+                    }
                 }
                 _ = links.changed(), if waits => {}
                 () = over, if waits => for node in logs.give_up() {

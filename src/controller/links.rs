@@ -32,6 +32,9 @@ pub(super) struct StdinTaken {
     pub(super) closed: bool,
 }
 
+/// What was last said of a standard input, by node.
+pub(super) type TakenByNode = BTreeMap<NodeId, StdinTaken>;
+
 #[derive(Debug)]
 struct Link {
     id: u64,
@@ -50,7 +53,7 @@ struct Stream {
 struct Inner {
     links: BTreeMap<NodeId, Link>,
     streams: BTreeMap<u64, Stream>,
-    stdin: BTreeMap<(SlotKey, StepId), mpsc::Sender<StdinTaken>>,
+    stdin: BTreeMap<(SlotKey, StepId), watch::Sender<TakenByNode>>,
 }
 
 /// All links and streams; shared by the loop and the sessions.
@@ -209,8 +212,8 @@ impl Links {
     }
 
     /// Registers who provides a step's standard input.
-    pub(super) fn provide_stdin(&self, key: SlotKey, step: StepId) -> mpsc::Receiver<StdinTaken> {
-        let (sender, receiver) = mpsc::channel(STREAM_MAX);
+    pub(super) fn provide_stdin(&self, key: SlotKey, step: StepId) -> watch::Receiver<TakenByNode> {
+        let (sender, receiver) = watch::channel(TakenByNode::new());
         self.inner().stdin.insert((key, step), sender);
         receiver
     }
@@ -223,7 +226,7 @@ impl Links {
     /// A shepherd took some of a standard input.
     pub(super) fn stdin_taken(&self, key: SlotKey, step: StepId, taken: StdinTaken) {
         if let Some(provider) = self.inner().stdin.get(&(key, step)) {
-            _ = provider.try_send(taken);
+            provider.send_modify(|nodes| _ = nodes.insert(taken.node, taken));
         }
     }
 }

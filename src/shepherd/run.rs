@@ -378,7 +378,13 @@ impl Shepherd {
                 }
             }
             Err(failure) => {
-                self.note(&notes::launch_line(&failure.text));
+                let line = notes::launch_line(&failure.text);
+                if plan.stderr == Output::Log {
+                    // Its client is to see it, whatever file the job writes to.
+                    self.streams.note(task.step, &line);
+                } else {
+                    self.note(&line);
+                }
                 self.inputs.push_back(Input::SpawnFailed { task, failure });
             }
         }
