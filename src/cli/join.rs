@@ -16,6 +16,8 @@ use crate::net::membership::MembershipError;
 use anyhow::Context;
 use clap::Args;
 use std::ffi::OsString;
+use std::io::BufRead;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -30,9 +32,12 @@ use std::time::Instant;
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Join {
-    /// The line
-    #[arg(value_name = "LINE")]
-    line: String,
+    /// The line; `-` reads it from standard input
+    #[arg(value_name = "LINE", required_unless_present = "joined")]
+    line: Option<String>,
+    /// Look after the worker of a machine that has joined already
+    #[arg(long, hide = true, conflicts_with_all = ["line", "detach"])]
+    joined: bool,
     /// Return once the machine is known and its worker runs
     #[arg(long, short)]
     detach: bool,
@@ -52,7 +57,7 @@ pub(super) struct Join {
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Login {
-    /// The line
+    /// The line; `-` reads it from standard input
     #[arg(value_name = "LINE")]
     line: String,
 }
@@ -86,7 +91,11 @@ impl From<MembershipError> for Failure {
 
 impl Verb for Join {
     fn run(self, target: &Target) -> Outcome {
-        let line = parse(&self.line, &["wkr"], "login")?;
+        let Some(text) = &self.line else {
+            let places = paths::places(target.state_dir.as_deref())?;
+            return Keeper::new(places, vec![(Kind::Worker, self.arguments()?)]).watch();
+        };
+        let line = parse(&read_line(text)?, &["wkr"], "login")?;
         self.machine.check()?;
         read_config(self.config.as_deref())?;
         let places = paths::places(target.state_dir.as_deref())?;
@@ -113,9 +122,20 @@ impl Verb for Join {
         if self.detach {
             Ok(exit::DONE)
         } else {
-            keeper.watch()
+            // Without the line, whose secret may still be good for others, on our command line.
+            self.stay(&keeper.places)
         }
     }
+}
+
+/// The line itself, or the one on standard input.
+fn read_line(text: &str) -> Outcome<String> {
+    if text != "-" {
+        return Ok(text.to_owned());
+    }
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    Ok(line)
 }
 
 /// Refuses a state directory that has a cluster of its own, or a worker that runs.
@@ -142,6 +162,17 @@ fn check_free(places: &Places) -> Outcome<()> {
 }
 
 impl Join {
+    /// Becomes the process that looks after the worker.
+    fn stay(&self, places: &Places) -> Outcome {
+        let program = std::env::current_exe().context("cannot find this program")?;
+        let error = std::process::Command::new(program)
+            .args(["join", "--joined", "--state-dir"])
+            .arg(&places.state)
+            .args(self.arguments()?)
+            .exec();
+        Err(error.into())
+    }
+
     fn arguments(&self) -> Outcome<Vec<OsString>> {
         let mut words = self.machine.arguments();
         if let Some(config) = &self.config {
@@ -155,7 +186,11 @@ impl Join {
 
 impl Verb for Login {
     fn run(self, target: &Target) -> Outcome {
-        let line = parse(&self.line, &["vwr", "usr", "opr", "adm"], "join")?;
+        let line = parse(
+            &read_line(&self.line)?,
+            &["vwr", "usr", "opr", "adm"],
+            "join",
+        )?;
         let places = paths::places(target.state_dir.as_deref())?;
         places.create_state()?;
         let (kept, path) = bridge::join(&line, "", &places.state, identity::Kind::User)?;

@@ -459,6 +459,22 @@ impl Cluster {
         }
     }
 
+    /// An allocation as the history has it.
+    pub(super) fn granted_by(&self, allocation: &crate::model::allocation::Allocation) -> Granted {
+        Granted {
+            nodes: allocation
+                .nodes
+                .iter()
+                .filter_map(|share| self.nodes.get(&share.node))
+                .map(|node| node.name().to_owned())
+                .collect(),
+            cpus: allocation.cpus(),
+            memory_mib: allocation.memory_mib(),
+            gpus: allocation.gpus(),
+            ntasks: allocation.tasks(),
+        }
+    }
+
     fn grant(
         &mut self,
         id: JobId,
@@ -473,18 +489,7 @@ impl Cluster {
         }
         self.take_off(&allocation);
         let alone = allocation.nodes.len() == 1;
-        let granted = Granted {
-            nodes: allocation
-                .nodes
-                .iter()
-                .filter_map(|share| self.nodes.get(&share.node))
-                .map(|node| node.name().to_owned())
-                .collect(),
-            cpus: allocation.cpus(),
-            memory_mib: allocation.memory_mib(),
-            gpus: allocation.gpus(),
-            ntasks: allocation.tasks(),
-        };
+        let granted = self.granted_by(&allocation);
         let gives = |node: &NodeId| self.nodes.get(node).is_some_and(|node| node.gives_leases);
         let nodes = allocation.nodes.iter().map(|share| share.node);
         let leasing: Vec<NodeId> = nodes.filter(gives).collect();

@@ -212,6 +212,22 @@ pub(super) fn report(
         });
         return events;
     };
+    let report = match report {
+        // A node may say what it likes; of positions that the slot does not hold nothing is believed.
+        FromSlot::Lost {
+            positions,
+            mut ends,
+            certain,
+        } => {
+            ends.retain(|end| slot.queue.contains(end.position));
+            FromSlot::Lost {
+                positions,
+                ends,
+                certain,
+            }
+        }
+        report => report,
+    };
     let mut events = match report {
         FromSlot::Status { current, .. } => {
             let runs = current.is_some();

@@ -215,12 +215,25 @@ fn admit_node(cluster: &Cluster, newcomer: &Newcomer) -> Result<(Identity, Vec<K
     }
     let identity = Identity::Node(name.clone());
     let there = cluster.nodes.values().find(|node| node.name() == name);
-    if there.is_some_and(|node| node.link == Link::Up) {
-        return Err(Refusal::new(
-            Code::Conflict,
-            format!("there is a node {name}, and it answers"),
-            "give this machine another name with --name, or remove that node first",
-        ));
+    if let Some(node) = there {
+        let mut slots = cluster.jobs.values().flat_map(|job| &job.slots);
+        let why = match node.link {
+            Link::Up => Some("answers"),
+            // It may be back in a moment, and only its own key may say what became of its jobs.
+            Link::Silent(_) => Some("has only fallen silent"),
+            Link::Down(_) => slots
+                .any(|slot| slot.allocation.share(node.id).is_some())
+                .then_some("still has jobs"),
+        };
+        if let Some(why) = why {
+            return Err(Refusal::new(
+                Code::Conflict,
+                format!("there is a node {name}, which {why}"),
+                format!(
+                    "give this machine another name with --name, or take that node out with `hpc node remove --force {name}`"
+                ),
+            ));
+        }
     }
     let replaced = keys_of(cluster, name);
     if there.is_some() && replaced.is_empty() {

@@ -446,6 +446,12 @@ impl Cluster {
         changes
     }
 
+    /// What a key is known as.
+    #[must_use]
+    pub fn key(&self, key: KeyId) -> Option<&Arc<KnownKey>> {
+        self.keys.get(&key)
+    }
+
     /// A hot job.
     #[must_use]
     pub fn job(&self, id: JobId) -> Option<&Arc<Job>> {

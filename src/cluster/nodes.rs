@@ -308,6 +308,10 @@ pub(super) fn change(
             for job in cluster.jobs.values() {
                 let there = |slot: &&Slot| slot.allocation.share(node.id).is_some();
                 for slot in job.slots.iter().filter(there) {
+                    if !slot.begun {
+                        events.extend(gang::disband(now, job, slot));
+                        continue;
+                    }
                     // Not put back, whatever the job allows: nobody will say when the old copy is over.
                     events.extend(failed(
                         now,

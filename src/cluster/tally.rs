@@ -21,11 +21,15 @@ impl Cluster {
         let Some(job) = self.jobs.get(&id) else {
             return;
         };
-        let (row, is_array, granted) = (
-            job.row_next,
-            job.spec.array.is_some(),
-            Arc::clone(&job.granted),
-        );
+        let (row, is_array) = (job.row_next, job.spec.array.is_some());
+        // Of its slot: an array's slots lie on several machines.
+        let granted = match job.slot(slot_id).filter(|_| is_array) {
+            Some(slot) => match self.granted_by(&slot.allocation) {
+                same if same == *job.granted => Arc::clone(&job.granted),
+                other => other.shared(),
+            },
+            None => Arc::clone(&job.granted),
+        };
         for end in &ends {
             effects.push(Effect::ElementEnded {
                 job: id,

@@ -345,10 +345,9 @@ impl Client<'_> {
             self.outgoing.send(&started(&place)).await?;
         }
         let whole = if self.attach.owner {
-            let mut stdin = self.shared.links.provide_stdin(place.key, self.attach.step);
-            let result = self.relay(&place, &mut ended, &mut stdin).await;
-            self.shared.links.forget_stdin(place.key, self.attach.step);
-            result?
+            let links = &self.shared.links;
+            let (_provides, mut stdin) = links.provide_stdin(place.key, self.attach.step);
+            self.relay(&place, &mut ended, &mut stdin).await?
         } else {
             // Looks on: nothing is taken from it, so nobody sends here.
             let (_open, mut stdin) = watch::channel(TakenByNode::new());
@@ -451,7 +450,7 @@ impl Client<'_> {
     }
 
     /// What a client says besides its output's window.
-    async fn take_frame(&self, place: Option<&Place>, frame: FromClient) {
+    async fn take_frame(&mut self, place: Option<&Place>, frame: FromClient) {
         if !self.attach.owner {
             return;
         }
@@ -493,6 +492,12 @@ impl Client<'_> {
                     .await
             }
             (FromClient::Stdin { offset, bytes, end }, Some(place)) => {
+                let behind = offset.saturating_add(bytes.len() as u64);
+                if !self.stdin.has_room(offset, behind) {
+                    // Our own clients never do; this one would have us keep it all.
+                    self.gone = true;
+                    return;
+                }
                 for node in place.nodes.iter().filter_map(|node| node.id) {
                     if self.stdin.is_closed(node) {
                         continue;

@@ -71,7 +71,7 @@ pub(super) fn draft(command: &Command) -> Option<Draft> {
         Command::Join(newcomer) => Draft {
             who: newcomer.name.clone(),
             from: newcomer.from.clone(),
-            what: format!("join with key {}", newcomer.key),
+            what: format!("{JOINING} {}", newcomer.key),
             sensitive: true,
         },
         Command::Renew { key } => Draft {
@@ -92,6 +92,34 @@ pub(super) fn draft(command: &Command) -> Option<Draft> {
     };
     Some(draft)
 }
+
+/// Most refused newcomers in the audit within a minute: more are dropped, or they could wash out what others did.
+const STRANGERS_MAX: u32 = 20;
+
+/// How many refused newcomers the last minute had.
+#[derive(Debug, Default)]
+pub(super) struct Strangers {
+    minute: i64,
+    count: u32,
+}
+
+impl Strangers {
+    /// Whether a line is to be kept.
+    pub(super) fn admit(&mut self, line: &AuditRecord) -> bool {
+        if line.refused.is_none() || !line.what.starts_with(JOINING) {
+            return true;
+        }
+        let minute = line.at.0.div_euclid(60_000);
+        if minute != self.minute {
+            *self = Strangers { minute, count: 0 };
+        }
+        self.count = self.count.saturating_add(1);
+        self.count <= STRANGERS_MAX
+    }
+}
+
+/// How the line of a newcomer begins.
+const JOINING: &str = "join with key";
 
 /// The jobs that a filter names, in the words of a command line.
 fn of(filter: &Filter) -> String {

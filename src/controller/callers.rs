@@ -24,12 +24,18 @@ use crate::wire::hello::{HELLO_MAX, Hello, HelloReply, MAGIC, Role, VERSION, VER
 use crate::wire::join::{Credential, JOIN_MAX, Tether};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 
 /// Connections at once; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 4096;
+/// Streams of a worker's connection: orders, output, a renewal.
+const WORKER_STREAMS: u32 = 8;
+/// Streams over which a worker passes on what jobs say; they have a connection of their own.
+const RELAYED_STREAMS: u32 = 512;
+/// Streams of a person's connection: a request, a renewal.
+const CLIENT_STREAMS: u32 = 8;
 /// A stranger must say hello within this.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -65,10 +71,7 @@ pub(super) async fn accept_remote(shared: Arc<Shared>, mut arrivals: mpsc::Recei
             let (read, write) = tokio::io::split(stream);
             let incoming = Incoming::new(Box::new(read), HELLO_MAX);
             let outgoing = Outgoing::new(Box::new(write));
-            tokio::select! {
-                result = remote(&shared, &peer, incoming, outgoing) => ended(result),
-                () = peer.until_cut() => tracing::info!(key = %peer.key, "a connection was cut"),
-            }
+            ended(remote(&shared, &peer, incoming, outgoing).await);
         });
     }
 }
@@ -82,46 +85,78 @@ fn ended(result: Result<(), CodecError>) {
     }
 }
 
-/// Account names by uid, looked up once.
+/// How long an answer about an account is good: a uid may come to be another's.
+const NAMES_KEPT: Duration = Duration::from_secs(300);
+
+/// Accounts of this machine, by uid and by name. Looked up on threads that may wait for a name service; what that could
+/// not say is asked again.
 #[derive(Debug, Default)]
-pub(super) struct Names(Mutex<BTreeMap<u32, (Arc<str>, u32)>>);
+pub(super) struct Names {
+    by_uid: Mutex<BTreeMap<u32, (Owner, Instant)>>,
+    by_name: Mutex<BTreeMap<String, (Owner, Instant)>>,
+}
 
 impl Names {
-    fn owner(&self, uid: u32, gid: u32) -> Owner {
-        let known = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&uid)
-            .cloned();
-        let (name, gid) = known.unwrap_or_else(|| {
-            let account = identity::account_by_uid(uid).ok().flatten();
-            let found = account.map_or_else(
-                || (Arc::from(uid.to_string()), gid),
-                |account| (Arc::from(account.name), account.gid),
-            );
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(uid, found.clone());
-            found
-        });
-        Owner { uid, gid, name }
+    /// Who is at the other end of the local socket.
+    async fn owner(&self, uid: u32, gid: u32) -> Owner {
+        if let Some(known) = fresh(&self.by_uid, &uid) {
+            return known;
+        }
+        let found = tokio::task::spawn_blocking(move || identity::account_by_uid(uid)).await;
+        let unnamed = Owner {
+            uid,
+            gid,
+            name: Arc::from(uid.to_string()),
+        };
+        match found {
+            Ok(Ok(account)) => {
+                let owner = account.map_or(unnamed, |account| Owner {
+                    uid,
+                    gid: account.gid,
+                    name: Arc::from(account.name),
+                });
+                keep(&self.by_uid, uid, &owner);
+                owner
+            }
+            _ => unnamed,
+        }
+    }
+
+    /// A person with a certificate: with the uid of the account of that name here, if there is one. It grants nothing by
+    /// itself: agents look accounts up by name.
+    async fn person(&self, name: &str) -> Owner {
+        if let Some(known) = fresh(&self.by_name, &name.to_owned()) {
+            return known;
+        }
+        let asked = name.to_owned();
+        let found = tokio::task::spawn_blocking(move || identity::account_by_name(&asked)).await;
+        let owner = |uid, gid| Owner {
+            uid,
+            gid,
+            name: name.into(),
+        };
+        match found {
+            Ok(Ok(account)) => {
+                let owner = account.map_or(owner(Owner::NO_UID, Owner::NO_UID), |account| {
+                    owner(account.uid, account.gid)
+                });
+                keep(&self.by_name, name.to_owned(), &owner);
+                owner
+            }
+            _ => owner(Owner::NO_UID, Owner::NO_UID),
+        }
     }
 }
 
-/// A person with a certificate: with the uid of the account of that name here, if there is one. It grants nothing by
-/// itself: agents look accounts up by name.
-fn person(name: &str) -> Owner {
-    let account = identity::account_by_name(name).ok().flatten();
-    let (uid, gid) = account.map_or((Owner::NO_UID, Owner::NO_UID), |account| {
-        (account.uid, account.gid)
-    });
-    Owner {
-        uid,
-        gid,
-        name: name.into(),
-    }
+fn fresh<K: Ord>(known: &Mutex<BTreeMap<K, (Owner, Instant)>>, key: &K) -> Option<Owner> {
+    let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    let (owner, at) = known.get(key)?;
+    (at.elapsed() < NAMES_KEPT).then(|| owner.clone())
+}
+
+fn keep<K: Ord>(known: &Mutex<BTreeMap<K, (Owner, Instant)>>, key: K, owner: &Owner) {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    known.insert(key, (owner.clone(), Instant::now()));
 }
 
 /// Reads the hello; `None` when there is none worth an answer.
@@ -150,7 +185,7 @@ fn not_permitted(what: impl Into<String>, hint: &str) -> Refusal {
 
 async fn local(shared: &Arc<Shared>, stream: UnixStream) -> Result<(), CodecError> {
     let peer = stream.peer_cred()?;
-    let owner = shared.names.owner(peer.uid(), peer.gid());
+    let owner = shared.names.owner(peer.uid(), peer.gid()).await;
     let (read, write) = stream.into_split();
     let mut incoming = Incoming::new(Box::new(read), HELLO_MAX);
     let mut outgoing = Outgoing::new(Box::new(write));
@@ -228,7 +263,8 @@ fn standing(shared: &Shared, peer: &Peer) -> Standing {
     let snapshot = shared.snapshot.load();
     match (snapshot.keys.get(&peer.key), peer.vouched_until) {
         (None, _) => Standing::Stranger,
-        (Some(known), Some(until)) if now() < until => Standing::Known(known.identity.clone()),
+        // Once vouched for, the newest certificate counts: it may have been made over this very connection.
+        (Some(known), Some(_)) if now() < known.expires => Standing::Known(known.identity.clone()),
         (Some(_), _) => Standing::Stale,
     }
 }
@@ -249,40 +285,55 @@ async fn remote(
     }) {
         Ok(version) => version,
         Err(refusal) => {
-            tracing::info!(address = %peer.address, key = %peer.key, role = ?hello.role, %refusal, "refused");
+            tracing::debug!(address = %peer.address, key = %peer.key, role = ?hello.role, %refusal, "refused");
             return Ok(outgoing.send(&HelloReply::Refused(refusal)).await?);
         }
     };
     outgoing.send(&welcome(version)).await?;
-    match (hello.role, standing) {
+    if let (Role::Worker, Standing::Known(Identity::Node(name))) = (hello.role, &standing) {
+        peer.trust(WORKER_STREAMS);
+        let from = worker_session::From {
+            node: name.clone(),
+            peer: Arc::clone(peer),
+        };
+        // It looks after a cut itself: whoever ends it must still hear that the link is gone.
+        return worker_session::serve(shared, Some(from), version, incoming, outgoing).await;
+    }
+    tokio::select! {
+        result = serve(shared, peer, (hello.role, standing), incoming, outgoing) => result,
+        () = peer.until_cut() => Ok(()),
+    }
+}
+
+async fn serve(
+    shared: &Arc<Shared>,
+    peer: &Arc<Peer>,
+    (role, standing): (Role, Standing),
+    mut incoming: Incoming,
+    outgoing: Outgoing,
+) -> Result<(), CodecError> {
+    match (role, standing) {
         (Role::Join, _) => {
             incoming.allow(JOIN_MAX);
             members::join(shared, peer, incoming, outgoing).await
         }
         (Role::Renew, _) => members::renew(shared, peer, incoming, outgoing).await,
-        (Role::Worker, Standing::Known(Identity::Node(name))) => {
-            peer.trust();
-            let from = worker_session::From {
-                node: name,
-                peer: Arc::clone(peer),
-            };
-            worker_session::serve(shared, Some(from), version, incoming, outgoing).await
-        }
         (Role::Tether, _) => tether(shared, peer, incoming).await,
         (Role::WorkerData, Standing::Known(Identity::Node(name))) => {
             worker_session::data(shared, &name, incoming).await
         }
         (Role::Client, Standing::Known(Identity::User { name, role })) => {
-            peer.trust();
+            peer.trust(CLIENT_STREAMS);
             incoming.allow(REQUEST_MAX);
             let who = Principal {
-                owner: person(&name),
+                owner: shared.names.person(&name).await,
                 role,
                 from: peer.address.ip().to_string().into(),
             };
             session::clients(shared, &who, None, incoming, outgoing).await
         }
         (Role::JobClient, Standing::Known(Identity::Node(name))) => {
+            peer.trust(RELAYED_STREAMS);
             job_client(shared, &name, incoming, outgoing).await
         }
         _ => Ok(()),
@@ -348,11 +399,16 @@ async fn job_client(
     match credentials::principal(shared, node, &credential) {
         Ok(who) => {
             incoming.allow(REQUEST_MAX);
+            let kept = credential.clone();
             let held = session::Held {
                 node: node.to_owned(),
                 credential,
             };
-            session::clients(shared, &who, Some(held), incoming, outgoing).await
+            tokio::select! {
+                result = session::clients(shared, &who, Some(held), incoming, outgoing) => result,
+                // What is open when the job ends ends too.
+                () = credentials::until_over(shared, node, &kept) => Ok(()),
+            }
         }
         Err(refusal) => {
             tracing::info!(node, ?credential, "a job's credential was refused");

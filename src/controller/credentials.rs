@@ -9,6 +9,10 @@ use crate::model::refusal::{Code, Refusal};
 use crate::wire::join::Credential;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use std::time::Duration;
+
+/// Between looks at whether the job of a credential still lives.
+const LOOK: Duration = Duration::from_secs(1);
 
 fn mac(key: &[u8; 32], slot: SlotKey, node: NodeId) -> Hmac<Sha256> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length will do");
@@ -62,6 +66,13 @@ pub(super) fn principal(
         role: Role::User,
         from: format!("job {} on {}", job.id, node.name()).into(),
     })
+}
+
+/// Returns once a credential is good for nothing any more.
+pub(super) async fn until_over(shared: &Shared, node: &str, credential: &Credential) {
+    while principal(shared, node, credential).is_ok() {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 #[cfg(test)]

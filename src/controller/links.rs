@@ -53,7 +53,37 @@ struct Stream {
 struct Inner {
     links: BTreeMap<NodeId, Link>,
     streams: BTreeMap<u64, Stream>,
-    stdin: BTreeMap<(SlotKey, StepId), watch::Sender<TakenByNode>>,
+    stdin: BTreeMap<(SlotKey, StepId), (u64, watch::Sender<TakenByNode>)>,
+}
+
+impl Inner {
+    /// Ends the streams of a node: their readers ask again.
+    fn end_streams(&mut self, node: NodeId) {
+        self.streams.retain(|_, stream| {
+            let stays = stream.node != node;
+            if !stays {
+                _ = stream.reader.try_send(StreamEvent::LinkLost);
+            }
+            stays
+        });
+    }
+}
+
+/// Provides a step's standard input while it lives. One that came later is not disturbed by the end of an earlier one.
+pub(super) struct Provider {
+    links: Arc<Links>,
+    place: (SlotKey, StepId),
+    number: u64,
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        let mut inner = self.links.inner();
+        let known = inner.stdin.get(&self.place);
+        if known.is_some_and(|(number, _)| *number == self.number) {
+            inner.stdin.remove(&self.place);
+        }
+    }
 }
 
 /// All links and streams; shared by the loop and the sessions.
@@ -95,7 +125,11 @@ impl Links {
         outbox: mpsc::Sender<ToWorker>,
         peer: Option<Arc<Peer>>,
     ) {
-        self.inner().links.insert(node, Link { id, outbox, peer });
+        let mut inner = self.inner();
+        // Those of the link before were served over that one.
+        inner.end_streams(node);
+        inner.links.insert(node, Link { id, outbox, peer });
+        drop(inner);
         self.changed.send_modify(|count| *count += 1);
     }
 
@@ -106,19 +140,17 @@ impl Links {
         let ours = inner.links.get(&node).is_none_or(|link| link.id == id);
         if ours {
             inner.links.remove(&node);
-        }
-        let gone: Vec<u64> = inner
-            .streams
-            .iter()
-            .filter(|(_, stream)| stream.node == node)
-            .map(|(number, _)| *number)
-            .collect();
-        for number in gone {
-            if let Some(stream) = inner.streams.remove(&number) {
-                _ = stream.reader.try_send(StreamEvent::LinkLost);
-            }
+            inner.end_streams(node);
         }
         ours
+    }
+
+    /// Whether this link speaks for the node.
+    pub(super) fn is_current(&self, node: NodeId, id: u64) -> bool {
+        self.inner()
+            .links
+            .get(&node)
+            .is_some_and(|link| link.id == id)
     }
 
     /// Drops the link to a node: its worker connects again and all is said anew.
@@ -212,20 +244,25 @@ impl Links {
     }
 
     /// Registers who provides a step's standard input.
-    pub(super) fn provide_stdin(&self, key: SlotKey, step: StepId) -> watch::Receiver<TakenByNode> {
+    pub(super) fn provide_stdin(
+        self: &Arc<Self>,
+        key: SlotKey,
+        step: StepId,
+    ) -> (Provider, watch::Receiver<TakenByNode>) {
         let (sender, receiver) = watch::channel(TakenByNode::new());
-        self.inner().stdin.insert((key, step), sender);
-        receiver
-    }
-
-    /// Nobody provides it any more.
-    pub(super) fn forget_stdin(&self, key: SlotKey, step: StepId) {
-        self.inner().stdin.remove(&(key, step));
+        let number = self.number();
+        self.inner().stdin.insert((key, step), (number, sender));
+        let provider = Provider {
+            links: Arc::clone(self),
+            place: (key, step),
+            number,
+        };
+        (provider, receiver)
     }
 
     /// A shepherd took some of a standard input.
     pub(super) fn stdin_taken(&self, key: SlotKey, step: StepId, taken: StdinTaken) {
-        if let Some(provider) = self.inner().stdin.get(&(key, step)) {
+        if let Some((_, provider)) = self.inner().stdin.get(&(key, step)) {
             provider.send_modify(|nodes| _ = nodes.insert(taken.node, taken));
         }
     }

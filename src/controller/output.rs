@@ -77,6 +77,8 @@ pub(super) async fn serve(
         let raw_job = found.key.job.raw(found.position);
         return Ok(outgoing.send(&ToClient::OnNodes { raw_job }).await?);
     }
+    // Nobody would read them any more.
+    drop(notices);
     relay(shared, &found, &wanted, incoming, outgoing).await
 }
 

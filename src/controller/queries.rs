@@ -3,7 +3,7 @@
 
 use super::act::Notice;
 use super::run::{Message, Shared, now};
-use super::session::{Outgoing, code_of};
+use super::session::{Incoming, Outgoing, code_of};
 use crate::cluster::Principal;
 use crate::cluster::select::{positions, unknown};
 use crate::cluster::views;
@@ -14,7 +14,7 @@ use crate::model::job::{ExitStatus, JobState, Launch};
 use crate::model::node::Link;
 use crate::model::refusal::{Code, Refusal};
 use crate::store::{Reader, StoreError};
-use crate::wire::client::{Selector, ToClient};
+use crate::wire::client::{FromClient, Selector, ToClient};
 use crate::wire::codec::CodecError;
 use crate::wire::view::{LinkView, StatusView};
 use std::ops::ControlFlow;
@@ -277,6 +277,7 @@ fn worst_element(
 pub(super) async fn wait(
     shared: &Arc<Shared>,
     selectors: &[Selector],
+    incoming: &mut Incoming,
     outgoing: &mut Outgoing,
 ) -> Result<(), CodecError> {
     let (listener, mut notices) = mpsc::unbounded_channel();
@@ -325,7 +326,15 @@ pub(super) async fn wait(
         open = left;
         let whole = open.iter().all(|selector| selector.indices.is_none());
         loop {
-            match notices.recv().await {
+            let notice = tokio::select! {
+                notice = notices.recv() => notice,
+                // It says nothing while it waits: this is its end.
+                frame = incoming.next::<FromClient>() => match frame? {
+                    None => return Ok(()),
+                    Some(_) => continue,
+                },
+            };
+            match notice {
                 None | Some(Notice::Job { .. } | Notice::Watching) => break,
                 Some(Notice::Element { .. }) if !whole => break,
                 Some(_) => {}

@@ -8,6 +8,7 @@ use super::{act, audit};
 use crate::cluster::{Cluster, Command, Effect, Reply, Settings, Snapshot};
 use crate::config::Config;
 use crate::model::audit::AuditRecord;
+use crate::model::identity::Identity;
 use crate::model::ids::{BlobId, JobId, NodeId};
 use crate::model::refusal::{Code, Refusal};
 use crate::model::time::Timestamp;
@@ -123,7 +124,7 @@ pub(super) struct Shared {
     pub(super) inbox: mpsc::Sender<Message>,
     pub(super) snapshot: ArcSwap<Snapshot>,
     pub(super) reader: ArcSwapOption<Reader>,
-    pub(super) links: Links,
+    pub(super) links: Arc<Links>,
     pub(super) attached: super::attach::Attached,
     pub(super) started: Timestamp,
     pub(super) uid: u32,
@@ -233,7 +234,7 @@ pub fn run(options: ControllerOptions) -> Result<(), ControllerError> {
         inbox,
         snapshot: ArcSwap::from_pointee(cluster.snapshot()),
         reader: ArcSwapOption::from_pointee(store.reader()),
-        links: Links::new(),
+        links: Arc::new(Links::new()),
         attached: super::attach::Attached::default(),
         started,
         uid: nix::unistd::geteuid().as_raw(),
@@ -264,6 +265,7 @@ pub fn run(options: ControllerOptions) -> Result<(), ControllerError> {
         watchers: BTreeMap::new(),
         runtime: runtime.handle().clone(),
         frozen: false,
+        strangers: audit::Strangers::default(),
         settle_at: None,
         steps: Steps::new(),
     };
@@ -429,6 +431,8 @@ struct Owner {
     runtime: tokio::runtime::Handle,
     /// The jobs are being ended: start nothing more.
     frozen: bool,
+    /// Refused newcomers, who must not fill the audit.
+    strangers: audit::Strangers,
     /// When to leave the store quick to open, unless something is committed before.
     settle_at: Option<Timestamp>,
     steps: Steps,
@@ -563,11 +567,26 @@ impl Owner {
                     turn.blobs.extend(blobs);
                     handled.reply
                 });
+                let line = draft.and_then(|draft| draft.finish(now, &result));
                 turn.audit
-                    .extend(draft.and_then(|draft| draft.finish(now, &result)));
+                    .extend(line.filter(|line| self.strangers.admit(line)));
                 turn.answers.push((answer, result));
             }
             Message::Tell(command) => self.handle(now, command, turn),
+            Message::Register {
+                command,
+                link,
+                outbox,
+                peer,
+                answer,
+            } if peer
+                .as_ref()
+                .is_some_and(|peer| !self.still_knows(peer, &command)) =>
+            {
+                // Revoked between its hello and now.
+                drop((link, outbox));
+                _ = answer.send(Err(crate::cluster::membership::unknown_key()));
+            }
             Message::Register {
                 command,
                 link,
@@ -607,6 +626,17 @@ impl Owner {
             Message::Freeze => self.frozen = true,
             Message::Stop => turn.stop = true,
         }
+    }
+
+    /// Whether the key of a worker elsewhere still speaks for the node that it introduces.
+    fn still_knows(&self, peer: &Peer, command: &Command) -> bool {
+        let Command::Register { inventory, .. } = command else {
+            return false;
+        };
+        let node = Identity::Node(inventory.name.clone());
+        self.cluster
+            .key(peer.key)
+            .is_some_and(|known| known.identity == node)
     }
 
     /// The commit, then, only if it held, everything that others see.

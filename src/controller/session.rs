@@ -152,7 +152,9 @@ pub(super) async fn clients(
             }
             Request::History(filter) => listing::history(shared, filter, &mut outgoing).await?,
             Request::Job { selector } => listing::job(shared, selector, &mut outgoing).await?,
-            Request::Wait(selectors) => queries::wait(shared, &selectors, &mut outgoing).await?,
+            Request::Wait(selectors) => {
+                queries::wait(shared, &selectors, &mut incoming, &mut outgoing).await?
+            }
             Request::Output {
                 selector,
                 kind,

@@ -46,12 +46,17 @@ pub(super) enum Piece {
     Broken,
 }
 
+/// Most bytes of input on their way to a node that has not taken them; twice what our own clients keep.
+const INPUT_MAX: u64 = 1024 * 1024;
+
 /// How much of a standard input each node has taken: the client may forget what all have.
 #[derive(Debug, Default)]
 pub(super) struct Inputs {
     /// By node: bytes taken, and whether nobody reads there any more.
     nodes: BTreeMap<NodeId, (u64, bool)>,
     told: (u64, bool),
+    /// Where this client began.
+    first: Option<u64>,
 }
 
 impl Inputs {
@@ -60,7 +65,17 @@ impl Inputs {
         Inputs {
             nodes: ids.map(|id| (id, (0, false))).collect(),
             told: (0, false),
+            first: None,
         }
+    }
+
+    /// Whether a client may send up to `behind` now, beginning at `offset`: it keeps what was not taken, and may keep
+    /// only so much. What it says first on a connection may be what was taken long ago.
+    pub(super) fn has_room(&mut self, offset: u64, behind: u64) -> bool {
+        let first = *self.first.get_or_insert(offset);
+        let taken = self.nodes.values().filter(|(_, closed)| !closed);
+        let least = taken.map(|(offset, _)| *offset).min().unwrap_or(u64::MAX);
+        behind <= least.max(first).saturating_add(INPUT_MAX)
     }
 
     /// Whether nothing need be sent to this node.

@@ -19,6 +19,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Between looks at whether a certificate still holds.
 const LOOK: Duration = Duration::from_secs(600);
+/// Longest frame of output alone.
+const DATA_FRAME_MAX: usize = 1024 * 1024;
 /// Orders written together at most.
 const WRITE_MAX: usize = 256;
 
@@ -46,6 +48,10 @@ fn introduced(
                 user,
             },
         ) => {
+            if let Some(why) = inventory.unbelievable() {
+                tracing::warn!(node = %from.node, why, "a worker says what cannot be");
+                return None;
+            }
             if inventory.name != from.node {
                 // Its key speaks for that node and no other.
                 tracing::warn!(node = %from.node, claims = %inventory.name, "a worker calls itself by another's name");
@@ -127,8 +133,9 @@ pub(super) async fn serve(
     });
     let mut writer = writer;
     let result = tokio::select! {
-        result = listen(shared, node, &mut incoming, &answers) => result,
+        result = listen(shared, node, link, &mut incoming, &answers) => result,
         () = until_expired(shared, peer.as_deref()) => Ok(()),
+        () = until_cut(peer.as_deref()) => Ok(()),
         // The link was dropped by us: the worker is to register again.
         _ = &mut writer => Ok(()),
     };
@@ -163,6 +170,14 @@ fn holds(shared: &Shared, node: NodeId, key: SlotKey) -> bool {
         .is_some_and(|slot| slot.allocation.share(node).is_some())
 }
 
+/// Returns once the key of this link was revoked, or its process is gone.
+async fn until_cut(peer: Option<&Peer>) {
+    match peer {
+        Some(peer) => peer.until_cut().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Returns once the key of this link is known no more, or its certificate has expired and was not renewed.
 async fn until_expired(shared: &Shared, peer: Option<&Peer>) {
     let Some(peer) = peer else {
@@ -190,6 +205,7 @@ async fn until_expired(shared: &Shared, peer: Option<&Peer>) {
 async fn listen(
     shared: &Shared,
     node: NodeId,
+    link: u64,
     incoming: &mut Incoming,
     answers: &mpsc::WeakSender<ToWorker>,
 ) -> Result<(), CodecError> {
@@ -232,7 +248,13 @@ async fn listen(
                     .stream_event(node, stream, StreamEvent::End { error });
             }
             FromWorker::Pong { .. } => {}
-            FromWorker::Leave => shared.tell(Command::NodeLeaves { node }).await,
+            FromWorker::Leave => {
+                // Closing the link is the answer. One that was replaced has nothing to say.
+                if shared.links.is_current(node, link) {
+                    _ = shared.ask(Command::NodeLeaves { node }).await;
+                }
+                return Ok(());
+            }
             FromWorker::Beat { number } => {
                 if let Some(outbox) = answers.upgrade() {
                     // One that finds no room is made up for by the next.
@@ -252,7 +274,7 @@ pub(super) async fn data(
     node: &str,
     mut incoming: Incoming,
 ) -> Result<(), CodecError> {
-    incoming.allow(FRAME_MAX);
+    incoming.allow(DATA_FRAME_MAX);
     let known = |shared: &Shared| {
         let snapshot = shared.snapshot.load();
         let mut nodes = snapshot.nodes.values();

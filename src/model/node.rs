@@ -46,6 +46,48 @@ pub struct Inventory {
     pub remarks: Vec<String>,
 }
 
+/// Most cpus, NUMA nodes and GPUs of a machine that we believe, and longest text.
+const CPUS_MAX: usize = 65_536;
+const PARTS_MAX: usize = 1_024;
+const TEXT_MAX: usize = 1_024;
+
+impl Inventory {
+    /// What of it cannot be, for one that comes from another machine; `None` = nothing.
+    #[must_use]
+    pub fn unbelievable(&self) -> Option<&'static str> {
+        let topology = &self.topology;
+        let ids: std::collections::BTreeSet<u32> = topology.cpus.iter().map(|cpu| cpu.id).collect();
+        let long = |text: &String| text.len() > TEXT_MAX;
+        let cases = [
+            (topology.cpus.len() > CPUS_MAX, "too many cpus"),
+            (ids.len() < topology.cpus.len(), "a cpu twice"),
+            (
+                ids.last().is_some_and(|id| *id as usize > CPUS_MAX),
+                "a cpu's number is too large",
+            ),
+            (topology.numa_nodes.len() > PARTS_MAX, "too many NUMA nodes"),
+            (topology.gpus.len() > PARTS_MAX, "too many GPUs"),
+            (topology.memory_mib > 1 << 40, "too much memory"),
+            (
+                self.remarks.len() > 64 || self.remarks.iter().any(long),
+                "too long remarks",
+            ),
+            (long(&self.version) || long(&self.boot_id), "too long texts"),
+            (
+                topology
+                    .gpus
+                    .iter()
+                    .any(|gpu| long(&gpu.kind) || long(&gpu.uuid)),
+                "too long names of GPUs",
+            ),
+        ];
+        cases
+            .into_iter()
+            .find(|(wrong, _)| *wrong)
+            .map(|(_, why)| why)
+    }
+}
+
 /// Whose jobs an agent can run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Serves {

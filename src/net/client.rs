@@ -231,7 +231,7 @@ async fn tls_over_tcp(
     address: SocketAddr,
 ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Failed> {
     let stream = TcpStream::connect(address).await.map_err(Failed::other)?;
-    let _ = stream.set_nodelay(true);
+    super::prepare_tcp(&stream);
     let name = ServerName::try_from(identity::CONTROLLER_NAME).map_err(Failed::other)?;
     TlsConnector::from(Arc::clone(&credentials.0))
         .connect(name, stream)

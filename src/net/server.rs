@@ -14,10 +14,10 @@ use rustls::pki_types::CertificateDer;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
 /// Connections at once, of each kind.
@@ -26,8 +26,10 @@ const CONNECTIONS_MAX: usize = 4096;
 const HANDSHAKES_CALM: usize = 64;
 /// A handshake must be over by then.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
-/// Streams of a known machine or person at once.
-const STREAMS_MAX: u32 = 1024;
+/// Strangers at once, by either way: whoever has not been told yet that they are known.
+const STRANGERS_MAX: usize = 256;
+/// Connections of one key at once.
+const OF_KEY_MAX: usize = 256;
 /// Bytes of one stream on their way to us, and of a connection.
 const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
@@ -58,13 +60,24 @@ pub struct Peer {
     quic: Option<quinn::Connection>,
     /// By which both ends recognise a QUIC connection.
     label: Option<[u8; 32]>,
+    /// The controller knows it.
+    trusted: AtomicBool,
+    /// As long as it is a stranger it has one of their few places.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Peer {
-    /// It is known: it may open more streams.
-    pub fn trust(&self) {
+    /// It is known: it may open so many streams, and takes no stranger's place any more.
+    pub fn trust(&self, streams: u32) {
+        self.trusted.store(true, Ordering::Relaxed);
+        drop(
+            self.place
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
         if let Some(quic) = &self.quic {
-            quic.set_max_concurrent_bi_streams(VarInt::from_u32(STREAMS_MAX));
+            quic.set_max_concurrent_bi_streams(VarInt::from_u32(streams));
         }
     }
 
@@ -138,17 +151,20 @@ struct Connected {
 }
 
 impl Connected {
-    fn enter(self: &Arc<Self>, peer: &Arc<Peer>) -> Present {
+    /// Enters it in the list; `None` when its key has connections enough.
+    fn enter(self: &Arc<Self>, peer: &Arc<Peer>) -> Option<Present> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let place = (peer.key, number);
-        self.peers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(place, Arc::clone(peer));
-        Present {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_key = peers.range((peer.key, 0)..=(peer.key, u64::MAX)).count();
+        if of_key >= OF_KEY_MAX {
+            return None;
+        }
+        peers.insert(place, Arc::clone(peer));
+        Some(Present {
             connected: Arc::clone(self),
             place,
-        }
+        })
     }
 }
 
@@ -172,7 +188,7 @@ impl Drop for Present {
 struct Held<S> {
     stream: S,
     _present: Present,
-    _place: tokio::sync::OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
 }
 
 /// The listening port.
@@ -307,6 +323,7 @@ impl Server {
             arrivals: sender,
             vouching,
             connected,
+            strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
         };
         tokio::spawn(accept_quic(endpoint, ear.clone()));
         tokio::spawn(accept_tcp(tcp, acceptor, ear));
@@ -346,6 +363,7 @@ struct Ear {
     arrivals: mpsc::Sender<Arrival>,
     vouching: Arc<Vouching>,
     connected: Arc<Connected>,
+    strangers: Arc<Semaphore>,
 }
 
 impl Ear {
@@ -355,6 +373,7 @@ impl Ear {
         address: SocketAddr,
         path: Path,
         quic: Option<quinn::Connection>,
+        place: OwnedSemaphorePermit,
     ) -> Option<Arc<Peer>> {
         let certificate = certificates.first()?;
         let (public_key, expires) = tls::parts_of(certificate)?;
@@ -375,6 +394,8 @@ impl Ear {
             cut: watch::Sender::new(false),
             quic,
             label,
+            trusted: AtomicBool::new(false),
+            place: Mutex::new(Some(place)),
         }))
     }
 }
@@ -392,6 +413,10 @@ async fn accept_quic(endpoint: Endpoint, ear: Ear) {
             let _ = incoming.retry();
             continue;
         }
+        let Ok(stranger) = Arc::clone(&ear.strangers).try_acquire_owned() else {
+            incoming.refuse();
+            continue;
+        };
         let ear = ear.clone();
         tokio::spawn(async move {
             let Ok(connecting) = incoming.accept() else {
@@ -401,27 +426,35 @@ async fn accept_quic(endpoint: Endpoint, ear: Ear) {
                 return;
             };
             drop(calm);
-            serve_quic(connection, &ear).await;
+            serve_quic(connection, &ear, stranger).await;
         });
     }
 }
 
-async fn serve_quic(connection: quinn::Connection, ear: &Ear) {
+async fn serve_quic(connection: quinn::Connection, ear: &Ear, stranger: OwnedSemaphorePermit) {
     let shown = connection
         .peer_identity()
         .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
     let address = connection.remote_address();
-    let Some(peer) =
-        shown.and_then(|shown| ear.peer(&shown, address, Path::Quic, Some(connection.clone())))
-    else {
+    let Some(peer) = shown.and_then(|shown| {
+        ear.peer(
+            &shown,
+            address,
+            Path::Quic,
+            Some(connection.clone()),
+            stranger,
+        )
+    }) else {
         return connection.close(CUT, b"no certificate was shown");
     };
-    let _present = ear.connected.enter(&peer);
+    let Some(_present) = ear.connected.enter(&peer) else {
+        return connection.close(CUT, b"this key has connections enough");
+    };
     loop {
         // A stranger that says nothing at all goes too.
-        let stream = match peer.vouched_until {
-            Some(_) => connection.accept_bi().await.ok(),
-            None => tokio::time::timeout(HANDSHAKE_MAX, connection.accept_bi())
+        let stream = match peer.trusted.load(Ordering::Relaxed) {
+            true => connection.accept_bi().await.ok(),
+            false => tokio::time::timeout(HANDSHAKE_MAX, connection.accept_bi())
                 .await
                 .ok()
                 .and_then(Result::ok),
@@ -452,6 +485,9 @@ async fn accept_tcp(listener: TcpListener, acceptor: TlsAcceptorConfig, ear: Ear
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
         };
+        let Ok(stranger) = Arc::clone(&ear.strangers).acquire_owned().await else {
+            return;
+        };
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -462,15 +498,18 @@ async fn accept_tcp(listener: TcpListener, acceptor: TlsAcceptorConfig, ear: Ear
         };
         let (ear, acceptor) = (ear.clone(), acceptor.clone());
         tokio::spawn(async move {
-            let _ = stream.set_nodelay(true);
+            super::prepare_tcp(&stream);
             let shaken = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await;
             let Ok(Ok(stream)) = shaken else { return };
             let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
-            let Some(peer) = ear.peer(shown, address, Path::Tcp, None) else {
+            let Some(peer) = ear.peer(shown, address, Path::Tcp, None, stranger) else {
+                return;
+            };
+            let Some(present) = ear.connected.enter(&peer) else {
                 return;
             };
             let held = Held {
-                _present: ear.connected.enter(&peer),
+                _present: present,
                 _place: place,
                 stream,
             };

@@ -24,7 +24,7 @@ const SLURM_KEPT: [&str; 4] = [
     "SLURM_EXPORT_ENV",
 ];
 /// Beginnings of our own variables that say something about a job: these go.
-const HPC_REMOVED: [&str; 20] = [
+const HPC_REMOVED: [&str; 21] = [
     "HPC_ARRAY_",
     "HPC_CLUSTER_NAME",
     "HPC_CPUS_",

@@ -3,6 +3,7 @@
 use super::slots::parse_key;
 use crate::model::ids::SlotKey;
 use crate::wire::shepherd::JOURNAL;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -11,39 +12,50 @@ const KEPT: Duration = Duration::from_secs(3600);
 /// How much in all; bytes.
 const KEPT_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// Removes logs that are too old or too many, oldest first; how long until the next is due, if any is left.
+/// Since when logs are kept, by a clock that nobody sets: that of the machine may jump by days.
+pub(super) type Since = BTreeMap<SlotKey, Duration>;
+
+/// Removes logs that are too old or too many, oldest first; how long until the next is due, if any is left. `now` is the
+/// time since the machine's boot. What an earlier agent had kept is kept as long again.
 ///
 /// A slot in use is left alone: one that was just made is as empty as one whose logs are gone.
 pub(super) fn prune(
     slots: &Path,
     in_use: impl Fn(&SlotKey) -> bool,
-    now: SystemTime,
+    since: &mut Since,
+    now: Duration,
 ) -> Option<Duration> {
-    let mut kept: Vec<(SystemTime, u64, PathBuf)> = std::fs::read_dir(slots)
+    let mut kept: Vec<(Duration, SystemTime, u64, SlotKey, PathBuf)> = std::fs::read_dir(slots)
         .into_iter()
         .flatten()
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| parse_key(path).is_some_and(|key| !in_use(&key)))
-        .filter(|path| !path.join(JOURNAL).exists())
-        .filter_map(|path| {
+        .filter_map(|path| Some((parse_key(&path).filter(|key| !in_use(key))?, path)))
+        .filter(|(_, path)| !path.join(JOURNAL).exists())
+        .filter_map(|(key, path)| {
             let (modified, bytes) = extent(&path)?;
-            Some((modified, bytes, path))
+            let first = *since.entry(key).or_insert(now);
+            Some((first, modified, bytes, key, path))
         })
         .collect();
     kept.sort();
-    let mut total: u64 = kept.iter().map(|(_, bytes, _)| bytes).sum();
-    let age = |modified: SystemTime| now.duration_since(modified).unwrap_or_default();
-    for (modified, bytes, path) in kept {
-        if age(modified) < KEPT && total <= KEPT_BYTES {
-            return Some(KEPT - age(modified));
+    let mut total: u64 = kept.iter().map(|(_, _, bytes, ..)| bytes).sum();
+    let mut next = None;
+    let mut left = Since::new();
+    for (first, _, bytes, key, path) in kept {
+        let age = now.saturating_sub(first);
+        if age < KEPT && total <= KEPT_BYTES {
+            next.get_or_insert(KEPT - age);
+            left.insert(key, first);
+            continue;
         }
         total -= bytes;
         if let Err(error) = std::fs::remove_dir_all(&path) {
             tracing::warn!(%error, path = %path.display(), "old logs cannot be removed");
         }
     }
-    None
+    *since = left;
+    next
 }
 
 /// When a directory's logs were written last, and how large they are together; `None` when it has none.
@@ -71,10 +83,15 @@ mod tests {
         let (begins, runs, ended) = (slot("1.0"), slot("2.0"), slot("3.0"));
         std::fs::write(runs.join(JOURNAL), "").unwrap();
         std::fs::write(ended.join("step.0.log"), "words").unwrap();
-        let now = SystemTime::now();
+        let (now, mut since) = (Duration::from_secs(100), Since::new());
         let in_use = |_: &SlotKey| false;
-        assert!(prune(scratch.path(), in_use, now).is_some_and(|next| next <= KEPT));
-        assert_eq!(prune(scratch.path(), in_use, now + KEPT * 2), None);
+        assert_eq!(prune(scratch.path(), in_use, &mut since, now), Some(KEPT));
+        let later = now + KEPT / 4;
+        let next = prune(scratch.path(), in_use, &mut since, later);
+        assert_eq!(next, Some(KEPT / 4 * 3));
+        assert!(ended.exists());
+        let late = now + KEPT * 2;
+        assert_eq!(prune(scratch.path(), in_use, &mut since, late), None);
         assert_eq!(
             (begins.exists(), runs.exists(), ended.exists()),
             (true, true, false)

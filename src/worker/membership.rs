@@ -27,13 +27,18 @@ pub(super) struct Reached {
     pub(super) version: u16,
 }
 
+/// A way to the controller with this machine's key.
+pub(super) async fn dial_as_node(state_dir: &Path) -> Result<Route, String> {
+    let member = open(state_dir)?;
+    let credentials = Credentials::of(&member).map_err(|error| error.to_string())?;
+    let dialled = dial(&credentials, &member.kept.addresses).await;
+    dialled.map_err(|error| error.to_string())
+}
+
 /// One attempt: the controller's answer, or why there was none.
 pub(super) async fn attempt(state_dir: &Path) -> Result<Result<Reached, Refusal>, String> {
     let member = open(state_dir)?;
-    let credentials = Credentials::of(&member).map_err(|error| error.to_string())?;
-    let route = dial(&credentials, &member.kept.addresses)
-        .await
-        .map_err(|error| error.to_string())?;
+    let route = dial_as_node(state_dir).await?;
     let streams = async {
         let control = greet(&route, Role::Worker).await?;
         Ok((control, greet(&route, Role::WorkerData).await?.0))

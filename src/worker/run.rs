@@ -16,7 +16,6 @@ use crate::model::job::{ElementEnd, ExitStatus, JobState, Reason, Usage};
 use crate::model::node::Inventory;
 use crate::model::refusal::{Code, Refusal};
 use crate::model::time::Timestamp;
-use crate::net::client::Route;
 use crate::sys::clock::boottime_ms;
 use crate::sys::files::{boot_id, flock_exclusive, private_dir};
 use crate::sys::identity::is_root;
@@ -31,7 +30,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
@@ -42,6 +41,9 @@ const EVENTS: usize = 1024;
 const RELINK: Duration = Duration::from_millis(20);
 /// How long a shutdown waits for slots to end.
 const SHUTDOWN_MOST: Duration = Duration::from_secs(20);
+
+/// How long the controller may take to hear that nothing is left here.
+const LEAVE_MOST: Duration = Duration::from_secs(3);
 
 /// Credentials kept for launches to come.
 const CREDENTIALS_MAX: usize = 4096;
@@ -113,6 +115,8 @@ struct Agent {
     spare: Option<Spare>,
     session: Option<Session>,
     streams: BTreeMap<u64, (watch::Sender<u64>, AbortHandle)>,
+    /// Since when logs of ended slots are kept.
+    logs_since: kept_logs::Since,
     events: mpsc::Sender<Event>,
     queue: Option<mpsc::Receiver<Event>>,
     /// Links and sessions are numbered.
@@ -124,8 +128,6 @@ struct Agent {
     serves: Option<String>,
     /// Of slots that are about to be launched.
     credentials: BTreeMap<SlotKey, Credential>,
-    /// The way to a controller elsewhere, for the relay.
-    way: watch::Sender<Option<Arc<Route>>>,
 }
 
 impl Agent {
@@ -163,6 +165,7 @@ impl Agent {
             spare: None,
             session: None,
             streams: BTreeMap::new(),
+            logs_since: kept_logs::Since::new(),
             events,
             queue: Some(queue),
             serial: 0,
@@ -170,7 +173,6 @@ impl Agent {
             accounts: Arc::new(accounts),
             serves,
             credentials: BTreeMap::new(),
-            way: watch::Sender::new(None),
         };
         agent.find_slots();
         agent.restock();
@@ -189,8 +191,8 @@ impl Agent {
         if self.options.controller == Controller::Elsewhere {
             let listener = relay::bind(&self.options.socket)
                 .map_err(WorkerError::system("open this machine's socket for jobs"))?;
-            let slots_dir = self.slots_dir.clone();
-            tokio::spawn(relay::serve(listener, self.way.subscribe(), slots_dir));
+            let relay = relay::Relay::new(&self.options.state_dir, &self.slots_dir);
+            tokio::spawn(relay::serve(listener, relay));
         }
         self.search();
         let mut prune_in = self.prune();
@@ -203,9 +205,7 @@ impl Agent {
                     return Err(WorkerError::Refused(refusal.clone()));
                 }
                 Stop::WhenEmpty if self.slots.is_empty() => {
-                    self.say(FromWorker::Leave);
-                    // The last reports are still on their way.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    self.take_leave(&mut queue).await;
                     return Ok(());
                 }
                 Stop::WhenEmpty | Stop::Removed(_) => {
@@ -286,7 +286,6 @@ impl Agent {
 
     fn on_found(&mut self, found: Reached) {
         let mut session = Session::start(found, self.next_serial(), self.events.clone());
-        self.way.send_replace(session.route());
         let slots = self
             .slots
             .iter()
@@ -308,7 +307,6 @@ impl Agent {
 
     fn close_session(&mut self) {
         self.session = None;
-        self.way.send_replace(None);
         for (_, (_, task)) in std::mem::take(&mut self.streams) {
             task.abort();
         }
@@ -381,6 +379,23 @@ impl Agent {
         }
     }
 
+    /// Says that nothing is left here, and waits until that is safe with the controller: it closes the link.
+    async fn take_leave(&mut self, queue: &mut mpsc::Receiver<Event>) {
+        let Some(session) = self.session.as_ref().filter(|session| session.registered) else {
+            return;
+        };
+        session.say(FromWorker::Leave);
+        let number = session.number;
+        let closed = async {
+            while let Some(event) = queue.recv().await {
+                if matches!(event, Event::ControllerGone(gone, _) if gone == number) {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(LEAVE_MOST, closed).await;
+    }
+
     /// Ends every slot; the loop goes once none is left.
     fn leave(&mut self) {
         self.stop = Stop::WhenEmpty;
@@ -423,6 +438,8 @@ impl Agent {
 
     fn on_slot_order(&mut self, key: SlotKey, order: ToSlot) {
         match (self.slots.get(&key), order) {
+            // Nothing new begins on a machine that is being taken out of service.
+            (None, ToSlot::Launch(_)) if !matches!(self.stop, Stop::No) => {}
             (None, ToSlot::Launch(launch)) => self.launch(*launch),
             (None, order) => {
                 tracing::debug!(slot = %key, ?order, "an order for a slot that is not here")
@@ -800,11 +817,12 @@ impl Agent {
         }
     }
 
-    fn prune(&self) -> Option<tokio::time::Instant> {
+    fn prune(&mut self) -> Option<tokio::time::Instant> {
         let next = kept_logs::prune(
             &self.slots_dir,
             |key| self.slots.contains_key(key),
-            SystemTime::now(),
+            &mut self.logs_since,
+            Duration::from_millis(boottime_ms()),
         )?;
         Some(tokio::time::Instant::now() + next.max(Duration::from_secs(1)))
     }

@@ -48,7 +48,7 @@ pub(super) struct Session {
     /// The controller has answered the registration.
     pub(super) registered: bool,
     /// The way to a controller elsewhere; gone with the session.
-    route: Option<Arc<Route>>,
+    _route: Option<Arc<Route>>,
     /// When the registration was sent, by the clock that leases run on.
     pub(super) asked_ms: u64,
     /// How long silence may last and how long a lease is; `None` while nothing was agreed.
@@ -137,7 +137,7 @@ impl Session {
             control,
             data,
             registered: false,
-            route: found.route,
+            _route: found.route,
             asked_ms: 0,
             terms: None,
             heartbeat: None,
@@ -148,11 +148,6 @@ impl Session {
                 .chain(tethering)
                 .collect(),
         }
-    }
-
-    /// The way over which further streams can be opened.
-    pub(super) fn route(&self) -> Option<Arc<Route>> {
-        self.route.clone()
     }
 
     /// The controller has answered the registration.

@@ -187,6 +187,7 @@ impl Cluster {
                 machine: Vec::new(),
                 user: self.user,
                 guard: None,
+                agents: Default::default(),
             },
         }
     }
