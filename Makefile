@@ -2,7 +2,7 @@
 # make test      what CI runs; its last lines are the counts
 # make build     the binary for daily use, PROFILE=release for the one to install
 # make install   PREFIX=/usr/local; DESTDIR for packagers
-# make bench     the benchmarks
+# make bench     the benchmarks; benches/lab.sh measures a lab of 40 machines
 # make fuzz      every fuzz target for SECONDS=60 each; needs a nightly toolchain and cargo-fuzz
 # make clean     what building made
 SHELL := /bin/bash
@@ -12,7 +12,7 @@ PREFIX ?= /usr/local
 SECONDS ?= 60
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: build demo test bench fuzz install clean setup setup-test fmt clippy doctest nextest
+.PHONY: build demo test bench fuzz install clean setup setup-test old-build fmt clippy doctest nextest
 .NOTPARALLEL:
 
 build: setup
@@ -22,13 +22,17 @@ demo: build
 	HPC="$(abspath $(TARGET))/$(PROFILE)/hpc" packaging/demo.sh
 
 # Fastest first, and last the one whose counts are worth reading.
-test: setup-test fmt clippy doctest nextest
+test: setup-test old-build fmt clippy doctest nextest
 
 setup:
 	@packaging/setup.sh build
 
 setup-test:
 	@packaging/setup.sh test
+
+# What the tests that mix two builds need.
+old-build: setup-test
+	@packaging/old-build.sh
 
 fmt:
 	$(CARGO) fmt --check

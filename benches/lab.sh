@@ -39,11 +39,14 @@ wait $(jobs -p | grep -vx -e "${hosts_guard:-0}" $(printf -- ' -e %s' "${hosts_o
 until [ "$(hpc nodes --json | grep -c '"responding":true')" -eq $((count + 1)) ]; do :; done
 say "$((count - 1)) more machines joined, side by side" "$(($(now_ms) - began)) ms"
 
+# The program has this name within the machines.
+is_ours() { [ "$(readlink "$1/exe" 2>/dev/null)" = /run/lab/bin/hpc ]; }
+
 # Memory: what an agent alone adds to a machine, and its spare shepherd.
 rss() { # rss WORD: resident KiB and how many of our processes with this word in second place
     local sum=0 number=0 pid words
     for pid in /proc/[0-9]*; do
-        [ "$(readlink "$pid/exe" 2>/dev/null)" = "$HPC" ] || continue
+        is_ours "$pid" || continue
         words=$(tr '\0' ' ' <"$pid/cmdline" 2>/dev/null) || continue
         case $words in
         *" $1 "*)
@@ -63,7 +66,7 @@ say "memory of the controller" "$sum KiB"
 
 controller=''
 for pid in /proc/[0-9]*; do
-    if [ "$(readlink "$pid/exe" 2>/dev/null)" = "$HPC" ] && tr '\0' ' ' <"$pid/cmdline" | grep -q ' controller '; then
+    if is_ours "$pid" && tr '\0' ' ' <"$pid/cmdline" | grep -q ' controller '; then
         controller=$pid
     fi
 done

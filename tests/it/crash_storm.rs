@@ -1,7 +1,8 @@
 //! Promises 1 to 3: a controller that is killed at random moments loses nothing that it acknowledged, runs nothing
 //! twice, and knows every exit code.
 
-use crate::support::{Cluster, PATIENCE, Random, amount, rows};
+use crate::support::{Answer, Cluster, PATIENCE, Random, amount, rows};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +14,26 @@ const SUBMITTERS: usize = 3;
 const JOBS_MAX: usize = 250;
 
 /// What a task does: one line in the common file, and a code that its job's name and its index determine.
-const TASK: &str = "echo ${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}_${SLURM_ARRAY_TASK_ID:-x} >> lines; \
-                    exit $(( (${SLURM_JOB_NAME#c} + ${SLURM_ARRAY_TASK_ID:-0}) % 11 ))";
+pub(crate) fn task(lines: &str) -> String {
+    format!(
+        "echo ${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}_${{SLURM_ARRAY_TASK_ID:-x}} >> {lines}; \
+         exit $(( (${{SLURM_JOB_NAME#c}} + ${{SLURM_ARRAY_TASK_ID:-0}}) % 11 ))"
+    )
+}
+
+/// Where a storm is: commands go to its controller.
+pub(crate) trait Head: Sync {
+    fn run(&self, words: &[&str]) -> Answer;
+}
+
+impl Head for Cluster {
+    fn run(&self, words: &[&str]) -> Answer {
+        Cluster::run(self, words)
+    }
+}
+
+/// What was acknowledged: jobs with their number of elements (0: no array).
+pub(crate) type Acknowledged = Mutex<BTreeMap<u32, u64>>;
 
 fn expected_code(name: &str, index: u64) -> u64 {
     let base: u64 = name.trim_start_matches('c').parse().unwrap();
@@ -22,11 +41,12 @@ fn expected_code(name: &str, index: u64) -> u64 {
 }
 
 /// Submits until told to stop; acknowledged jobs with their number of elements (0: no array).
-fn submit(
-    cluster: &Cluster,
+pub(crate) fn submit(
+    head: &dyn Head,
+    task: &str,
     random: &mut Random,
     stop: &AtomicBool,
-    acknowledged: &Mutex<BTreeMap<u32, u64>>,
+    acknowledged: &Acknowledged,
 ) {
     for _ in 0..JOBS_MAX {
         if stop.load(Ordering::Relaxed) {
@@ -43,8 +63,8 @@ fn submit(
         if elements > 0 {
             words.extend(["-a", &range]);
         }
-        words.extend(["--wrap", TASK]);
-        let answer = cluster.run(&words);
+        words.extend(["--wrap", task]);
+        let answer = head.run(&words);
         match answer.code {
             0 => {
                 let job = answer.out.trim().parse().unwrap();
@@ -72,7 +92,8 @@ fn nothing_acknowledged_is_lost_and_nothing_runs_twice() {
         for _ in 0..SUBMITTERS {
             let mut random = random.fork();
             let (cluster, stop, acknowledged) = (&cluster, &stop, &acknowledged);
-            scope.spawn(move || submit(cluster, &mut random, stop, acknowledged));
+            let task = task("lines");
+            scope.spawn(move || submit(cluster, &task, &mut random, stop, acknowledged));
         }
         // However a kill fails, the submitters must be let go.
         let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -97,9 +118,27 @@ fn nothing_acknowledged_is_lost_and_nothing_runs_twice() {
         history.len()
     );
 
+    check(&history, &cluster.read("lines"), &acknowledged);
+    assert!(
+        acknowledged.len() > usize::try_from(kills).unwrap(),
+        "too little was submitted to say anything"
+    );
+
+    // The worker was there all the time.
+    assert_eq!(cluster.agent(), agent);
+    let node = &rows(&cluster.json(&["nodes"]))[0];
+    assert_eq!(
+        (node["state"].as_str(), node["responding"].as_bool()),
+        (Some("IDLE"), Some(true)),
+        "{node}"
+    );
+}
+
+/// Nothing lost, nothing twice, every code right.
+pub(crate) fn check(history: &[Value], lines: &str, acknowledged: &BTreeMap<u32, u64>) {
     // Each task that the history knows ran once, with the code that it should have.
     let mut tasks_ended = BTreeSet::new();
-    for row in &history {
+    for row in history {
         let job = row["id"].as_u64().unwrap();
         let index = row["array_task"].as_u64();
         let code = expected_code(row["name"].as_str().unwrap(), index.unwrap_or(0));
@@ -116,7 +155,6 @@ fn nothing_acknowledged_is_lost_and_nothing_runs_twice() {
         );
         assert!(tasks_ended.insert(task), "twice in the history: {row}");
     }
-    let lines = cluster.read("lines");
     let mut ran: Vec<&str> = lines.lines().collect();
     ran.sort_unstable();
     assert_eq!(
@@ -126,24 +164,11 @@ fn nothing_acknowledged_is_lost_and_nothing_runs_twice() {
     );
 
     // All that was acknowledged is there.
-    for (job, elements) in &acknowledged {
+    for (job, elements) in acknowledged {
         for task in expected_tasks(*job, *elements) {
             assert!(tasks_ended.contains(&task), "acknowledged and lost: {task}");
         }
     }
-    assert!(
-        acknowledged.len() > usize::try_from(kills).unwrap(),
-        "too little was submitted to say anything"
-    );
-
-    // The worker was there all the time.
-    assert_eq!(cluster.agent(), agent);
-    let node = &rows(&cluster.json(&["nodes"]))[0];
-    assert_eq!(
-        (node["state"].as_str(), node["responding"].as_bool()),
-        (Some("IDLE"), Some(true)),
-        "{node}"
-    );
 }
 
 fn expected_tasks(job: u32, elements: u64) -> Vec<String> {

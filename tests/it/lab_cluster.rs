@@ -68,15 +68,14 @@ fn watched(head: &Host, node: &str, name: &str, more: &[&str], code: u32) -> u32
          echo $SLURMD_NODENAME ${{SLURM_RESTART_COUNT:-0}} >> /mnt/{name}.starts; \
          while [ ! -e /mnt/{name}.go ]; do date +%s%N >> /mnt/{name}.lives.$SLURMD_NODENAME; sleep 0.05; done; exit {code}"
     );
-    let job = head.submit(
+    head.submit(
         &[
             &["-w", node, "--kill-wait", "1", "-o", "none.%j"],
             more,
             &["--wrap", &script],
         ]
         .concat(),
-    );
-    job
+    )
 }
 
 fn starts(lab: &Lab, name: &str) -> Vec<String> {
