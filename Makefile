@@ -1,7 +1,7 @@
 # make demo      a cluster of one, a real computation with a checked result, and everything removed again
 # make test      what CI runs; its last lines are the counts
 # make build     the binary for daily use, PROFILE=release for the one to install
-# make install   PREFIX=/usr/local; DESTDIR for packagers
+# make install   PREFIX=/usr/local; DESTDIR for packagers. Below /usr also systemd's units and /etc/hpc/hpc.toml
 # make bench     the benchmarks; benches/lab.sh measures a lab of 40 machines
 # make fuzz      every fuzz target for SECONDS=60 each; needs a nightly toolchain and cargo-fuzz
 # make clean     what building made
@@ -12,7 +12,7 @@ PREFIX ?= /usr/local
 SECONDS ?= 60
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: build demo test bench fuzz install clean setup setup-test old-build fmt clippy doctest nextest
+.PHONY: build demo test bench fuzz install install-files clean setup setup-test old-build fmt clippy doctest nextest
 .NOTPARALLEL:
 
 build: setup
@@ -63,7 +63,29 @@ fuzz: setup
 
 install: setup
 	$(CARGO) build --locked --release
-	install -D -m 755 $(TARGET)/release/hpc "$(DESTDIR)$(PREFIX)/bin/hpc"
+	@$(MAKE) --no-print-directory install-files BINARY=$(TARGET)/release/hpc
+
+# Puts a binary that was built already into its place. Units and config belong to a system's installation alone: systemd
+# looks for units below these two, and a user's own cluster has no use for the system's config. A config that exists is
+# the administrator's and stays.
+BINARY ?= $(TARGET)/$(PROFILE)/hpc
+UNIT_DIR := $(DESTDIR)$(PREFIX)/lib/systemd/system
+install-files:
+	install -D -m 755 "$(BINARY)" "$(DESTDIR)$(PREFIX)/bin/hpc"
+ifneq ($(filter /usr /usr/local,$(PREFIX)),)
+	install -d "$(UNIT_DIR)"
+	@set -e; for unit in packaging/systemd/*.service; do \
+	    sed 's|^ExecStart=/usr/bin/|ExecStart=$(PREFIX)/bin/|' "$$unit" >"$(UNIT_DIR)/$${unit##*/}"; \
+	    chmod 644 "$(UNIT_DIR)/$${unit##*/}"; \
+	    echo "installed $(UNIT_DIR)/$${unit##*/}"; \
+	done
+	@if [ -e "$(DESTDIR)/etc/hpc/hpc.toml" ]; then \
+	    echo "kept $(DESTDIR)/etc/hpc/hpc.toml"; \
+	else \
+	    install -D -m 644 packaging/hpc.toml "$(DESTDIR)/etc/hpc/hpc.toml"; \
+	    echo "installed $(DESTDIR)/etc/hpc/hpc.toml"; \
+	fi
+endif
 
 clean:
 	$(CARGO) clean

@@ -5,7 +5,7 @@ use super::exit::{self, Failure, Outcome};
 use super::output::words;
 use super::paths::{self, Places};
 use super::process::{self, Kind};
-use super::{Verb, output, status};
+use super::{Verb, output, service, status};
 use crate::net::identity::{self, Member};
 use crate::wire::client::{Request, ToClient};
 use clap::Args;
@@ -26,6 +26,7 @@ const MARK: &str = "down";
 /// End the jobs of this machine's cluster, and stop its controller and worker
 ///
 /// On a machine that has joined a cluster elsewhere it ends the jobs of this machine and stops its worker.
+/// Of systemd's units it stops those that run; they stay enabled and start at the next boot.
 /// On a terminal it asks first when jobs run or wait: both end.
 ///
 /// Examples:
@@ -109,6 +110,7 @@ pub(super) fn stop(target: &Target, places: &Places, keep_jobs: bool) -> Outcome
         output::line(&format!("nothing runs in {}", places.state.display()))?;
         return Ok(exit::DONE);
     }
+    let units = kept_by_systemd(places);
     // Best effort: without it a foreground `hpc up` starts the controller again.
     let _ = fs::write(places.state.join(MARK), b"");
     match target.ask(&Request::Shutdown { keep_jobs }) {
@@ -136,6 +138,25 @@ pub(super) fn stop(target: &Target, places: &Places, keep_jobs: bool) -> Outcome
     if let Some(pid) = worker {
         process::end(Kind::Worker, places, pid);
     }
+    stop_units(&units)
+}
+
+/// Which of our processes systemd would start again.
+fn kept_by_systemd(places: &Places) -> Vec<Kind> {
+    let kept = |kind: &Kind| {
+        process::running(*kind, places).is_some_and(|pid| service::keeps(*kind, places, pid))
+    };
+    [Kind::Worker, Kind::Controller]
+        .into_iter()
+        .filter(kept)
+        .collect()
+}
+
+/// Tells systemd that they ended on purpose.
+fn stop_units(units: &[Kind]) -> Outcome {
+    for kind in units {
+        service::stop(*kind)?;
+    }
     Ok(exit::DONE)
 }
 
@@ -154,6 +175,7 @@ fn leave(places: &Places, keep_jobs: bool) -> Outcome {
         output::line(&format!("nothing runs in {}", places.state.display()))?;
         return Ok(exit::DONE);
     };
+    let units = kept_by_systemd(places);
     // Best effort: without it a foreground `hpc join` starts the worker again.
     let _ = fs::write(places.state.join(MARK), b"");
     if !keep_jobs {
@@ -162,7 +184,7 @@ fn leave(places: &Places, keep_jobs: bool) -> Outcome {
         process::wait_gone(Kind::Worker, places, worker, PATIENCE);
     }
     process::end(Kind::Worker, places, worker);
-    Ok(exit::DONE)
+    stop_units(&units)
 }
 
 /// Whether it was stopped on purpose.

@@ -6,7 +6,7 @@ use super::keeper::{Keeper, START};
 use super::modes::{Machine, read_config};
 use super::paths::{self, Places};
 use super::process::{self, Kind};
-use super::{Verb, host_name, output};
+use super::{Verb, host_name, output, service};
 use crate::model::identity::Identity;
 use crate::model::join_line::JoinLine;
 use crate::model::refusal::Code;
@@ -17,14 +17,17 @@ use anyhow::Context;
 use clap::Args;
 use std::ffi::OsString;
 use std::io::BufRead;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Make this machine a worker of a cluster: paste the line that `hpc invite` printed
 ///
 /// Nothing else is needed. Without --detach it stays in the foreground, restarts what dies, and on Ctrl-C ends the jobs
-/// of this machine and stops.
+/// of this machine and stops. Where root has installed systemd's units, it enables and starts hpc-worker.service instead
+/// and returns.
 ///
 /// Examples:
 ///   hpc join 10.0.0.5:7420#wkr_...
@@ -100,6 +103,10 @@ impl Verb for Join {
         read_config(self.config.as_deref())?;
         let places = paths::places(target.state_dir.as_deref())?;
         places.create()?;
+        let as_service = service::is_installed(Kind::Worker, &places);
+        if as_service {
+            service::refuse_options(self.declares())?;
+        }
         let mut keeper = Keeper::new(places, vec![(Kind::Worker, self.arguments()?)]);
         let lock = keeper.lock()?;
         check_free(&keeper.places)?;
@@ -111,7 +118,12 @@ impl Verb for Join {
             Identity::Node(name) => name.clone(),
             Identity::User { .. } => name,
         };
-        keeper.start(Kind::Worker, Instant::now() + START)?;
+        if as_service {
+            service::enable(Kind::Worker)?;
+            wait_served(&keeper)?;
+        } else {
+            keeper.start(Kind::Worker, Instant::now() + START)?;
+        }
         drop(lock);
         output::line(&format!(
             "node {node} has joined cluster {} at {} over {}",
@@ -119,7 +131,13 @@ impl Verb for Join {
             kept.addresses.first().map_or("", String::as_str),
             path.word()
         ))?;
-        if self.detach {
+        if as_service {
+            let unit = service::unit(Kind::Worker);
+            output::line(&format!(
+                "{unit} runs its worker, also after the next boot; its log: journalctl -u {unit}"
+            ))?;
+        }
+        if self.detach || as_service {
             Ok(exit::DONE)
         } else {
             // Without the line, whose secret may still be good for others, on our command line.
@@ -161,6 +179,25 @@ fn check_free(places: &Places) -> Outcome<()> {
     Ok(())
 }
 
+/// Waits until the worker that systemd has started serves this machine; it looks for the controller by itself.
+fn wait_served(keeper: &Keeper) -> Outcome<()> {
+    let deadline = Instant::now() + START;
+    let places = &keeper.places;
+    // That somebody answers at the socket is enough: a worker's speaks with jobs alone.
+    while process::running(Kind::Worker, places).is_none()
+        || UnixStream::connect(&places.socket).is_err()
+    {
+        if Instant::now() >= deadline {
+            let unit = service::unit(Kind::Worker);
+            return Err(Failure::Other(anyhow::anyhow!(
+                "this machine has joined, but {unit} is not up in time; see journalctl -u {unit}"
+            )));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
 impl Join {
     /// Becomes the process that looks after the worker.
     fn stay(&self, places: &Places) -> Outcome {
@@ -171,6 +208,17 @@ impl Join {
             .args(self.arguments()?)
             .exec();
         Err(error.into())
+    }
+
+    /// Whether it says more of this machine than its name, which the cluster remembers.
+    fn declares(&self) -> bool {
+        let Machine {
+            name: _,
+            cpus,
+            memory,
+            gpus,
+        } = &self.machine;
+        cpus.is_some() || memory.is_some() || gpus.is_some() || self.config.is_some()
     }
 
     fn arguments(&self) -> Outcome<Vec<OsString>> {

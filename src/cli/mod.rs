@@ -49,6 +49,7 @@ mod requeue;
 mod run;
 mod script;
 mod selection;
+mod service;
 mod signal;
 mod status;
 mod step_log;

@@ -15,7 +15,7 @@ use crate::model::size::parse_memory_mib;
 use crate::model::topology::DeclaredGpus;
 use crate::net::identity::{self, Member};
 use crate::shepherd::{self, ShepherdOptions};
-use crate::worker::{self, WorkerOptions};
+use crate::worker::{self, WorkerError, WorkerOptions};
 use anyhow::Context;
 use clap::Args;
 use std::ffi::OsString;
@@ -192,7 +192,14 @@ impl Verb for Worker {
             allow_root: config.allow_root_jobs,
             ..WorkerOptions::default()
         })
-        .map_err(anyhow::Error::from)?;
+        .map_err(|error| match error {
+            // Its exit code says whether it makes sense to try again; systemd's unit goes by that.
+            WorkerError::Refused(mut refusal) => {
+                refusal.what = format!("the controller refuses this worker: {}", refusal.what);
+                Failure::from(refusal)
+            }
+            error => Failure::from(anyhow::Error::from(error)),
+        })?;
         Ok(exit::DONE)
     }
 }

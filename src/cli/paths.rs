@@ -59,6 +59,11 @@ pub(super) fn places(state_dir: Option<&Path>) -> Outcome<Places> {
 }
 
 impl Places {
+    /// Whether these are the places of the system's service.
+    pub(super) fn is_system(&self) -> bool {
+        self.state == Path::new(SYSTEM_STATE) && self.socket == Path::new(SYSTEM_SOCKET)
+    }
+
     pub(super) fn controller_dir(&self) -> PathBuf {
         self.state.join("controller")
     }

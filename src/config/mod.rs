@@ -192,6 +192,29 @@ mod tests {
     }
 
     #[test]
+    fn the_packaged_file_differs_from_the_sample_in_jobs_of_root_alone() {
+        let packaged = include_str!("../../packaging/hpc.toml");
+        let expected = Config {
+            allow_root_jobs: false,
+            ..Config::default()
+        };
+        assert_eq!(Config::parse(packaged).unwrap(), expected);
+        // What stands behind a comment sign is a default too, and no key is left out.
+        let all: String = packaged
+            .lines()
+            .map(|line| line.strip_prefix("# ").unwrap_or(line))
+            .filter(|line| {
+                line.split_once(" = ")
+                    .is_some_and(|(key, _)| !key.contains(' '))
+            })
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let table: toml::Table = all.parse().unwrap();
+        assert_eq!(Config::parse(&all).unwrap(), expected);
+        assert_eq!(table.len(), 9, "every key stands in it: {table:?}");
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (text, named) in [
             ("node_timeout = 3", "node_timeout"),

@@ -396,15 +396,17 @@ fn listen(socket: &Path) -> Result<tokio::net::UnixListener, ControllerError> {
 }
 
 fn tell_ready(fd: Option<i32>) {
-    if let Some(fd) = fd {
+    let written = match fd {
         // Through /proc, because a bare number is no descriptor of ours by right.
-        let written = std::fs::OpenOptions::new()
+        Some(fd) => std::fs::OpenOptions::new()
             .write(true)
             .open(format!("/proc/self/fd/{fd}"))
-            .and_then(|mut pipe| std::io::Write::write_all(&mut pipe, b"1"));
-        if let Err(error) = written {
-            tracing::warn!(%error, "nobody heard that the controller is ready");
-        }
+            .and_then(|mut pipe| std::io::Write::write_all(&mut pipe, b"1")),
+        // Started by systemd, perhaps; what `hpc up` starts says it to `hpc up` alone.
+        None => crate::sys::notify::ready(),
+    };
+    if let Err(error) = written {
+        tracing::warn!(%error, "nobody heard that the controller is ready");
     }
 }
 

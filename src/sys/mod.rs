@@ -18,6 +18,7 @@ pub mod file_watch;
 pub mod files;
 pub mod identity;
 pub mod inherited;
+pub mod notify;
 pub mod reap;
 pub mod signals;
 pub mod spawn;
