@@ -4,6 +4,7 @@
 # make install   PREFIX=/usr/local; DESTDIR for packagers. Below /usr also systemd's units and /etc/hpc/hpc.toml
 # make bench     the benchmarks; benches/lab.sh measures a lab of 40 machines
 # make fuzz      every fuzz target for SECONDS=60 each; needs a nightly toolchain and cargo-fuzz
+# make vm-test   systemd's units in a virtual machine: needs root, qemu, debootstrap and a mirror of Debian
 # make clean     what building made
 SHELL := /bin/bash
 CARGO ?= cargo
@@ -12,7 +13,7 @@ PREFIX ?= /usr/local
 SECONDS ?= 60
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: build demo test bench fuzz install install-files clean setup setup-test old-build fmt clippy doctest nextest
+.PHONY: build demo test bench fuzz install install-files vm-test clean setup setup-test old-build fmt clippy doctest nextest
 .NOTPARALLEL:
 
 build: setup
@@ -86,6 +87,9 @@ ifneq ($(filter /usr /usr/local,$(PREFIX)),)
 	    echo "installed $(DESTDIR)/etc/hpc/hpc.toml"; \
 	fi
 endif
+
+vm-test: build
+	packaging/vm-test.sh "$(TARGET)/$(PROFILE)/hpc"
 
 clean:
 	$(CARGO) clean

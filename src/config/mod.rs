@@ -211,7 +211,7 @@ mod tests {
             .collect();
         let table: toml::Table = all.parse().unwrap();
         assert_eq!(Config::parse(&all).unwrap(), expected);
-        assert_eq!(table.len(), 9, "every key stands in it: {table:?}");
+        assert_eq!(table.len(), 12, "every key stands in it: {table:?}");
     }
 
     #[test]

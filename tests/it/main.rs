@@ -33,6 +33,7 @@ mod silence;
 mod store_files;
 mod support;
 mod survivors;
+mod systemd_vm;
 mod trust;
 mod two_nodes;
 mod upgrade;
