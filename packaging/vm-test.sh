@@ -40,6 +40,11 @@ if ! [ -x "$binary" ]; then
     echo "vm-test: no hpc binary at $binary; build it with 'make build'" >&2
     exit 2
 fi
+# The machine has Debian 12's libraries and no hwloc.
+if ldd "$binary" | grep -q libhwloc; then skip "this binary needs libhwloc.so: build it where hwloc links statically"; fi
+glibc=$(grep -aoE 'GLIBC_2\.[0-9]+' "$binary" | sort -uV | tail -1)
+newest=$(printf '%s\n' "$glibc" GLIBC_2.36 | sort -V | tail -1)
+[ "$newest" = GLIBC_2.36 ] || skip "this binary wants $glibc, and Debian 12 has GLIBC_2.36: build it there"
 
 mkdir -p "$vm"
 vm=$(realpath "$vm")
@@ -109,11 +114,13 @@ TMPDIR=$work timeout "${HPC_VM_TIMEOUT:-900}" qemu-system-x86_64 -machine q35 -a
     -drive "file=$disk,if=virtio,format=raw,snapshot=on,file.locking=off" \
     -kernel "$(echo "$vm"/kernel/boot/vmlinuz-*)" -initrd "$work/initrd.gz" \
     -append "console=ttyS0 panic=-1 quiet loglevel=3 systemd.show_status=false" </dev/null 2>&1 |
-    sed -u 's|\r$||' | tee "$vm/console.log" || true
+    sed -u 's|\r$||' | tee "$work/console.log" || true
+# Several may run at once; this is the latest.
+cp "$work/console.log" "$vm/console.log"
 say "the machine ran for $((SECONDS - began)) s; its words are in $vm/console.log"
-if grep -qx 'TEST_RC=0' "$vm/console.log"; then
-    say "PASS: $(grep -c '\] ok: ' "$vm/console.log") things shown"
+if grep -qx 'TEST_RC=0' "$work/console.log"; then
+    say "PASS: $(grep -c '\] ok: ' "$work/console.log") things shown"
 else
-    say "FAIL: $(grep -a 'TEST_RC=' "$vm/console.log" || echo 'the machine never said TEST_RC')"
+    say "FAIL: $(grep -a 'TEST_RC=' "$work/console.log" || echo 'the machine never said TEST_RC')"
     exit 1
 fi

@@ -144,7 +144,7 @@ fn what_is_anothers_is_refused_and_stays_as_it_is_needs_root() {
             "--socket",
             cluster.socket().to_str().unwrap(),
         ]);
-        assert_ne!(worker.code, 0, "{worker:?}");
+        assert_eq!(worker.code, NOT_PERMITTED, "{worker:?}");
         assert!(
             worker
                 .err
