@@ -3,14 +3,15 @@
 //! The command belongs to the allocation: it gets the environment and the directory that a job would, what ends
 //! us is passed on to it, and the allocation is given back only when it has gone.
 
+use super::attached::SAY_WAITING;
 use super::connection::{Connection, RECONNECT, Target, unexpected};
-use super::draft::{Draft, Program};
+use super::draft::{Blobs, Draft, Program};
 use super::exit::{self, Failure, Outcome};
 use super::job_options::{self, ALLOC, Setting};
 use super::script::title_of;
 use super::submit::{augment, queue, settings, would_run};
 use super::{Verb, modes, paths, submit, surroundings};
-use crate::model::job::JobState;
+use crate::model::job::{JobSpec, JobState};
 use crate::sys::signals::Signals;
 use crate::wire::client::{Request, ToClient};
 use anyhow::Context;
@@ -67,6 +68,7 @@ impl Verb for Alloc {
         let held = Held {
             target,
             job,
+            verb: "alloc",
             quiet: given.quiet,
         };
         let (connection, environment) = held.granted()?;
@@ -112,15 +114,55 @@ fn command(words: &[String], given: &Draft, target: &Target) -> Outcome<process:
 }
 
 /// A queued allocation that is ours to hold.
-struct Held<'a> {
+pub(super) struct Held<'a> {
     target: &'a Target,
     job: u32,
+    /// Our command, for messages.
+    verb: &'static str,
     quiet: bool,
 }
 
-impl Held<'_> {
+impl<'a> Held<'a> {
+    /// Queues the allocation that a run makes for a step of its own.
+    pub(super) fn of_run(
+        target: &'a Target,
+        given: &Draft,
+        spec: JobSpec,
+        blobs: Blobs,
+    ) -> Outcome<Self> {
+        let job = queue(target, spec, blobs)?;
+        Ok(Held {
+            target,
+            job,
+            verb: "run",
+            quiet: given.quiet,
+        })
+    }
+
+    /// Waits for the allocation and runs a step in it.
+    pub(super) fn run_step(self, words: &[String], given: &Draft) -> Outcome {
+        let mut command = command(words, given, self.target)?;
+        let (granted, is_granted) = mpsc::channel::<()>();
+        let (job, quiet) = (self.job, self.quiet);
+        let waiting = thread::spawn(move || {
+            if is_granted.recv_timeout(SAY_WAITING) == Err(mpsc::RecvTimeoutError::Timeout)
+                && !quiet
+            {
+                eprintln!("hpc run: job {job} queued and waiting for resources");
+            }
+        });
+        let outcome = self.granted();
+        drop(granted);
+        // It has nothing left to do but to see that.
+        let _ = waiting.join();
+        let (connection, environment) = outcome?;
+        command.envs(environment);
+        self.run("hpc run", command, connection)
+    }
+
+    /// What is said of an allocation that the user has asked for; a run's goes without saying.
     fn say(&self, text: &str) {
-        if !self.quiet {
+        if !self.quiet && self.verb == "alloc" {
             eprintln!("hpc alloc: {text}");
         }
     }
@@ -178,7 +220,7 @@ impl Held<'_> {
     fn watch(&self, mut child: Child, signals: &Signals, connection: Connection) -> Outcome {
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
         let (done, is_done) = mpsc::channel::<()>();
-        let (target, job, quiet) = (self.target.clone(), self.job, self.quiet);
+        let (target, job, quiet, verb) = (self.target.clone(), self.job, self.quiet, self.verb);
         // It ends with the process at the latest: a blocked read holds nothing up.
         thread::spawn(move || {
             let state = hold(&target, job, connection);
@@ -187,7 +229,7 @@ impl Held<'_> {
                 return;
             }
             if !quiet {
-                eprintln!("hpc alloc: Job allocation {job} has been revoked: {state}");
+                eprintln!("hpc {verb}: Job allocation {job} has been revoked: {state}");
             }
             // As when a terminal closes; then as at a time limit.
             let _ = kill(pid, Signal::SIGHUP);
@@ -213,7 +255,7 @@ impl Held<'_> {
             .and_then(|mut answers| answers.answer());
         // The allocation also ends without us, and then there is nothing to give back.
         if let Err(failure @ (Failure::Unreachable(_) | Failure::Lost(_))) = answer {
-            eprintln!("hpc alloc: {failure}");
+            eprintln!("hpc {}: {failure}", self.verb);
         }
     }
 }

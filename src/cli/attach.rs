@@ -1,6 +1,6 @@
 //! `hpc attach`: watch a job as if it had been started here.
 
-use super::attached::{Attachment, no_step};
+use super::attached::{Attachment, Ends, no_step};
 use super::connection::Target;
 use super::exit::{Failure, Outcome};
 use super::output;
@@ -66,6 +66,7 @@ impl Verb for Attach {
             quiet: true,
             follow: true,
             only: None,
+            ends: Ends::default(),
         };
         attachment.follow(target)
     }

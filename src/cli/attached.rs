@@ -24,7 +24,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ const READ: usize = 64 * 1024;
 /// A second Ctrl-C within this time ends the job.
 const AGAIN: Duration = Duration::from_secs(1);
 /// A job that has not started by now is said to wait.
-const SAY_WAITING: Duration = Duration::from_millis(500);
+pub(super) const SAY_WAITING: Duration = Duration::from_millis(500);
 
 /// How a node begins to say that a step it looks for has left no log.
 const NO_FILE: &str = "there is no file ";
@@ -77,6 +77,17 @@ pub(super) struct Attachment {
     pub(super) follow: bool,
     /// Show this one of the two streams alone.
     pub(super) only: Option<OutputKind>,
+    /// Where our input comes from and the tasks' output goes to, in place of our own standard streams.
+    pub(super) ends: Ends,
+}
+
+/// What stands in for standard input and output.
+#[derive(Default)]
+pub(super) struct Ends {
+    /// For standard input.
+    pub(super) input: Option<OwnedFd>,
+    /// For standard output.
+    pub(super) output: Option<OwnedFd>,
 }
 
 impl Attachment {
@@ -119,10 +130,13 @@ impl Attachment {
 
 impl Attachment {
     /// Where standard output and error of the tasks go.
-    fn outputs(&self) -> (Descriptor, Descriptor) {
+    fn outputs(&self) -> (Descriptor<'_>, Descriptor<'_>) {
         let shown = |kind| self.only.is_none_or(|only| only == kind);
         (
-            Descriptor::output(shown(OutputKind::Stdout)),
+            match &self.ends.output {
+                Some(output) => Descriptor::other(output.as_fd()),
+                None => Descriptor::output(shown(OutputKind::Stdout)),
+            },
             // What is asked for alone is the output of the command that asks.
             match self.only {
                 Some(OutputKind::Stderr) => Descriptor::output(true),
@@ -132,12 +146,18 @@ impl Attachment {
     }
 }
 
-fn signals() -> Outcome<SignalFd> {
+/// Blocks the signals that an attached client passes on, in this thread and in those that it starts after this.
+pub(super) fn block_signals() -> Outcome<SigSet> {
     let mut set = SigSet::empty();
     for signal in PASSED_ON {
         set.add(signal);
     }
     set.thread_block().map_err(io::Error::from)?;
+    Ok(set)
+}
+
+fn signals() -> Outcome<SignalFd> {
+    let set = block_signals()?;
     Ok(
         SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
             .map_err(io::Error::from)?,
@@ -336,13 +356,19 @@ impl Session<'_> {
 
     fn wait(&self, peer: &Peer) -> Result<Ready, Broken> {
         let stdin = io::stdin();
+        let from = self
+            .about
+            .ends
+            .input
+            .as_ref()
+            .map_or_else(|| stdin.as_fd(), AsFd::as_fd);
         let mut wanted = PollFlags::POLLIN;
         wanted.set(PollFlags::POLLOUT, !peer.unsent.is_empty());
         let mut waiting = vec![PollFd::new(peer.stream.as_fd(), wanted)];
         // Before the start nobody is there to take it.
         let wants = self.heard && peer.unsent.is_empty() && self.input.wants_more();
         let input = wants.then(|| {
-            waiting.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
+            waiting.push(PollFd::new(from, PollFlags::POLLIN));
             waiting.len() - 1
         });
         let signal = self.signals.as_ref().map(|signals| {
@@ -483,7 +509,11 @@ impl Session<'_> {
     fn read_input(&mut self, peer: &mut Peer) -> Result<(), Broken> {
         let mut buffer = vec![0; READ];
         // Not through std's buffer: poll knows nothing of it.
-        let length = match nix::unistd::read(io::stdin().as_fd(), &mut buffer) {
+        let read = match &self.about.ends.input {
+            Some(input) => nix::unistd::read(input, &mut buffer),
+            None => nix::unistd::read(io::stdin().as_fd(), &mut buffer),
+        };
+        let length = match read {
             Ok(length) => length,
             Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => return Ok(()),
             // A terminal that took us to the background, or a directory: nothing to read.
@@ -538,7 +568,10 @@ impl Session<'_> {
                 return Err(Broken::Failed(Failure::Other(anyhow::anyhow!(text))));
             }
             (true, false) => self.cancel(Signal::SIGINT, peer),
-            (false, _) if !self.started => self.cancel(Signal::SIGINT, peer),
+            // Where the tasks' streams are not the user's, there is nothing that a second thought could save.
+            (false, _) if !self.started || self.about.ends.input.is_some() => {
+                self.cancel(Signal::SIGINT, peer);
+            }
             (false, _) => {
                 eprintln!(
                     "hpc {}: interrupt (one more within 1 s ends job {})",

@@ -72,6 +72,8 @@ pub(super) struct Draft {
     pub(super) dry_run: bool,
     pub(super) quiet: bool,
     pub(super) label: bool,
+    /// Copy the program to the nodes first; where to, or empty.
+    pub(super) bcast: Option<String>,
 }
 
 /// What is to be started, before its bytes are named.

@@ -192,6 +192,8 @@ pub(super) const OPTIONS: &[JobOption] = options! {
     ("quiet", 'Q') No, ALL => |d, _| set_to(&mut d.quiet, true);
     /// Put the task's rank before each line
     ("label", 'l') No, RUN => |d, _| set_to(&mut d.label, true);
+    /// Copy the program to the nodes first: to DEST there, or to a place that is removed when the tasks have ended
+    ("bcast") Perhaps("DEST"), RUN => |d, v| set(&mut d.bcast, v.to_owned());
     /// Pass output on as it comes; it always is
     ("unbuffered", 'u') No, RUN => |_, _| Ok(());
 };

@@ -1,7 +1,7 @@
 //! `hpc logs`: the output of a job, from anywhere.
 
 use super::Verb;
-use super::attached::Attachment;
+use super::attached::{Attachment, Ends};
 use super::connection::Target;
 use super::exit::{self, Outcome};
 use super::follow;
@@ -75,6 +75,7 @@ fn on_nodes(target: &Target, raw_job: u32, kind: OutputKind, follow: bool) -> Ou
         quiet: true,
         follow,
         only: Some(kind),
+        ends: Ends::default(),
     };
     // How the job ended is not what was asked.
     attachment.follow(target).map(|_| exit::DONE)

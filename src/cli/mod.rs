@@ -18,9 +18,11 @@ mod attach;
 mod attached;
 mod audit;
 mod backup;
+mod bcast;
 mod cancel;
 mod completions;
 mod connection;
+mod cp;
 mod descriptor;
 mod down;
 mod draft;
@@ -122,6 +124,7 @@ const VERBS: &[Row] = &[
     row::<update::Update>("Jobs", "update"),
     row::<signal::Signal>("Jobs", "signal"),
     row::<wait::Wait>("Jobs", "wait"),
+    row::<cp::Cp>("Jobs", "cp"),
     row::<queue::Queue>("Looking", "queue"),
     row::<job::Job>("Looking", "job"),
     row::<logs::Logs>("Looking", "logs"),

@@ -275,13 +275,6 @@ const REFUSED: &[Refused] = &[
     refused("jobid", None, Of("ID"), RUN, "run it inside the job"),
     refused("relative", Some('r'), Of("N"), RUN, LATER),
     refused("threads", Some('T'), Of("N"), RUN, LATER),
-    refused(
-        "bcast",
-        None,
-        Perhaps("DEST"),
-        RUN,
-        "put the program where all nodes see it",
-    ),
     refused("task-prolog", None, Of("PROGRAM"), RUN, LATER),
     refused("task-epilog", None, Of("PROGRAM"), RUN, LATER),
     refused("prolog", None, Of("PROGRAM"), RUN, LATER),

@@ -1,6 +1,8 @@
 //! `hpc run`: start tasks and stay with them. Outside a job it makes an allocation, inside one a step.
 
-use super::attached::Attachment;
+use super::alloc::Held;
+use super::attached::{Attachment, Ends};
+use super::bcast;
 use super::connection::{Target, unexpected};
 use super::draft::{Draft, Program};
 use super::exit::{Failure, Outcome};
@@ -25,6 +27,7 @@ const OF_A_STEP: &[&str] = &[
     "label",
     "quiet",
     "unbuffered",
+    "bcast",
 ];
 
 /// Arguments of `hpc run`: the table of job options, then a program.
@@ -59,6 +62,14 @@ impl Run {
         job_options::apply(&mut given, self.settings)?;
         let title = title_of(&self.words[0]);
         let command = self.words.join(" ");
+        if let Some(to) = &given.bcast
+            && !(given.dry_run || given.test_only)
+        {
+            bcast::program(&self.words[0], &given.directory()?)?;
+            let (spec, blobs) = given.build(Program::Hold, &title, &command)?;
+            let step = within(to, &given, self.words);
+            return Held::of_run(target, &given, spec, blobs)?.run_step(&step, &given);
+        }
         let (spec, blobs) = given.build(Program::Tasks(self.words), &title, &command)?;
         if given.dry_run || given.test_only {
             return would_run(target, "run", &given, spec, blobs);
@@ -92,9 +103,14 @@ impl Run {
         let mut given = Draft::default();
         job_options::apply(&mut given, self.settings)?;
         let environment = surroundings::environment();
+        let mut words = self.words;
+        let sent = match &given.bcast {
+            Some(to) => Some(bcast::send(target, to, &mut words[0], &given)?),
+            None => None,
+        };
         let request = StepRequest {
             raw_job,
-            arguments: self.words,
+            arguments: words,
             environment: match given.export.clone().or(exported()?) {
                 Some(export) => export.apply(environment),
                 None => environment,
@@ -113,8 +129,23 @@ impl Run {
             .ntasks
             .or_else(|| env::var("SLURM_NTASKS").ok()?.parse().ok())
             .unwrap_or(1);
-        attachment(raw_job, step, &given, tasks).follow(target)
+        let outcome = attachment(raw_job, step, &given, tasks).follow(target);
+        if let Some(sent) = sent {
+            sent.remove(target);
+        }
+        outcome
     }
+}
+
+/// The step that a run with `--bcast` is, within the allocation made for it.
+fn within(bcast: &str, given: &Draft, words: Vec<String>) -> Vec<String> {
+    let mut step = vec!["/proc/self/exe".to_owned(), "run".to_owned()];
+    step.push(format!("--bcast={bcast}"));
+    step.extend(given.label.then(|| "--label".to_owned()));
+    step.extend(given.quiet.then(|| "--quiet".to_owned()));
+    step.push("--".to_owned());
+    step.extend(words);
+    step
 }
 
 /// What the job's own `--export` said, for its steps.
@@ -139,11 +170,12 @@ fn attachment(job: u32, step: StepId, given: &Draft, tasks: u32) -> Attachment {
         quiet: given.quiet,
         follow: true,
         only: None,
+        ends: Ends::default(),
     }
 }
 
 /// The raw id of the job we run in.
-fn surrounding_job() -> Outcome<Option<u32>> {
+pub(super) fn surrounding_job() -> Outcome<Option<u32>> {
     let Some((name, value)) = ["HPC_JOB_ID", "SLURM_JOB_ID"]
         .into_iter()
         .find_map(|name| Some((name, env::var(name).ok()?)))

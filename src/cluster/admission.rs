@@ -178,12 +178,17 @@ fn check_bounds(cluster: &Cluster, spec: &JobSpec) -> Result<(), Refusal> {
         ));
     }
     let request = &spec.request;
+    // It goes with its client: nothing that computes for long is worth that.
+    let carries_files = request.takes_nothing() && matches!(spec.launch, Launch::Tasks { .. });
     let counts = [
         ("nodes", Some(request.nodes_min)),
         ("nodes", request.nodes_max),
         ("tasks", request.ntasks),
         ("tasks per node", request.ntasks_per_node),
-        ("cpus per task", request.cpus_per_task),
+        (
+            "cpus per task",
+            request.cpus_per_task.filter(|_| !carries_files),
+        ),
     ];
     for (what, count) in counts {
         if count.is_some_and(|count| count == 0 || count > TASKS_MAX) {

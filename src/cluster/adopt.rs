@@ -6,7 +6,9 @@ use crate::model::allocation::Allocation;
 use crate::model::cpu_set::CpuSet;
 use crate::model::ids::{JobId, NodeId, SlotId};
 use crate::model::index_set::IndexSet;
+use crate::model::resource::Request;
 use crate::model::time::Timestamp;
+use crate::scheduler::place::is_open;
 use crate::scheduler::{Entry, Plan};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,7 +67,7 @@ fn start(
     count: u32,
 ) -> Option<Event> {
     let job = cluster.job(id)?;
-    if !still_free(cluster, given, &allocation) {
+    if !still_free(cluster, given, &job.spec.request, &allocation) {
         return None;
     }
     let more = given.slots.entry(id).or_default();
@@ -91,7 +93,12 @@ fn start(
     })
 }
 
-fn still_free(cluster: &Cluster, given: &Given, allocation: &Allocation) -> bool {
+fn still_free(
+    cluster: &Cluster,
+    given: &Given,
+    request: &Request,
+    allocation: &Allocation,
+) -> bool {
     let nothing = (CpuSet::new(), 0, Vec::new());
     !allocation.nodes.is_empty()
         && allocation.nodes.iter().all(|share| {
@@ -99,7 +106,7 @@ fn still_free(cluster: &Cluster, given: &Given, allocation: &Allocation) -> bool
                 return false;
             };
             let (cpus, memory, gpus) = given.nodes.get(&share.node).unwrap_or(&nothing);
-            node.accepts_work()
+            is_open(request, node)
                 && share.cpus.is_subset(&node.cpus_free)
                 && share.cpus.is_disjoint(cpus)
                 && node.memory_free_mib >= memory.saturating_add(share.memory_mib)

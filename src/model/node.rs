@@ -227,7 +227,13 @@ impl Node {
     /// Whether new work may start there.
     #[must_use]
     pub fn accepts_work(&self) -> bool {
-        self.drain.is_none() && self.link == Link::Up
+        self.drain.is_none() && self.is_up()
+    }
+
+    /// Whether it answers.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.link == Link::Up
     }
 
     /// Everything free again, before the jobs' shares are taken off.

@@ -95,10 +95,24 @@ impl Default for Request {
 }
 
 impl Request {
-    /// Cpus of each task: as said, or 1.
+    /// Whether it asks for nothing that others could miss: no cpu, and so no memory, and no GPU. Such a job only carries
+    /// files (`hpc cp`); it starts at once, on full and on drained nodes too.
+    #[must_use]
+    pub fn takes_nothing(&self) -> bool {
+        self.cpus_per_task == Some(0)
+            && self.memory == MemoryRequest::Default
+            && self.gpus == GpuRequest::None
+            && !self.exclusive
+    }
+
+    /// Cpus of each task: as said, or 1; 0 where nothing is asked for.
     #[must_use]
     pub fn cpus_per_task_or_default(&self) -> u32 {
-        self.cpus_per_task.unwrap_or(1).max(1)
+        if self.takes_nothing() {
+            0
+        } else {
+            self.cpus_per_task.unwrap_or(1).max(1)
+        }
     }
 
     /// Tasks of the whole job on the fewest nodes: as said, or one for each node.

@@ -1,7 +1,7 @@
 //! May it ever run here? Asked at submission, against what the nodes have in all.
 
 use super::fit::{FreeNode, FreeNodes};
-use super::place::{admits, capacity, choose};
+use super::place::{admits, capacity, choose, is_open};
 use crate::model::job::Owner;
 use crate::model::node::Node;
 use crate::model::resource::{GpuRequest, MemoryRequest, Request};
@@ -50,7 +50,7 @@ pub fn fits_on_available(request: &Request, owner: &Owner, free: &FreeNodes<'_>)
         free.nodes
             .iter()
             .map(|free| free.node)
-            .filter(|node| node.accepts_work()),
+            .filter(|node| is_open(request, node)),
     )
 }
 

@@ -41,6 +41,12 @@ pub fn admits(request: &Request, owner: &Owner, node: &crate::model::node::Node)
         && !named(&request.exclude)
 }
 
+/// Whether this node may be given this job now, as far as its state goes. Files are carried from drained nodes too.
+#[must_use]
+pub fn is_open(request: &Request, node: &crate::model::node::Node) -> bool {
+    node.accepts_work() || (request.takes_nothing() && node.is_up())
+}
+
 fn gpus_of_kind(free: &FreeNode<'_>, kind: Option<&str>) -> Vec<u32> {
     free.node
         .inventory
@@ -71,7 +77,7 @@ pub fn capacity(request: &Request, free: &FreeNode<'_>) -> u32 {
         return 0;
     }
     let per_task = request.cpus_per_task_or_default();
-    let mut tasks = cpus_free / per_task;
+    let mut tasks = cpus_free.checked_div(per_task).unwrap_or(u32::MAX);
     match request.memory {
         MemoryRequest::PerNode(_) => {
             let need = memory_for(request, 0, node.memory_total_mib(), node.cpus_total());
@@ -134,12 +140,12 @@ pub fn place(
             .filter(|node| admits(request, owner, node.node))
     };
     let candidates: Vec<(&FreeNode<'_>, u32)> = admitted()
-        .filter(|node| node.node.accepts_work())
+        .filter(|node| is_open(request, node.node))
         .map(|node| (node, capacity(request, node)))
         .filter(|(_, tasks)| *tasks > 0)
         .collect();
     choose(request, &candidates).ok_or_else(|| {
-        let away = admitted().any(|node| !node.node.accepts_work());
+        let away = admitted().any(|node| !is_open(request, node.node));
         if away && !super::feasible::fits_on_available(request, owner, free) {
             NoPlace::NotAvailable
         } else {

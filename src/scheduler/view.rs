@@ -24,7 +24,12 @@ impl QueueKey {
     #[must_use]
     pub fn of(job: &Job) -> Self {
         QueueKey {
-            priority_negated: -priority(job),
+            priority_negated: if job.spec.request.takes_nothing() {
+                // It keeps nobody waiting, so it need not wait for anybody.
+                i64::MIN
+            } else {
+                -priority(job)
+            },
             submitted: job.submitted,
             id: job.id,
         }

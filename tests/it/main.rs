@@ -14,6 +14,7 @@
 mod agent_killed;
 mod attached;
 mod control;
+mod copies;
 mod crash_storm;
 mod disk_full;
 mod earlier_client;

@@ -53,7 +53,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (1u32..4, 1u32..3, 1u32..30, any::<bool>(), prop::option::of(any::<u8>()))
+        4 => (0u32..4, 1u32..3, 1u32..30, any::<bool>(), prop::option::of(any::<u8>()))
             .prop_map(|(cpus, nodes, elements, requeue, after)| Step::Submit { cpus, nodes, elements, requeue, after }),
         8 => (any::<u8>(), 1u32..3).prop_map(|(pick, node)| Step::Present { pick, node }),
         2 => (any::<u8>(), 1u32..3).prop_map(|(pick, node)| Step::ShepherdKilled { pick, node }),
@@ -92,6 +92,11 @@ proptest! {
             match step {
                 Step::Submit { cpus, nodes, elements, requeue, after } => {
                     let mut wanted = if elements == 1 { spec() } else { array(&format!("0-{}%5", elements - 1)) };
+                    // No cpus: it carries files.
+                    let cpus = if elements > 1 { cpus.max(1) } else { cpus };
+                    if cpus == 0 {
+                        wanted.launch = Launch::Tasks { arguments: BlobId([1; 32]) };
+                    }
                     let request = Arc::make_mut(&mut wanted.request);
                     // The second node has two cpus.
                     request.cpus_per_task = Some(if nodes > 1 { cpus.min(2) } else { cpus });

@@ -811,6 +811,7 @@ fn a_million_elements_cost_a_run_and_are_cancelled_as_one_row() {
     assert_eq!(f.state(job), Some(JobState::Cancelled));
 }
 
+mod copies;
 mod dependencies;
 mod gangs;
 mod leases;
