@@ -1,6 +1,7 @@
 //! Files as a tar archive, in the form in which they go to a node and come from it.
 
 use anyhow::{Context, bail};
+use glob::{MatchOptions, Pattern};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -141,6 +142,39 @@ pub(super) fn unpack(from: impl Read, into: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether what came is what was asked for: a node that sends other names could replace any file beside them.
+pub(super) fn check(came: &Path, asked: &str, deep: bool) -> anyhow::Result<()> {
+    let last = asked.trim_end_matches('/');
+    let last = last.rsplit('/').next().unwrap_or_default();
+    // The node alone knows the name of its `.`.
+    let any_name = matches!(last, "" | "." | "..");
+    let pattern = Pattern::new(last).ok();
+    // As in a shell.
+    let rules = MatchOptions {
+        require_literal_leading_dot: true,
+        ..MatchOptions::default()
+    };
+    let mut count = 0;
+    for entry in fs::read_dir(came)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        count += 1;
+        let is_asked_for = if any_name {
+            count == 1
+        } else {
+            name == last
+                || pattern
+                    .as_ref()
+                    .is_some_and(|pattern| pattern.matches_with(&name, rules))
+        };
+        if !is_asked_for || (entry.file_type()?.is_dir() && !deep) {
+            bail!("it sent {name}, which was not asked for");
+        }
+    }
+    Ok(())
+}
+
 /// Merges one file into a place as `cp` does: directories into directories, files renamed over files.
 pub(super) fn place(from: &Path, to: &Path) -> anyhow::Result<()> {
     let cannot = || format!("cannot put {} in place", to.display());
@@ -236,6 +270,28 @@ mod tests {
         fs::write(&file, "x").unwrap();
         let refused = place(&file, &old).unwrap_err().to_string();
         assert!(refused.contains("is a directory"), "{refused}");
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_taken() {
+        let came = tempfile::tempdir().unwrap();
+        fs::write(came.path().join("a.csv"), "").unwrap();
+        let fits = |asked: &str| check(came.path(), asked, false).is_ok();
+        for asked in [
+            "/x/a.csv", "a.csv", "x/*.csv", "[ab].csv", "?.csv/", "", ".", "x/..",
+        ] {
+            assert!(fits(asked), "{asked}");
+        }
+        for asked in ["b.csv", "/x/a.csv/y", "x/*.txt", "a"] {
+            assert!(!fits(asked), "{asked}");
+        }
+        fs::write(came.path().join(".profile"), "").unwrap();
+        for asked in ["*", "*.csv", "."] {
+            assert!(!fits(asked), "{asked}");
+        }
+        let tree = tree();
+        assert!(check(tree.path(), "d", true).is_ok());
+        assert!(check(tree.path(), "d", false).is_err());
     }
 
     #[test]

@@ -269,7 +269,10 @@ impl Copy<'_> {
             .unwrap_or_else(|_| Err(std::io::Error::other("it broke off")))
             .with_context(|| format!("cannot unpack what comes from {node}"));
         match (code, unpacked) {
-            (Ok(exit::DONE), unpacked) => unpacked.map_err(Failure::Other),
+            (Ok(exit::DONE), unpacked) => unpacked
+                .and_then(|()| archive::check(into, path, self.deep))
+                .with_context(|| format!("nothing from {node} was put in place"))
+                .map_err(Failure::Other),
             (Err(Failure::PipeClosed), Err(error)) => Err(Failure::Other(error)),
             (Ok(_), _) => Err(not_copied(&nodes)),
             (Err(failure), _) => Err(failure),
