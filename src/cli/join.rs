@@ -100,7 +100,9 @@ impl Verb for Join {
         };
         let line = parse(&read_line(text)?, &["wkr"], "login")?;
         self.machine.check()?;
-        read_config(self.config.as_deref())?;
+        let config = read_config(self.config.as_deref())?;
+        self.machine
+            .check_reserve(&config, self.config.as_deref())?;
         let places = paths::places(target.state_dir.as_deref())?;
         places.create()?;
         let as_service = service::is_installed(Kind::Worker, &places);

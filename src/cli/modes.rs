@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::controller::{self, ControllerOptions, Listen};
 use crate::model::node::{NODE_NAME_MAX, is_node_name};
 use crate::model::size::parse_memory_mib;
-use crate::model::topology::DeclaredGpus;
+use crate::model::topology::{Declared, DeclaredGpus};
 use crate::net::identity::{self, Member};
 use crate::shepherd::{self, ShepherdOptions};
 use crate::worker::{self, WorkerError, WorkerOptions};
@@ -81,10 +81,10 @@ pub(super) struct Machine {
     /// Name of this node; the host's when not said
     #[arg(long, value_name = "NAME")]
     pub(super) name: Option<String>,
-    /// Declare so many cpus instead of the measured ones
+    /// Declare so many cpus for jobs instead of the measured ones
     #[arg(long, value_name = "N", value_parser = |text: &str| argument(text, 1, 65_535))]
     pub(super) cpus: Option<u32>,
-    /// Declare so much memory, such as 64G
+    /// Declare so much memory for jobs, such as 64G
     #[arg(long, value_name = "SIZE")]
     pub(super) memory: Option<String>,
     /// Declare so many GPUs
@@ -123,6 +123,24 @@ impl Machine {
             .into_iter()
             .filter_map(|(option, value)| Some([option.into(), value?.into()]));
         given.flatten().collect()
+    }
+
+    /// Refuses a reserve that this machine cannot keep, which its worker would refuse too: here it is told on the
+    /// terminal, and before an invitation is used up.
+    pub(super) fn check_reserve(&self, config: &Config, file: Option<&Path>) -> Outcome<()> {
+        let declared = Declared {
+            cpus: self.cpus,
+            memory_mib: self.memory_mib()?,
+            gpus: None,
+        };
+        match worker::check_reserve(&config.reserve(), &declared) {
+            Ok(()) => Ok(()),
+            Err(WorkerError::Reserve(error)) => {
+                let file = paths::config_file(file).unwrap_or_default();
+                Err(Failure::Usage(format!("{}: {error}", file.display())))
+            }
+            Err(error) => Err(Failure::Other(error.into())),
+        }
     }
 
     /// The declared memory in MiB.
@@ -188,6 +206,7 @@ impl Verb for Worker {
                 }]
             }),
             ready_fd: self.ready_fd,
+            reserve: config.reserve(),
             users: config.users,
             allow_root: config.allow_root_jobs,
             ..WorkerOptions::default()

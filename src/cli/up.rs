@@ -88,8 +88,9 @@ impl Up {
             check_name(name).map_err(|error| Failure::Usage(error.to_string()))?;
         }
         // A mistake in the file is told here rather than in a log.
-        read_config(self.config.as_deref())?;
-        self.machine.check()
+        let config = read_config(self.config.as_deref())?;
+        self.machine.check()?;
+        self.machine.check_reserve(&config, self.config.as_deref())
     }
 
     fn node_name(&self) -> String {

@@ -4,6 +4,7 @@
 //! a test holds it equal to the defaults. A key that nobody honours does not exist, and an unknown one is an
 //! error, so a mistyped key is noticed.
 
+use crate::model::reserve::Reserve;
 use crate::model::user_map::UserMap;
 use serde::Deserialize;
 
@@ -34,6 +35,10 @@ pub struct Config {
     pub certificate_life_s: u32,
     /// Whether jobs of root run at all.
     pub allow_root_jobs: bool,
+    /// On a worker: so many cpus are not given to jobs, rounded up to whole cores.
+    pub reserve_cpus: u32,
+    /// On a worker: so much memory is not given to jobs; MiB.
+    pub reserve_memory_mib: u64,
     /// On a worker: users of the cluster whose account on this machine has another name.
     pub users: UserMap,
 }
@@ -52,6 +57,8 @@ impl Default for Config {
             store_cache_mib: 32,
             certificate_life_s: 90 * 86_400,
             allow_root_jobs: true,
+            reserve_cpus: 0,
+            reserve_memory_mib: 0,
             users: UserMap::default(),
         }
     }
@@ -102,6 +109,15 @@ impl Config {
         Ok(config)
     }
 
+    /// What a worker keeps from jobs.
+    #[must_use]
+    pub fn reserve(&self) -> Reserve {
+        Reserve {
+            cpus: self.reserve_cpus,
+            memory_mib: self.reserve_memory_mib,
+        }
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         check_name(&self.cluster_name)?;
         let bounds = [
@@ -133,6 +149,13 @@ impl Config {
                 5,
                 10 * 366 * 86_400,
             ),
+            (
+                "reserve_cpus",
+                u64::from(self.reserve_cpus),
+                0,
+                u64::from(u16::MAX),
+            ),
+            ("reserve_memory_mib", self.reserve_memory_mib, 0, 1 << 40),
             ("store_cache_mib", self.store_cache_mib as u64, 1, 65_536),
         ];
         for (key, value, least, most) in bounds {
@@ -188,7 +211,7 @@ mod tests {
             .collect();
         let table: toml::Table = all.parse().unwrap();
         assert_eq!(Config::parse(&all).unwrap(), Config::default());
-        assert_eq!(table.len(), 12, "every key stands in the sample: {table:?}");
+        assert_eq!(table.len(), 14, "every key stands in the sample: {table:?}");
     }
 
     #[test]
@@ -211,7 +234,7 @@ mod tests {
             .collect();
         let table: toml::Table = all.parse().unwrap();
         assert_eq!(Config::parse(&all).unwrap(), expected);
-        assert_eq!(table.len(), 12, "every key stands in it: {table:?}");
+        assert_eq!(table.len(), 14, "every key stands in it: {table:?}");
     }
 
     #[test]
@@ -223,6 +246,8 @@ mod tests {
             ("node_silent_after_s = 0", "from 1 to 600"),
             ("lease_s = 1", "from 2 to 604800"),
             ("lease_s = 19", "twice node_silent_after_s = 10"),
+            ("reserve_cpus = 65536", "from 0 to 65535"),
+            ("reserve_memory_mib = \"2G\"", "reserve_memory_mib"),
             ("cluster_name = \"a b\"", "\"a b\" is no name"),
             ("users = { a = \"x\", b = \"x\" }", "both be x"),
             ("array_index_max = 4000001", "from 0 to 4000000"),

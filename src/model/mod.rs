@@ -25,6 +25,7 @@ pub mod node;
 pub mod partition;
 pub mod rare;
 pub mod refusal;
+pub mod reserve;
 pub mod resource;
 pub mod shared;
 pub mod signal;

@@ -12,6 +12,7 @@
     reason = "an adapter: talking to the kernel is what it is for"
 )]
 
+pub mod affinity;
 pub mod cgroup;
 pub mod clock;
 pub mod file_watch;

@@ -31,7 +31,8 @@ mod slots;
 mod spare;
 mod streams;
 
-use crate::model::topology::DeclaredGpus;
+use crate::model::reserve::{Reserve, ReserveError};
+use crate::model::topology::{Declared, DeclaredGpus};
 use crate::model::user_map::UserMap;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
@@ -63,6 +64,8 @@ pub struct WorkerOptions {
     pub memory_mib: Option<u64>,
     /// Declared GPUs.
     pub gpus: Option<Vec<DeclaredGpus>>,
+    /// What is kept from jobs.
+    pub reserve: Reserve,
     /// Keep a shepherd started ahead of need.
     pub spare: bool,
     /// Gets one byte when the node is registered for the first time.
@@ -75,6 +78,17 @@ pub struct WorkerOptions {
     pub executable: PathBuf,
 }
 
+impl WorkerOptions {
+    /// The amounts that are declared.
+    fn declared(&self) -> Declared {
+        Declared {
+            cpus: self.cpus,
+            memory_mib: self.memory_mib,
+            gpus: self.gpus.clone(),
+        }
+    }
+}
+
 impl Default for WorkerOptions {
     fn default() -> Self {
         WorkerOptions {
@@ -85,6 +99,7 @@ impl Default for WorkerOptions {
             cpus: None,
             memory_mib: None,
             gpus: None,
+            reserve: Reserve::default(),
             spare: true,
             ready_fd: None,
             users: UserMap::default(),
@@ -112,6 +127,9 @@ pub enum WorkerError {
     /// The machine could not be measured.
     #[error("cannot measure this machine")]
     Discover(#[source] discover::DiscoverError),
+    /// The reserve is more than the machine can keep.
+    #[error("cannot keep the reserve")]
+    Reserve(#[source] ReserveError),
     /// Keys or membership.
     #[error("cannot use this machine's membership")]
     Membership(#[source] crate::net::identity::IdentityError),
@@ -135,6 +153,21 @@ impl WorkerError {
             source: source.into(),
         }
     }
+}
+
+/// Whether this machine can keep such a reserve beside what is declared, as the agent will find at its start.
+///
+/// # Errors
+/// When it cannot, or cannot be measured.
+pub fn check_reserve(reserve: &Reserve, declared: &Declared) -> Result<(), WorkerError> {
+    if reserve.is_none() {
+        return Ok(());
+    }
+    let measured = discover::discover_cpus_and_memory().map_err(WorkerError::Discover)?;
+    measured
+        .without(reserve, declared)
+        .map(|_| ())
+        .map_err(WorkerError::Reserve)
 }
 
 /// Runs an agent until it is told to stop: by the controller, by SIGTERM or by SIGINT.

@@ -19,6 +19,7 @@ use crate::model::time::Timestamp;
 use crate::sys::clock::boottime_ms;
 use crate::sys::files::{boot_id, flock_exclusive, private_dir};
 use crate::sys::identity::is_root;
+use crate::sys::spawn::CpuMask;
 use crate::wire::hello::VERSION_GANGS;
 use crate::wire::join::Credential;
 use crate::wire::shepherd::{Assignment, SCRIPT, Site};
@@ -109,6 +110,8 @@ struct Agent {
     state_id: String,
     boot_id: String,
     inventory: Inventory,
+    /// Where shepherds run, unless that is anywhere.
+    cpus_of_jobs: Option<CpuMask>,
     slots: BTreeMap<SlotKey, Slot>,
     /// Shepherds that are our children, to be reaped.
     children: BTreeSet<i32>,
@@ -139,7 +142,8 @@ impl Agent {
         let data = std::fs::metadata(&worker_dir)
             .map_err(WorkerError::system("look at the worker's directory"))?;
         let boot_id = boot_id().map_err(WorkerError::system("read the boot id"))?;
-        let mut inventory = inventory::inventory(&options, &boot_id)?;
+        let (mut inventory, kept) = inventory::inventory(&options, &boot_id)?;
+        let cpus_of_jobs = inventory::keep_to(&kept, &inventory);
         let accounts = Accounts {
             controller: options.controller,
             users: options.users.clone(),
@@ -160,6 +164,7 @@ impl Agent {
             slots_dir,
             boot_id,
             inventory,
+            cpus_of_jobs,
             slots: BTreeMap::new(),
             children: BTreeSet::new(),
             spare: None,
@@ -784,7 +789,7 @@ impl Agent {
     // ---- shepherds
 
     fn start_shepherd(&mut self) -> Result<Spare, WorkerError> {
-        let spare = spare::start(&self.options, &self.worker_dir)?;
+        let spare = spare::start(&self.options, &self.worker_dir, self.cpus_of_jobs.as_ref())?;
         self.children.insert(spare.pid);
         Ok(spare)
     }

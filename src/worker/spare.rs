@@ -1,7 +1,7 @@
 //! Starting shepherds: one is kept ahead of need, so that a job does not wait for a start.
 
 use super::{WorkerError, WorkerOptions};
-use crate::sys::spawn::{FileUse, KeptFd, SpawnRequest, Stdio, c_strings, spawn};
+use crate::sys::spawn::{CpuMask, FileUse, KeptFd, SpawnRequest, Stdio, c_strings, spawn};
 use crate::wire::shepherd::AGENT_FD;
 use std::ffi::CString;
 use std::os::fd::AsFd;
@@ -17,8 +17,12 @@ pub(super) struct Spare {
     pub(super) pid: i32,
 }
 
-/// Starts a shepherd: in a session of its own, with nothing of ours but a log and its socket.
-pub(super) fn start(options: &WorkerOptions, worker_dir: &Path) -> Result<Spare, WorkerError> {
+/// Starts a shepherd on these cpus, or where we run: in a session of its own, with nothing of ours but a log and its socket.
+pub(super) fn start(
+    options: &WorkerOptions,
+    worker_dir: &Path,
+    cpus: Option<&CpuMask>,
+) -> Result<Spare, WorkerError> {
     let (ours, theirs) = UnixStream::pair().map_err(WorkerError::system("make a socket pair"))?;
     let program = CString::new(options.executable.as_os_str().as_bytes()).unwrap_or_default();
     let log = worker_dir.join("shepherd.log");
@@ -43,6 +47,7 @@ pub(super) fn start(options: &WorkerOptions, worker_dir: &Path) -> Result<Spare,
         usage: FileUse::Append,
     };
     request.kept = &kept;
+    request.affinity = cpus;
     // 077 lest anything it makes be open to others by accident.
     request.umask = Some(0o077);
     let spawned = spawn(&request).map_err(|error| WorkerError::System {

@@ -800,6 +800,8 @@ pub fn config(bytes: &[u8]) -> bool {
         store_cache_mib,
         certificate_life_s,
         allow_root_jobs,
+        reserve_cpus,
+        reserve_memory_mib,
         users,
     } = &config;
     let users: Vec<String> = users
@@ -811,7 +813,8 @@ pub fn config(bytes: &[u8]) -> bool {
         "cluster_name = \"{cluster_name}\"\nnode_silent_after_s = {node_silent_after_s}\n\
          node_timeout_s = {node_timeout_s}\nlease_s = {lease_s}\ngang_start_s = {gang_start_s}\njobs_max = {jobs_max}\n\
          array_index_max = {array_index_max}\nhistory_days = {history_days}\nstore_cache_mib = {store_cache_mib}\n\
-         certificate_life_s = {certificate_life_s}\nallow_root_jobs = {allow_root_jobs}\nusers = {{ {users} }}\n"
+         certificate_life_s = {certificate_life_s}\nallow_root_jobs = {allow_root_jobs}\nreserve_cpus = {reserve_cpus}\n\
+         reserve_memory_mib = {reserve_memory_mib}\nusers = {{ {users} }}\n"
     );
     let again = Config::parse(&written).expect("what was written is read");
     assert_eq!(again, config);

@@ -29,6 +29,7 @@ mod lab_storm;
 mod limits;
 mod listings;
 mod relay;
+mod reserve;
 mod shepherd_killed;
 mod silence;
 mod store_files;

@@ -86,6 +86,11 @@ impl CpuMask {
         }
         Self { words }
     }
+
+    /// As the kernel reads it.
+    pub(in crate::sys) fn words(&self) -> &[u64] {
+        &self.words
+    }
 }
 
 /// A descriptor that stays open in the process.
@@ -289,7 +294,7 @@ impl<'a> Prepared<'a> {
             timer: &self.timer,
             terminal: request.terminal.map(|fd| fd.as_raw_fd()),
             cgroups: request.cgroups,
-            affinity: request.affinity.map(|mask| mask.words.as_slice()),
+            affinity: request.affinity.map(CpuMask::words),
             early_limits: &self.early_limits,
             identity: self.identity.as_ref(),
             groups_seen: self.groups_seen.as_ptr().cast_mut(),

@@ -37,10 +37,15 @@ pub enum DiscoverError {
     },
 }
 
+/// Measures this machine but for its GPUs, whose driver may take seconds to answer.
+pub fn discover_cpus_and_memory() -> Result<Topology, DiscoverError> {
+    cpus::discover(&cpus::Source::Environment)
+}
+
 /// Measures this machine.
 pub fn discover() -> Result<Topology, DiscoverError> {
     let root = std::env::var_os("HWLOC_FSROOT").map_or_else(|| PathBuf::from("/"), PathBuf::from);
-    let mut topology = cpus::discover(&cpus::Source::Environment)?;
+    let mut topology = discover_cpus_and_memory()?;
     topology.gpus = gpus::discover(gpus::NVML, &root.join("sys"), &topology);
     Ok(topology)
 }
