@@ -113,6 +113,7 @@ impl Attachment {
             cancelled: None,
             acknowledged: BTreeMap::new(),
             nodes_seen: 0,
+            without_log: Vec::new(),
         };
         session.run(connection)
     }
@@ -219,6 +220,8 @@ struct Session<'a> {
     cancelled: Option<Signal>,
     /// Nodes whose log there was.
     nodes_seen: usize,
+    /// Nodes that have no log. What never started has none: then the reason, which comes later, says more.
+    without_log: Vec<String>,
 }
 
 /// What became of one connection.
@@ -431,7 +434,10 @@ impl Session<'_> {
                     return Ok(Some(exit::DONE));
                 }
             }
-            ToClient::Why { text } => eprintln!("hpc {}: error: {text}", self.about.verb),
+            ToClient::Why { text } => {
+                self.without_log.clear();
+                eprintln!("hpc {}: error: {text}", self.about.verb);
+            }
             ToClient::Ended { state, code, .. } => {
                 if state == JobState::Cancelled
                     && let Some(code) = self.cancelled_while_waiting()
@@ -439,7 +445,11 @@ impl Session<'_> {
                     return Ok(Some(code));
                 }
                 self.end_lines()?;
-                if !matches!(state, JobState::Completed | JobState::Failed) {
+                if matches!(state, JobState::Completed | JobState::Failed) {
+                    for error in &self.without_log {
+                        eprintln!("hpc {}: error: {error}", self.about.verb);
+                    }
+                } else {
                     self.say_to_user(&format!("job {} ended {state}", self.about.job));
                 }
                 return Ok(Some(code));
@@ -452,7 +462,11 @@ impl Session<'_> {
 
     /// The output of one node cannot be had. The client of a job still waits for its code; one that looks on has
     /// nothing to see.
-    fn output_failed(&self, node: &str, error: String) -> Outcome<()> {
+    fn output_failed(&mut self, node: &str, error: String) -> Outcome<()> {
+        if self.about.owner && error.starts_with(NO_FILE) {
+            self.without_log.push(format!("{node}: {error}"));
+            return Ok(());
+        }
         if self.about.owner || self.nodes_seen > 0 {
             eprintln!("hpc {}: error: {node}: {error}", self.about.verb);
             return Ok(());

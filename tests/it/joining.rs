@@ -172,6 +172,28 @@ fn a_person_elsewhere_logs_in_and_does_what_the_role_allows() {
     assert_eq!(answer.code, 1, "{answer:?}");
 }
 
+/// Whether a process has a connection that its kernel closes with it; datagrams have none.
+fn has_tcp_connection(pid: u32) -> bool {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let sockets: Vec<String> = descriptors
+        .flatten()
+        .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+        .filter_map(|link| {
+            let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+            Some(inode.to_owned())
+        })
+        .collect();
+    let connections = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap();
+    connections.lines().any(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let established = words.get(3) == Some(&"01");
+        established
+            && sockets
+                .iter()
+                .any(|inode| words.get(9) == Some(&inode.as_str()))
+    })
+}
+
 /// Where a cluster hears others.
 fn far(cluster: &Cluster) -> String {
     let address = std::fs::read_to_string(cluster.state().join("controller/listen")).unwrap();
@@ -203,15 +225,53 @@ fn a_stream_over_the_network_is_followed_and_ends_with_its_client() {
     let mut text = String::new();
     std::io::Read::read_to_string(&mut follower.stdout.take().unwrap(), &mut text).unwrap();
     assert_eq!(text, "one\ntwo\n");
-    // A client that goes ends its job, over the network too.
-    let mut runner = watcher.hpc(&["run", "sleep", "1000"]).spawn().unwrap();
-    wait_until("the allocation is there", PATIENCE, || {
-        !rows(&cluster.json(&["queue"])).is_empty()
+    // A client that goes ends its job, over the network too. Somebody with an account here, and not root, who comes from
+    // the controller's own machine only.
+    let runs = match cluster.ok(&["run", "id", "-un"]).trim() {
+        "root" => cluster.person("nobody", "user"),
+        me => cluster.person(me, "user"),
+    };
+    let mut runner = runs.hpc(&["run", "sleep", "1000"]).spawn().unwrap();
+    wait_until("the job runs", PATIENCE, || {
+        let jobs = rows(&cluster.json(&["queue"]));
+        jobs.iter().any(|job| job["state"] == "RUNNING")
+    });
+    // One that is killed in its first half second is missed only after 30 s of silence.
+    wait_until("its kernel would tell of its end", PATIENCE, || {
+        has_tcp_connection(runner.id())
     });
     runner.kill().unwrap();
     runner.wait().unwrap();
     // Killed, it said nothing: its kernel did.
     cluster.wait_empty(Duration::from_secs(8));
+}
+
+#[test]
+fn a_run_that_cannot_start_says_why_and_names_no_file() {
+    let cluster = Cluster::up(1);
+    let person = cluster.person("olga", "user");
+    let words = ["run", "--quiet", "true"];
+    for round in 0..6 {
+        // Every other one waits first, so that its client is there when it fails.
+        let waits = round % 2 == 1;
+        if waits {
+            cluster.ok(&["node", "drain", "n1"]);
+        }
+        let mut command = person.hpc(&words);
+        let runner = command.stderr(Stdio::piped()).spawn().unwrap();
+        if waits {
+            wait_until("it waits", PATIENCE, || {
+                !rows(&cluster.json(&["queue"])).is_empty()
+            });
+            cluster.ok(&["node", "resume", "n1"]);
+        }
+        let output = runner.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.starts_with("hpc run: error: "), "{said}");
+        assert!(said.contains("olga"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert_eq!(output.status.code(), Some(1), "{said}");
+    }
 }
 
 #[test]
