@@ -9,7 +9,7 @@ use super::slots::parse_key;
 use crate::steps::journal::{Record, Replay, encode};
 use crate::sys::clock::boottime_ms;
 use crate::sys::reap::read_environ_marker;
-use crate::wire::shepherd::{JOURNAL, LEASED, SCRIPT, SOCKET};
+use crate::wire::shepherd::{CREDENTIAL, JOURNAL, LEASED, SCRIPT, SOCKET};
 use crate::wire::worker::FromSlot;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -106,7 +106,7 @@ fn processes() -> impl Iterator<Item = i32> {
 
 /// Removes a finished slot's directory; one with logs keeps them (see `kept_logs.rs`). Whether logs were kept.
 pub(super) fn clean(directory: &Path) -> bool {
-    for name in [SOCKET, SCRIPT, LEASED, JOURNAL] {
+    for name in [SOCKET, SCRIPT, LEASED, CREDENTIAL, JOURNAL] {
         let _ = std::fs::remove_file(directory.join(name));
     }
     std::fs::remove_dir(directory).is_err() && directory.exists()

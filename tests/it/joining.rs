@@ -33,6 +33,17 @@ fn a_machine_joins_with_one_line_and_runs_a_job() {
             .contains("over quic, at 127.0.0.1:")
     );
     assert_eq!(cluster.json(&["node", "n1"])["path"], "unix");
+    // Of an ended job the machine keeps the log that a reader may want, and no credential.
+    let slots = member.state().join("worker/slots");
+    let kept = || {
+        let slots = std::fs::read_dir(&slots).unwrap().flatten();
+        let files = slots.filter_map(|slot| std::fs::read_dir(slot.path()).ok());
+        let names = files.flatten().flatten().map(|file| file.file_name());
+        names.collect::<Vec<_>>()
+    };
+    wait_until("what jobs had here is gone", PATIENCE, || {
+        kept() == ["step.0.log"]
+    });
     drop(member);
 }
 
