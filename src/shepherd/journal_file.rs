@@ -15,7 +15,8 @@ pub(super) struct JournalFile {
     file: Flock<File>,
     /// Bytes not written yet; kept while the disk is full.
     pending: Vec<u8>,
-    complained: bool,
+    /// Why they are not written.
+    failed: Option<std::io::Error>,
 }
 
 impl JournalFile {
@@ -43,7 +44,7 @@ impl JournalFile {
         Ok(JournalFile {
             file,
             pending: Vec::new(),
-            complained: false,
+            failed: None,
         })
     }
 
@@ -53,19 +54,30 @@ impl JournalFile {
     }
 
     /// Writes what is queued. A full disk loses nothing while the shepherd lives: it keeps the bytes and tries
-    /// again with the next record.
+    /// again with the next record. What must not happen without its record asks for [`JournalFile::failed`] after that.
     pub(super) fn flush(&mut self) {
         while !self.pending.is_empty() {
             match (&*self.file).write(&self.pending) {
                 Ok(count) => drop(self.pending.drain(..count)),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    if !std::mem::replace(&mut self.complained, true) {
+                    if self.failed.is_none() {
                         tracing::error!(%error, "the journal cannot be written; its records wait in memory");
                     }
+                    self.failed = Some(error);
                     return;
                 }
             }
         }
+        self.failed = None;
+    }
+
+    /// Why the last records are not written.
+    pub(super) fn failed(&self) -> Option<std::io::Error> {
+        let error = self.failed.as_ref()?;
+        Some(match error.raw_os_error() {
+            Some(number) => std::io::Error::from_raw_os_error(number),
+            None => error.kind().into(),
+        })
     }
 }

@@ -8,19 +8,21 @@ use super::processes::{Ended, Processes, new_sweep};
 use super::stdin::Inputs;
 use super::streams::Streams;
 use super::{ShepherdError, ShepherdOptions};
-use crate::model::job::Launch;
+use crate::model::job::{ExitStatus, Launch};
 use crate::steps::journal::{Opened, Record};
-use crate::steps::{Effect, Input, LaunchPlan, Output, SlotCore, blob_bytes};
+use crate::steps::{Effect, Input, LaunchPlan, Output, SlotCore, TaskId, blob_bytes};
 use crate::sys::clock::boottime_ms;
-use crate::sys::files::bind_unix;
+use crate::sys::files::{bind_unix, in_words, is_on_full_disk};
 use crate::sys::identity::peer_credentials;
 use crate::sys::reap::KillSweep;
 use crate::sys::signals::Signals;
-use crate::wire::shepherd::{Assignment, FromShepherd, LEASED, SCRIPT, SOCKET, ToShepherd};
+use crate::wire::shepherd::{
+    Assignment, FromShepherd, JOURNAL, LEASED, SCRIPT, SOCKET, ToShepherd,
+};
 use crate::wire::worker::{FromSlot, ToSlot};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, Signal};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -130,6 +132,8 @@ struct Shepherd {
     lease: Option<LeaseTimer>,
     /// Where notes for the running element go.
     notes_to: Option<Target>,
+    /// Files that running tasks write to.
+    output_files: BTreeMap<TaskId, Vec<PathBuf>>,
     /// The next pipe's number.
     serial: u64,
     over: bool,
@@ -176,6 +180,14 @@ impl Shepherd {
             restarts: launch.restarts.clone(),
         })));
         journal.flush();
+        if let Some(source) = journal.failed() {
+            // Nobody could tell after our death that the slot was here.
+            return Err(ShepherdError::File {
+                doing: "write",
+                path: directory.join(JOURNAL),
+                source,
+            });
+        }
         let account = site.account.as_ref().filter(|_| become_owner);
         if launch.spec.requeue {
             // Before anybody can find us: an agent that sees this gives leases and goes on giving them.
@@ -233,6 +245,7 @@ impl Shepherd {
             sweep: None,
             lease,
             notes_to: None,
+            output_files: BTreeMap::new(),
             serial: 0,
             over: false,
             directory,
@@ -348,21 +361,30 @@ impl Shepherd {
         // The start must be in the journal before it can have happened.
         self.journal.flush();
         let task = plan.task;
+        if let Some(error) = self.journal.failed() {
+            let path = self.directory.join(JOURNAL);
+            let text = format!("cannot write {}: {}", path.display(), in_words(&error));
+            return self.start_failed(plan, text);
+        }
         if self.notes_to.is_none() {
             self.notes_to = notes_target(plan);
         }
         if (plan.stdout == Output::Log || plan.stderr == Output::Log)
             && let Err(error) = self.streams.open_log(task.step)
         {
-            let failure = crate::steps::LaunchFailure {
-                code: 1,
-                text: error_text(&error),
-            };
-            self.inputs.push_back(Input::SpawnFailed { task, failure });
-            return;
+            return self.start_failed(plan, error_text(&error));
         }
         match self.processes.start(plan) {
             Ok(started) => {
+                let files = [&plan.stdout, &plan.stderr]
+                    .into_iter()
+                    .filter_map(|output| {
+                        let Output::File { path, .. } = output else {
+                            return None;
+                        };
+                        Some(notes::file_in(plan.directory.as_bytes(), path.as_bytes()))
+                    });
+                self.output_files.insert(task, files.collect());
                 if let Some(pipe) = started.pipes.stdin {
                     let token = Token::Input(self.next_serial()).number();
                     self.stdin.add(task.step, token, pipe, &self.poll);
@@ -388,6 +410,13 @@ impl Shepherd {
                 self.inputs.push_back(Input::SpawnFailed { task, failure });
             }
         }
+    }
+
+    /// A task that something of ours keeps from starting.
+    fn start_failed(&mut self, plan: &LaunchPlan, text: String) {
+        let failure = crate::steps::LaunchFailure { code: 1, text };
+        let task = plan.task;
+        self.inputs.push_back(Input::SpawnFailed { task, failure });
     }
 
     fn next_serial(&mut self) -> u64 {
@@ -426,6 +455,7 @@ impl Shepherd {
                 Some(task) => {
                     // Its last words belong before its end.
                     self.streams.drain(|other| other == task, &self.poll);
+                    self.look_for_room(task, exit);
                     self.inputs
                         .push_back(Input::TaskExited { task, exit, usage });
                 }
@@ -435,6 +465,18 @@ impl Shepherd {
         self.ended = ended;
         if !left && self.sweep.take().is_some() {
             self.swept();
+        }
+    }
+
+    /// Says so where a task that ended badly had no room for its output: its own words about that are lost too.
+    fn look_for_room(&mut self, task: TaskId, exit: ExitStatus) {
+        let files = self.output_files.remove(&task).unwrap_or_default();
+        if exit.is_success() {
+            return;
+        }
+        if let Some(path) = files.iter().find(|path| is_on_full_disk(path)) {
+            let text = format!("no space is left on the disk of {}", path.display());
+            self.inputs.push_back(Input::OutputLost { task, text });
         }
     }
 
@@ -623,7 +665,10 @@ fn error_text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        text = match error.downcast_ref() {
+            Some(error) => format!("{text}: {}", in_words(error)),
+            None => format!("{text}: {error}"),
+        };
         cause = error.source();
     }
     text

@@ -1,18 +1,19 @@
 //! Output of attached tasks: pipes in, the step's log out.
 //!
 //! A log is a sequence of [`LogChunk`] headers and bytes, addressed by offset, so attaching, reconnecting and
-//! replaying are one mechanism. A full disk ends the log at its last whole chunk; tasks go on unhindered.
+//! replaying are one mechanism. A full disk ends the log at its last whole chunk; tasks go on unhindered, and readers are
+//! told that the rest is lost.
 
 use super::ShepherdError;
 use crate::model::ids::StepId;
 use crate::steps::TaskId;
-use crate::wire::shepherd::step_log_name;
+use crate::wire::shepherd::{LOG_LOST, step_log_name};
 use crate::wire::worker::LogChunk;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{PipeReader, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// One pipe from a task.
@@ -169,6 +170,8 @@ impl Log {
         if let Err(error) = self.file.write_all(bytes) {
             self.failed = true;
             let _ = self.file.set_len(self.length);
+            // What needs no room says so to readers: a log that nobody may write has lost the rest.
+            let _ = self.file.set_permissions(Permissions::from_mode(LOG_LOST));
             tracing::error!(%error, "a step's log cannot be written; the rest of its output is lost");
             return;
         }

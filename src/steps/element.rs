@@ -88,6 +88,8 @@ pub(super) struct Step {
     pub(super) tasks: Vec<Task>,
     pub(super) usage: Usage,
     pub(super) failure: Option<LaunchFailure>,
+    /// There was no room for its output; a reason for a bad end.
+    pub(super) output_lost: Option<String>,
     /// Its end was reported.
     pub(super) reported: bool,
 }
@@ -177,16 +179,17 @@ impl Element {
         let own = self
             .main_step()
             .map_or_else(ExitStatus::default, Step::exit);
+        let output_lost = self.main_step().and_then(|step| step.output_lost.clone());
         let by_exit = |exit: ExitStatus| {
             let state = if exit.is_success() {
                 JobState::Completed
             } else {
                 JobState::Failed
             };
-            let reason = if exit.is_success() {
-                Reason::None
-            } else {
-                Reason::NonZeroExitCode
+            let reason = match &output_lost {
+                _ if exit.is_success() => Reason::None,
+                Some(text) => Reason::SystemFailure(text.clone()),
+                None => Reason::NonZeroExitCode,
             };
             (state, reason, exit)
         };

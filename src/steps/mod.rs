@@ -116,6 +116,12 @@ impl SlotCore {
             Input::Begin => {}
             Input::Order(order) => self.order(now, order, out),
             Input::SpawnFailed { task, failure } => self.spawn_failed(now, task, failure, out),
+            Input::OutputLost { task, text } => {
+                let step = self.element.as_mut().and_then(|e| e.step_mut(task.step));
+                if let Some(step) = step {
+                    step.output_lost.get_or_insert(text);
+                }
+            }
             Input::TaskExited { task, exit, usage } => {
                 self.task_exited(now, task, exit, usage, out)
             }
@@ -758,6 +764,7 @@ fn step_of(id: StepId, plans: &[LaunchPlan], started: Timestamp) -> Step {
             .collect(),
         usage: Usage::default(),
         failure: None,
+        output_lost: None,
         reported: false,
     }
 }

@@ -747,6 +747,31 @@ fn a_failed_start_is_an_end_that_says_why() {
 }
 
 #[test]
+fn output_without_room_is_the_reason_of_a_bad_end_alone() {
+    for (code, state, reason) in [
+        (1, JobState::Failed, Reason::SystemFailure("no room".into())),
+        (0, JobState::Completed, Reason::None),
+    ] {
+        let (mut slot, _) = Fixture::new(command());
+        slot.when(Input::OutputLost {
+            task: BATCH,
+            text: "no room".into(),
+        });
+        slot.when(Input::TaskExited {
+            task: BATCH,
+            exit: ExitStatus { code, signal: 0 },
+            usage: Usage::default(),
+        });
+        let effects = slot.when(Input::Swept);
+        let end = ends(&effects)[0];
+        assert_eq!(
+            (end.state, &end.reason, end.exit.code),
+            (state, &reason, code)
+        );
+    }
+}
+
+#[test]
 fn the_environment_is_the_jobs_own() {
     let (_, effects) = Fixture::new(array(2));
     let plan = spawned(&effects)[0];

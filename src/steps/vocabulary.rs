@@ -43,6 +43,13 @@ pub enum Input {
         /// Why.
         failure: LaunchFailure,
     },
+    /// There was no room for what a task wrote to its output file, which may be why it ends badly; said before that.
+    OutputLost {
+        /// Which.
+        task: TaskId,
+        /// What happened.
+        text: String,
+    },
     /// A task has ended and was reaped.
     TaskExited {
         /// Which.

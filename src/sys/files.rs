@@ -51,6 +51,28 @@ pub enum FilesError {
     },
 }
 
+/// An error of the system in words, for people: without its number.
+pub fn in_words(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_lowercase(),
+        None => error.to_string(),
+    }
+}
+
+/// Whether the disk under this path is known to be full, for an ordinary user. A file system that does not answer within
+/// a short time (a network one whose server is gone) is not.
+pub fn is_on_full_disk(path: &Path) -> bool {
+    let path = path.to_owned();
+    let (told, heard) = std::sync::mpsc::channel();
+    let look = move || {
+        let full = nix::sys::statvfs::statvfs(&path)
+            .is_ok_and(|disk| disk.blocks() > 0 && disk.blocks_available() == 0);
+        let _ = told.send(full);
+    };
+    let looks = std::thread::Builder::new().spawn(look).is_ok();
+    looks && heard.recv_timeout(Duration::from_millis(500)) == Ok(true)
+}
+
 fn holder(pid: &Option<i32>) -> String {
     pid.map_or(String::new(), |pid| format!(" by process {pid}"))
 }

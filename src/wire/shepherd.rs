@@ -29,6 +29,9 @@ pub fn step_log_name(step: StepId) -> String {
     format!("step.{}.log", step.label())
 }
 
+/// Mode of a step's log whose shepherd could not write the rest: the one word that fits on a full disk.
+pub const LOG_LOST: u32 = 0o400;
+
 /// What a shepherd must know of the machine and the account; the agent looks it up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Site {

@@ -17,7 +17,7 @@ use crate::model::node::Inventory;
 use crate::model::refusal::{Code, Refusal};
 use crate::model::time::Timestamp;
 use crate::sys::clock::boottime_ms;
-use crate::sys::files::{boot_id, flock_exclusive, private_dir};
+use crate::sys::files::{boot_id, flock_exclusive, in_words, private_dir};
 use crate::sys::identity::is_root;
 use crate::sys::spawn::CpuMask;
 use crate::wire::hello::VERSION_GANGS;
@@ -452,7 +452,13 @@ impl Agent {
             (Some(_), ToSlot::Launch(_)) => {}
             (Some(_), ToSlot::Close) => self.close_slot(key),
             (Some(_), ToSlot::Acknowledge { report }) => self.acknowledge(key, report),
-            (Some(slot), order) => slot.order(order),
+            (Some(slot), order) => {
+                slot.order(order);
+                // More for a slot that could not begin: the controller had not heard of that yet.
+                if let Some((text, _)) = slot.failed.clone() {
+                    self.fail(key, text);
+                }
+            }
         }
     }
 
@@ -481,7 +487,10 @@ impl Agent {
         let mode = if is_root() { 0o711 } else { 0o700 };
         let made = std::fs::DirBuilder::new().mode(mode).create(&directory);
         if let Err(error) = made {
-            return self.fail(key, format!("cannot make {}: {error}", directory.display()));
+            return self.fail(
+                key,
+                format!("cannot make {}: {}", directory.display(), in_words(&error)),
+            );
         }
         let spare = match self.spare.take().map_or_else(|| self.start_shepherd(), Ok) {
             Ok(spare) => spare,
@@ -543,8 +552,17 @@ impl Agent {
         let Some(slot) = self.slots.get_mut(&key) else {
             return;
         };
-        let ended = Timestamp(i64::try_from(crate::sys::clock::wall_ms()).unwrap_or(0));
         let queue = slot.progress.borrow().queue.clone();
+        if queue.is_empty() && slot.failed.is_some() {
+            return;
+        }
+        let report = slot.failed.take().map_or(1, |(_, said)| said + 1);
+        slot.failed = Some((text.clone(), report));
+        let mut reports = match std::mem::replace(&mut slot.life, Life::Unknown) {
+            Life::Dead { reports, .. } => reports,
+            Life::Unknown | Life::Live(_) => Vec::new(),
+        };
+        let ended = Timestamp(i64::try_from(crate::sys::clock::wall_ms()).unwrap_or(0));
         let ends = queue.iter().map(|position| ElementEnd {
             position,
             state: JobState::Failed,
@@ -556,10 +574,10 @@ impl Agent {
             usage: Usage::default(),
             restarts: 0,
         });
-        let reports = vec![FromSlot::Ended {
-            report: 1,
+        reports.push(FromSlot::Ended {
+            report,
             ends: ends.collect(),
-        }];
+        });
         self.bury(key, reports, None);
     }
 
@@ -682,7 +700,6 @@ impl Agent {
         }
         slot.life = Life::Unknown;
         if let Some(text) = failure {
-            let text = format!("the slot's shepherd could not begin: {text}");
             return self.fail(key, text);
         }
         let (directory, events) = (slot.directory.clone(), self.events.clone());

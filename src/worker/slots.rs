@@ -6,7 +6,7 @@ use super::run::Event;
 use super::spare::Spare;
 use crate::model::ids::{JobId, SlotId, SlotKey, StepId};
 use crate::model::index_set::IndexSet;
-use crate::sys::files::connect_unix;
+use crate::sys::files::{connect_unix, in_words};
 use crate::wire::codec::FRAME_MAX;
 use crate::wire::join::Credential;
 use crate::wire::shepherd::{Assignment, CREDENTIAL, FromShepherd, LEASED, SOCKET, ToShepherd};
@@ -38,6 +38,8 @@ pub(super) struct Slot {
     pub(super) directory: PathBuf,
     pub(super) progress: watch::Sender<Progress>,
     pub(super) life: Life,
+    /// Why it could not begin, and how many reports have said so.
+    pub(super) failed: Option<(String, u64)>,
     /// The controller does not know it, or has closed it: its reports interest nobody.
     pub(super) closing: bool,
     /// Its job may run again, and its shepherd takes a lease.
@@ -95,6 +97,7 @@ impl Slot {
             directory,
             progress,
             life: Life::Unknown,
+            failed: None,
             closing: false,
             takes_lease: false,
             leased_until_ms: 0,
@@ -226,11 +229,11 @@ async fn serve(
         if let Some(credential) = credential {
             let path = directory.join(CREDENTIAL);
             let account = assignment.site.account.as_ref();
-            write_credential(
-                &path,
-                &credential,
-                account.map(|account| (account.uid, account.gid)),
-            )?;
+            let account = account.map(|account| (account.uid, account.gid));
+            if let Err(error) = write_credential(&path, &credential, account) {
+                let (path, why) = (path.display(), in_words(&error));
+                return Ok(Some(format!("cannot write {path}: {why}")));
+            }
             let path = path.to_string_lossy().into_owned();
             let variable = ("HPC_CREDENTIAL".to_owned(), path);
             assignment.site.variables.push(variable);

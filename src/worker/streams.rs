@@ -10,11 +10,11 @@ use crate::model::job::Owner;
 use crate::sys::file_watch::FileWatch;
 use crate::sys::identity::as_user;
 use crate::wire::client::STREAM_WINDOW;
-use crate::wire::shepherd::step_log_name;
+use crate::wire::shepherd::{LOG_LOST, step_log_name};
 use crate::wire::worker::{FromWorker, OpenStream, StreamSource};
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,11 +86,23 @@ impl Serving {
                 }
                 offset += length;
             } else if over || !self.open.follow {
-                return Ok(());
+                return self.check_whole(&file, &path);
             } else {
                 self.wait(watch.as_ref()).await;
             }
         }
+    }
+
+    /// A log whose shepherd had no room for the rest says so by its mode.
+    fn check_whole(&self, file: &File, path: &Path) -> Result<(), String> {
+        let mode = file.metadata().map_or(0, |data| data.mode() & 0o777);
+        if matches!(self.open.source, StreamSource::StepLog(_)) && mode == LOG_LOST {
+            let path = path.display();
+            return Err(format!(
+                "the rest of the output is lost: {path} could not be written, its disk was full"
+            ));
+        }
+        Ok(())
     }
 
     /// Opens the file; one that is not there yet is waited for while the element may still make it.

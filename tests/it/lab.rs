@@ -676,6 +676,17 @@ impl Host {
         found.unwrap_or_else(|| panic!("{path}: not on a disk of a machine of the lab"))
     }
 
+    /// Puts an empty disk of this many MiB at a path of the machine; until it is switched off.
+    pub(crate) fn small_disk(&self, path: &str, mib: u32) {
+        fs::create_dir_all(self.path(path)).unwrap();
+        let init = u32::try_from(self.machine.init()).unwrap();
+        let options = format!("mode=755,size={mib}m");
+        let mut mount = enter(init, &["--mount"]);
+        mount.args(["mount", "-t", "tmpfs", "-o", &options, "small", path]);
+        let answer = finish(&mut mount, b"");
+        assert_eq!(answer.code, 0, "mount: {answer:?}");
+    }
+
     pub(crate) fn read(&self, path: &str) -> String {
         fs::read_to_string(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
     }

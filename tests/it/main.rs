@@ -24,6 +24,7 @@ mod gangs;
 mod joining;
 mod lab;
 mod lab_cluster;
+mod lab_disk;
 mod lab_self;
 mod lab_storm;
 mod limits;
