@@ -61,6 +61,8 @@ if [ "$mode" = test ]; then
     need python3 python3 python3
     need setpriv util-linux util-linux
     need flock util-linux util-linux-core
+    # Machines whose clocks are wrong (its library, which comes with the command).
+    need faketime faketime libfaketime
 fi
 
 as_root() {
