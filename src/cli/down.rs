@@ -12,6 +12,7 @@ use clap::Args;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::signalfd::SignalFd;
+use nix::unistd::Pid;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
@@ -20,6 +21,8 @@ use std::time::Duration;
 
 /// Jobs get this long to end before we stop waiting for the controller.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// A worker whose jobs have ended gets this long.
+const LEAVE: Duration = Duration::from_secs(25);
 /// In the state directory: stopped on purpose, so that a foreground `hpc up` does not start it again.
 const MARK: &str = "down";
 
@@ -113,8 +116,12 @@ pub(super) fn stop(target: &Target, places: &Places, keep_jobs: bool) -> Outcome
     let units = kept_by_systemd(places);
     // Best effort: without it a foreground `hpc up` starts the controller again.
     let _ = fs::write(places.state.join(MARK), b"");
+    let mut ended = false;
     match target.ask(&Request::Shutdown { keep_jobs }) {
-        Ok(ToClient::Done { notes, .. }) => notes.iter().for_each(|note| eprintln!("{note}")),
+        Ok(ToClient::Done { notes, .. }) => {
+            notes.iter().for_each(|note| eprintln!("{note}"));
+            ended = !keep_jobs;
+        }
         Ok(other) => return Err(unexpected(&other)),
         // It may close the connection instead of an answer.
         Err(Failure::Lost(_)) => {}
@@ -136,9 +143,20 @@ pub(super) fn stop(target: &Target, places: &Places, keep_jobs: bool) -> Outcome
         process::end(Kind::Controller, places, pid);
     }
     if let Some(pid) = worker {
+        if ended {
+            // The jobs have ended, but that their slots are closed may not have reached it.
+            take_leave(places, pid, LEAVE);
+        }
         process::end(Kind::Worker, places, pid);
     }
     stop_units(&units)
+}
+
+/// Has a worker close what slots it has, and waits until it is gone.
+fn take_leave(places: &Places, worker: Pid, patience: Duration) {
+    // Gone already is as good.
+    let _ = kill(worker, Signal::SIGUSR1);
+    process::wait_gone(Kind::Worker, places, worker, patience);
 }
 
 /// Which of our processes systemd would start again.
@@ -179,9 +197,7 @@ fn leave(places: &Places, keep_jobs: bool) -> Outcome {
     // Best effort: without it a foreground `hpc join` starts the worker again.
     let _ = fs::write(places.state.join(MARK), b"");
     if !keep_jobs {
-        // Gone already is as good.
-        let _ = kill(worker, Signal::SIGUSR1);
-        process::wait_gone(Kind::Worker, places, worker, PATIENCE);
+        take_leave(places, worker, PATIENCE);
     }
     process::end(Kind::Worker, places, worker);
     stop_units(&units)

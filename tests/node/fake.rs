@@ -95,6 +95,16 @@ impl Node {
         self.hang_up();
     }
 
+    /// Tells the agent to leave, as `hpc down` does, and waits until it has; the controller has gone.
+    pub(crate) fn dismiss_agent(&mut self) {
+        self.hang_up();
+        if let Some(mut agent) = self.agent.take() {
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(agent.id()).unwrap());
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGUSR1).unwrap();
+            agent.wait().unwrap();
+        }
+    }
+
     /// Drops the connection, as a controller that dies.
     pub(crate) fn hang_up(&mut self) {
         if let Some(stream) = self.stream.take() {

@@ -208,6 +208,24 @@ fn a_shutdown_ends_jobs_or_keeps_them() {
 }
 
 #[test]
+fn an_agent_that_is_told_to_leave_closes_what_its_controller_had_no_time_to_close() {
+    let mut node = Node::up();
+    let order = Order::command(&node, 13, &["true"]);
+    let key = node.launch(order.launch);
+    node.end();
+    let shepherd = format!("/proc/{}", node.shepherd_of(key));
+    assert!(
+        std::fs::exists(&shepherd).unwrap(),
+        "its slot is not closed"
+    );
+    node.dismiss_agent();
+    eventually("its shepherd has gone", || {
+        !std::fs::exists(&shepherd).unwrap()
+    });
+    assert!(!node.slot_dir(key).exists());
+}
+
+#[test]
 fn a_gang_waits_for_the_word_unless_the_controller_knows_of_none() {
     let mut node = Node::up();
     let gang = |node: &Node, job| {
