@@ -1,4 +1,4 @@
-# make demo      a cluster of one, a real computation with a checked result, and everything removed again
+# make demo      a cluster of four machines, a real computation with a checked result, and everything removed again
 # make test      what CI runs; its last lines are the counts
 # make build     the binary for daily use, PROFILE=release for the one to install
 # make install   PREFIX=/usr/local; DESTDIR for packagers. Below /usr also systemd's units and /etc/hpc/hpc.toml
