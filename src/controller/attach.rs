@@ -342,6 +342,8 @@ impl Client<'_> {
             return Err(Refusal::new(Code::Unsupported, what, hint).into());
         }
         if !place.nodes.is_empty() {
+            // The client answers with its input, which nodes take once they have heard of the slot.
+            self.shared.links.settle();
             self.outgoing.send(&started(&place)).await?;
         }
         let whole = if self.attach.owner {

@@ -5,7 +5,7 @@ use crate::net::server::Peer;
 use crate::wire::worker::{OpenStream, ToWorker};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, watch};
 
 /// Orders on their way to one worker; when full the link is dropped and everything is said again.
@@ -92,6 +92,8 @@ pub(super) struct Links {
     inner: Mutex<Inner>,
     next: AtomicU64,
     changed: watch::Sender<u64>,
+    /// Held by the loop from the publishing of a snapshot until it has sent what follows.
+    turn: Mutex<()>,
 }
 
 impl Links {
@@ -100,10 +102,22 @@ impl Links {
             inner: Mutex::default(),
             next: AtomicU64::new(1),
             changed: watch::Sender::new(0),
+            turn: Mutex::default(),
         }
     }
 
-    fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
+    /// Taken by the loop around publishing a snapshot and sending what follows. A session that has seen a slot in the
+    /// snapshot must not speak to a node that has not heard of it: for the node there is no such output then, for good.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits, some milliseconds at most, until what follows from a snapshot that one has seen was sent.
+    pub(super) fn settle(&self) {
+        drop(self.turn());
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -198,12 +212,13 @@ impl Links {
         true
     }
 
-    /// Opens a stream on a node; `None` while it has no link.
+    /// Opens a stream on a node, which has heard of the slot by then; `None` while it has no link.
     pub(super) fn open(
         &self,
         node: NodeId,
         mut open: OpenStream,
     ) -> Option<(u64, mpsc::Receiver<StreamEvent>)> {
+        self.settle();
         let number = self.number();
         let (reader, events) = mpsc::channel(STREAM_MAX);
         open.stream = number;
@@ -271,6 +286,51 @@ impl Links {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ids::{JobId, SlotId};
+    use crate::model::job::Owner;
+    use crate::wire::worker::StreamSource;
+
+    #[test]
+    fn a_stream_is_opened_after_what_the_turn_has_sent() {
+        let (links, node) = (Links::new(), NodeId(1));
+        let (outbox, mut orders) = Links::outbox();
+        links.connect(node, 7, outbox, None);
+        let (begins, begun) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let turn = links.turn();
+            let links = &links;
+            scope.spawn(move || {
+                begins.send(()).unwrap();
+                let open = OpenStream {
+                    stream: 0,
+                    key: SlotKey {
+                        job: JobId(1),
+                        slot: SlotId(0),
+                    },
+                    position: 0,
+                    source: StreamSource::StepLog(StepId(0)),
+                    offset: 0,
+                    follow: true,
+                    owner: Owner {
+                        uid: 0,
+                        gid: 0,
+                        name: "".into(),
+                    },
+                };
+                assert!(links.open(node, open).is_some());
+            });
+            begun.recv().unwrap();
+            for nonce in 0..50 {
+                std::thread::yield_now();
+                assert!(links.send(node, ToWorker::Ping { nonce }));
+            }
+            drop(turn);
+        });
+        for nonce in 0..50 {
+            assert_eq!(orders.try_recv(), Ok(ToWorker::Ping { nonce }));
+        }
+        assert!(matches!(orders.try_recv(), Ok(ToWorker::OpenStream(_))));
+    }
 
     #[test]
     fn a_link_found_gone_while_sending_is_still_the_nodes_last() {

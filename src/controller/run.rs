@@ -661,6 +661,7 @@ impl Owner {
             }
             self.settle_at = Some(now().plus_ms(SETTLE_AFTER_MS));
         }
+        let sending = self.shared.links.turn();
         self.shared
             .snapshot
             .store(Arc::new(self.cluster.snapshot()));
@@ -685,6 +686,7 @@ impl Owner {
             _ = answer.send(Ok(node));
         }
         act::act(&self.shared, &mut self.watchers, turn.effects);
+        drop(sending);
         self.confirm(turn.watching);
         for (answer, result) in turn.answers {
             _ = answer.send(result);

@@ -620,7 +620,12 @@ fn clocks_that_are_days_off_or_jump_change_nothing() {
     wait_until("the limit runs", PATIENCE, || lab.shared("jumps").exists());
     for jump in ["+3d", "-5d", "+0"] {
         fs::write(lab.shared("clock"), jump).unwrap();
-        assert_eq!(head.ok(&["run", "-w", "jumps", "hostname"]), "jumps\n");
+        let answer = head.run(&["run", "-w", "jumps", "hostname"]);
+        assert_eq!(
+            (answer.code, answer.out.as_str()),
+            (0, "jumps\n"),
+            "{jump}: {answer:?}"
+        );
     }
     for (name, job) in &jobs {
         wait_until(&format!("job {job} on {name} has ended"), PATIENCE, || {
