@@ -8,7 +8,8 @@ use crate::model::job::{ExitStatus, JobState};
 use crate::wire::worker::{SlotLaunch, ToSlot, ToWorker};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use tokio::sync::mpsc;
+use std::sync::Weak;
+use tokio::sync::{Notify, mpsc};
 
 /// What listeners of a job hear.
 #[derive(Debug, Clone)]
@@ -35,7 +36,62 @@ pub(super) enum Notice {
     Job { state: JobState, exit: ExitStatus },
 }
 
-pub(super) type Watchers = BTreeMap<JobId, Vec<mpsc::UnboundedSender<Notice>>>;
+/// Somebody who wants to hear of a job. What nobody has read yet is kept for them, so each hears only what concerns
+/// them: of an array with short elements there is more to hear than anybody wants to keep.
+#[derive(Debug, Clone)]
+pub(super) enum Listener {
+    /// Hears what happened, of elements and steps only this one.
+    Notices {
+        to: mpsc::UnboundedSender<Notice>,
+        position: u32,
+        step: StepId,
+    },
+    /// Is only woken and looks for itself: however much has happened, once.
+    Wake {
+        whom: Weak<Notify>,
+        /// When an element has ended too.
+        elements: bool,
+    },
+}
+
+impl Listener {
+    /// Whether anybody is left to hear it.
+    pub(super) fn is_there(&self) -> bool {
+        match self {
+            Listener::Notices { to, .. } => !to.is_closed(),
+            Listener::Wake { whom, .. } => whom.strong_count() > 0,
+        }
+    }
+
+    /// Tells it; whether anybody is left to hear more.
+    pub(super) fn tell(&self, notice: &Notice) -> bool {
+        match self {
+            Listener::Notices { to, position, step } => {
+                let concerns = match notice {
+                    Notice::Element { position: of, .. } => of == position,
+                    Notice::Step { step: of, .. } | Notice::StepFailed { step: of, .. } => {
+                        of == step
+                    }
+                    Notice::Watching | Notice::Granted | Notice::Job { .. } => true,
+                };
+                match concerns {
+                    true => to.send(notice.clone()).is_ok(),
+                    false => !to.is_closed(),
+                }
+            }
+            Listener::Wake { whom, elements } => {
+                let of_element = matches!(notice, Notice::Element { .. });
+                let there = whom.upgrade();
+                if let Some(whom) = there.as_ref().filter(|_| *elements || !of_element) {
+                    whom.notify_one();
+                }
+                there.is_some()
+            }
+        }
+    }
+}
+
+pub(super) type Watchers = BTreeMap<JobId, Vec<Listener>>;
 
 /// Carries out the effects of one turn.
 pub(super) fn act(shared: &Shared, watchers: &mut Watchers, effects: Vec<Effect>) {
@@ -108,7 +164,7 @@ pub(super) fn act(shared: &Shared, watchers: &mut Watchers, effects: Vec<Effect>
 
 fn notify(watchers: &mut Watchers, job: JobId, notice: &Notice) {
     if let Some(listeners) = watchers.get_mut(&job) {
-        listeners.retain(|listener| listener.send(notice.clone()).is_ok());
+        listeners.retain(|listener| listener.tell(notice));
         if listeners.is_empty() {
             watchers.remove(&job);
         }

@@ -3,7 +3,7 @@
 //! A client that goes ends its job: at once but for a short grace when its connection closes, after a minute
 //! when the controller was restarted and the client did not come back.
 
-use super::act::Notice;
+use super::act::{Listener, Notice};
 use super::allocation;
 use super::links::TakenByNode;
 use super::queries::{blocking, find_ended};
@@ -244,10 +244,15 @@ pub(super) async fn serve(
     incoming: &mut Incoming,
     outgoing: &mut Outgoing,
 ) -> Result<(), CodecError> {
-    let (listener, notices) = mpsc::unbounded_channel();
-    let (id, tasks) = match shared.snapshot.load().by_raw_id(attach.job) {
-        Some((job, _)) => (job.id, matches!(job.spec.launch, Launch::Tasks { .. })),
-        None => (JobId(attach.job), false),
+    let (to, notices) = mpsc::unbounded_channel();
+    let (id, position, tasks) = match shared.snapshot.load().by_raw_id(attach.job) {
+        Some((job, at)) => (job.id, at, matches!(job.spec.launch, Launch::Tasks { .. })),
+        None => (JobId(attach.job), 0, false),
+    };
+    let listener = Listener::Notices {
+        to,
+        position,
+        step: attach.step,
     };
     _ = shared
         .inbox
@@ -341,6 +346,8 @@ impl Client<'_> {
             let hint = "use the hpc of the controller's release";
             return Err(Refusal::new(Code::Unsupported, what, hint).into());
         }
+        let logs = &self.shared.shares.logs;
+        let _room = logs.try_take(self.incoming.holder(), place.nodes.len())?;
         if !place.nodes.is_empty() {
             // The client answers with its input, which nodes take once they have heard of the slot.
             self.shared.links.settle();
@@ -722,7 +729,12 @@ pub(super) async fn hold(
     incoming: &mut Incoming,
     outgoing: &mut Outgoing,
 ) -> Result<(), CodecError> {
-    let (listener, notices) = mpsc::unbounded_channel();
+    let (to, notices) = mpsc::unbounded_channel();
+    let listener = Listener::Notices {
+        to,
+        position: 0,
+        step: StepId(0),
+    };
     _ = shared.inbox.send(Message::Watch { job, listener }).await;
     let presence = Presence::new(shared, job);
     let attach = Attach {

@@ -11,10 +11,11 @@
 use super::members;
 use super::run::{Shared, now};
 use super::session::{self, Incoming, Outgoing};
+use super::shares::Holder;
 use super::{credentials, worker_session};
 use crate::cluster::Principal;
 use crate::cluster::membership::unknown_key;
-use crate::model::identity::{Identity, Role as UserRole};
+use crate::model::identity::{Identity, KeyId, Role as UserRole};
 use crate::model::job::Owner;
 use crate::model::refusal::{Code, Refusal};
 use crate::net::server::{Arrival, Peer};
@@ -25,11 +26,9 @@ use crate::wire::join::{Credential, JOIN_MAX, Tether};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
 
-/// Connections at once; more wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 4096;
 /// Streams of a worker's connection: orders, output, a renewal.
 const WORKER_STREAMS: u32 = 8;
 /// Streams over which a worker passes on what jobs say; they have a connection of their own.
@@ -41,23 +40,34 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Takes local connections until the runtime ends.
 pub(super) async fn accept(shared: Arc<Shared>, listener: UnixListener) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let shared = Arc::clone(&shared);
-                tokio::spawn(async move {
-                    ended(local(&shared, stream).await);
-                    drop(place);
-                });
-            }
+        let (stream, uid, gid) = match listener.accept().await {
+            Ok((stream, _)) => match stream.peer_cred() {
+                Ok(peer) => (stream, peer.uid(), peer.gid()),
+                Err(_) => continue,
+            },
             Err(error) => {
                 // Out of descriptors: connections end, then there is room again.
                 tracing::warn!(%error, "cannot accept");
                 tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let holder = Holder::Account(uid);
+        let (read, write) = stream.into_split();
+        let mut outgoing = Outgoing::new(Box::new(write));
+        match shared.shares.connections.try_take(&holder, 1) {
+            Ok(place) => {
+                let incoming = Incoming::new(Box::new(read), HELLO_MAX, holder, &shared.shares);
+                let shared = Arc::clone(&shared);
+                tokio::spawn(async move {
+                    ended(local(&shared, (uid, gid), incoming, outgoing).await);
+                    drop(place);
+                });
+            }
+            Err(refusal) => {
+                tracing::debug!(uid, %refusal, "refused");
+                turn_away(&mut outgoing, refusal).await;
             }
         }
     }
@@ -66,14 +76,30 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: UnixListener) {
 /// Takes streams from elsewhere until the runtime ends.
 pub(super) async fn accept_remote(shared: Arc<Shared>, mut arrivals: mpsc::Receiver<Arrival>) {
     while let Some(Arrival { peer, stream }) = arrivals.recv().await {
-        let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
-            let (read, write) = tokio::io::split(stream);
-            let incoming = Incoming::new(Box::new(read), HELLO_MAX);
-            let outgoing = Outgoing::new(Box::new(write));
-            ended(remote(&shared, &peer, incoming, outgoing).await);
-        });
+        let holder = Holder::Key(peer.key);
+        let (read, write) = tokio::io::split(stream);
+        let mut outgoing = Outgoing::new(Box::new(write));
+        match shared.shares.streams.try_take(&holder, 1) {
+            Ok(place) => {
+                let incoming = Incoming::new(Box::new(read), HELLO_MAX, holder, &shared.shares);
+                let shared = Arc::clone(&shared);
+                tokio::spawn(async move {
+                    ended(remote(&shared, &peer, incoming, outgoing).await);
+                    drop(place);
+                });
+            }
+            Err(refusal) => {
+                tracing::debug!(address = %peer.address, key = %peer.key, %refusal, "refused");
+                turn_away(&mut outgoing, refusal).await;
+            }
+        }
     }
+}
+
+/// Says why, if that takes no time: whoever has too many connections must not keep even this one waiting.
+async fn turn_away(outgoing: &mut Outgoing, refusal: Refusal) {
+    let refusal = HelloReply::Refused(refusal);
+    _ = tokio::time::timeout(Duration::ZERO, outgoing.send(&refusal)).await;
 }
 
 fn ended(result: Result<(), CodecError>) {
@@ -183,12 +209,13 @@ fn not_permitted(what: impl Into<String>, hint: &str) -> Refusal {
     Refusal::new(Code::NotPermitted, what, hint)
 }
 
-async fn local(shared: &Arc<Shared>, stream: UnixStream) -> Result<(), CodecError> {
-    let peer = stream.peer_cred()?;
-    let owner = shared.names.owner(peer.uid(), peer.gid()).await;
-    let (read, write) = stream.into_split();
-    let mut incoming = Incoming::new(Box::new(read), HELLO_MAX);
-    let mut outgoing = Outgoing::new(Box::new(write));
+async fn local(
+    shared: &Arc<Shared>,
+    (uid, gid): (u32, u32),
+    mut incoming: Incoming,
+    mut outgoing: Outgoing,
+) -> Result<(), CodecError> {
+    let owner = shared.names.owner(uid, gid).await;
     let Some(hello) = greet(&mut incoming).await else {
         return Ok(());
     };
@@ -334,7 +361,7 @@ async fn serve(
         }
         (Role::JobClient, Standing::Known(Identity::Node(name))) => {
             peer.trust(RELAYED_STREAMS);
-            job_client(shared, &name, incoming, outgoing).await
+            job_client(shared, (peer.key, &name), incoming, outgoing).await
         }
         _ => Ok(()),
     }
@@ -388,7 +415,7 @@ async fn tether(
 /// A command from inside a job, brought by the agent of its node.
 async fn job_client(
     shared: &Arc<Shared>,
-    node: &str,
+    (key, node): (KeyId, &str),
     mut incoming: Incoming,
     mut outgoing: Outgoing,
 ) -> Result<(), CodecError> {
@@ -399,6 +426,7 @@ async fn job_client(
     match credentials::principal(shared, node, &credential) {
         Ok(who) => {
             incoming.allow(REQUEST_MAX);
+            incoming.speaks_for(Holder::JobsOf(key, Arc::clone(&who.owner.name)));
             let kept = credential.clone();
             let held = session::Held {
                 node: node.to_owned(),

@@ -1,7 +1,8 @@
 //! Long answers, sent as they are made: the queue, the history, the elements of one array.
 //!
 //! An array may have millions of elements, so no listing is ever held whole. A thread that may block makes rows and
-//! hands them on in parts; a slow reader slows it, one that has gone ends it.
+//! hands them on in parts; a slow reader slows it, one that has gone ends it. So one that does not read keeps a thread:
+//! `session.rs` lets few be under way at once, and fewer of one caller.
 
 use super::queries::{find_ended, unreadable};
 use super::run::{Shared, now};
@@ -30,8 +31,13 @@ const WINDOW: u32 = 16_384;
 
 /// What a listing consists of.
 pub(super) trait Row: Send + Sized + 'static {
-    /// Rows in one frame.
+    /// Rows in one frame, as heavy as usual ones.
     const PART: usize;
+
+    /// How many usual rows it is worth.
+    fn weight(&self) -> usize {
+        1
+    }
 
     /// A frame of them.
     fn frame(rows: Vec<Self>, last: bool) -> ToClient;
@@ -39,6 +45,10 @@ pub(super) trait Row: Send + Sized + 'static {
 
 impl Row for JobView {
     const PART: usize = 512;
+
+    fn weight(&self) -> usize {
+        1 + self.steps.len() / 4
+    }
 
     fn frame(jobs: Vec<Self>, last: bool) -> ToClient {
         ToClient::Jobs { jobs, last }
@@ -56,6 +66,7 @@ impl Row for JobLine {
 /// Where rows go as they are made.
 struct Rows<T> {
     part: Vec<T>,
+    weight: usize,
     /// How many more are wanted.
     left: u64,
     out: mpsc::Sender<Vec<T>>,
@@ -70,9 +81,11 @@ impl<T: Row> Rows<T> {
         }
         self.any = true;
         self.left -= 1;
+        self.weight += row.weight();
         self.part.push(row);
-        if self.part.len() >= T::PART {
-            let part = std::mem::replace(&mut self.part, Vec::with_capacity(T::PART));
+        if self.weight >= T::PART {
+            self.weight = 0;
+            let part = std::mem::take(&mut self.part);
             if self.out.blocking_send(part).is_err() {
                 return ControlFlow::Break(());
             }
@@ -122,6 +135,7 @@ async fn send<T: Row>(
     let maker = tokio::task::spawn_blocking(move || {
         let mut rows = Rows {
             part: Vec::new(),
+            weight: 0,
             left: if limit == 0 { u64::MAX } else { limit.into() },
             out,
             any: false,

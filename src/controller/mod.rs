@@ -25,6 +25,7 @@ mod output;
 mod queries;
 mod run;
 mod session;
+mod shares;
 mod step_logs;
 mod worker_session;
 

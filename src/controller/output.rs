@@ -1,5 +1,6 @@
 //! `hpc logs` and `hpc attach`: the bytes of a job's output, from whichever node has them.
 
+use super::act::Listener;
 use super::attach::{OUTPUT_PATIENCE, out_of_reach};
 use super::links::StreamEvent;
 use super::queries::{blocking, find_ended};
@@ -14,7 +15,7 @@ use crate::wire::codec::CodecError;
 use crate::wire::worker::{LogChunk, OpenStream, StreamSource, ToWorker};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -46,7 +47,11 @@ pub(super) async fn serve(
     incoming: &mut Incoming,
     outgoing: &mut Outgoing,
 ) -> Result<(), CodecError> {
-    let (listener, mut notices) = mpsc::unbounded_channel();
+    let news = Arc::new(Notify::new());
+    let listener = Listener::Wake {
+        whom: Arc::downgrade(&news),
+        elements: true,
+    };
     let number = wanted.selector.job;
     let id = shared
         .snapshot
@@ -61,7 +66,7 @@ pub(super) async fn serve(
         match find(shared, who, &wanted).await {
             Ok(Some(found)) => break found,
             Ok(None) if wanted.follow => tokio::select! {
-                _ = notices.recv() => {}
+                () = news.notified() => {}
                 frame = incoming.next::<FromClient>() => if frame?.is_none() { return Ok(()) },
             },
             Ok(None) => {
@@ -77,8 +82,12 @@ pub(super) async fn serve(
         let raw_job = found.key.job.raw(found.position);
         return Ok(outgoing.send(&ToClient::OnNodes { raw_job }).await?);
     }
-    // Nobody would read them any more.
-    drop(notices);
+    // Nobody waits for more.
+    drop(news);
+    let _room = match shared.shares.logs.try_take(incoming.holder(), 1) {
+        Ok(room) => room,
+        Err(refusal) => return Ok(outgoing.send(&ToClient::Refused(refusal)).await?),
+    };
     relay(shared, &found, &wanted, incoming, outgoing).await
 }
 

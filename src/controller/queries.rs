@@ -1,9 +1,10 @@
 //! Answers that need no decision: from the published snapshot and the store, never through the loop. Those that may
 //! be long are in `listing.rs`.
 
-use super::act::Notice;
+use super::act::Listener;
 use super::run::{Message, Shared, now};
 use super::session::{Incoming, Outgoing, code_of};
+use super::shares::SMALL;
 use crate::cluster::Principal;
 use crate::cluster::select::{positions, unknown};
 use crate::cluster::views;
@@ -17,9 +18,10 @@ use crate::store::{Reader, StoreError};
 use crate::wire::client::{FromClient, Selector, ToClient};
 use crate::wire::codec::CodecError;
 use crate::wire::view::{LinkView, StatusView};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 impl Shared {
     /// The store, unless it is being opened again.
@@ -273,6 +275,9 @@ fn worst_element(
     Ok(worst)
 }
 
+/// What an operand of `hpc wait` takes up while it waits.
+const SELECTOR_BYTES: usize = 64;
+
 /// Answers each time one of them has ended, until all have.
 pub(super) async fn wait(
     shared: &Arc<Shared>,
@@ -280,8 +285,18 @@ pub(super) async fn wait(
     incoming: &mut Incoming,
     outgoing: &mut Outgoing,
 ) -> Result<(), CodecError> {
-    let (listener, mut notices) = mpsc::unbounded_channel();
+    // Kept as long as it waits, beside what is kept for all others of the same caller.
+    let kept = selectors.len() * SELECTOR_BYTES;
+    let frames = &shared.shares.frames;
+    let room = (kept > SMALL).then(|| frames.try_take(incoming.holder(), kept));
+    let _room = match room.transpose() {
+        Ok(room) => room,
+        Err(refusal) => return Ok(outgoing.send(&ToClient::Refused(refusal)).await?),
+    };
+    let news = Arc::new(Notify::new());
     let mut open: Vec<&Selector> = Vec::new();
+    // Whole jobs are heard of once they end; where elements are named, every end is looked at.
+    let mut jobs: BTreeMap<JobId, bool> = BTreeMap::new();
     for selector in selectors {
         let snapshot = shared.snapshot.load_full();
         if selector.job == 0 || selector.job >= snapshot.job_next {
@@ -289,18 +304,22 @@ pub(super) async fn wait(
                 .send(&ToClient::Refused(unknown(selector.job)))
                 .await?);
         }
-        let job = snapshot
+        let (job, element) = snapshot
             .by_raw_id(selector.job)
-            .map_or(JobId(selector.job), |(job, _)| job.id);
-        // Told once it is heard, and then looked at again, so that no end falls between.
-        _ = shared
-            .inbox
-            .send(Message::Watch {
-                job,
-                listener: listener.clone(),
-            })
-            .await;
+            .map_or((JobId(selector.job), false), |(job, _)| {
+                (job.id, job.id.0 != selector.job)
+            });
+        *jobs.entry(job).or_default() |= element || selector.indices.is_some();
         open.push(selector);
+    }
+    for (job, elements) in jobs {
+        let listener = Listener::Wake {
+            whom: Arc::downgrade(&news),
+            elements,
+        };
+        // Told once it is heard, and then looked at again, so that no end falls between.
+        let watch = Message::Watch { job, listener };
+        _ = shared.inbox.send(watch).await;
     }
     loop {
         let mut left = Vec::new();
@@ -324,20 +343,11 @@ pub(super) async fn wait(
             return Ok(());
         }
         open = left;
-        let whole = open.iter().all(|selector| selector.indices.is_none());
         loop {
-            let notice = tokio::select! {
-                notice = notices.recv() => notice,
+            tokio::select! {
+                () = news.notified() => break,
                 // It says nothing while it waits: this is its end.
-                frame = incoming.next::<FromClient>() => match frame? {
-                    None => return Ok(()),
-                    Some(_) => continue,
-                },
-            };
-            match notice {
-                None | Some(Notice::Job { .. } | Notice::Watching) => break,
-                Some(Notice::Element { .. }) if !whole => break,
-                Some(_) => {}
+                frame = incoming.next::<FromClient>() => if frame?.is_none() { return Ok(()) },
             }
         }
     }

@@ -4,6 +4,7 @@ use super::callers;
 use super::clock::Steps;
 use super::links::Links;
 use super::listening::{self, Listen};
+use super::shares::Shares;
 use super::{act, audit};
 use crate::cluster::{Cluster, Command, Effect, Reply, Settings, Snapshot};
 use crate::config::Config;
@@ -129,6 +130,7 @@ pub(super) struct Shared {
     pub(super) started: Timestamp,
     pub(super) uid: u32,
     pub(super) names: callers::Names,
+    pub(super) shares: Shares,
     pub(super) authority: Authority,
     /// Where other machines are heard.
     pub(super) listening: Option<SocketAddr>,
@@ -157,10 +159,7 @@ pub(super) enum Message {
     /// A worker's link is gone.
     LinkLost { node: NodeId, link: u64 },
     /// Somebody wants to hear of a job.
-    Watch {
-        job: JobId,
-        listener: mpsc::UnboundedSender<act::Notice>,
-    },
+    Watch { job: JobId, listener: act::Listener },
     /// Start nothing more.
     Freeze,
     /// Stop.
@@ -239,6 +238,7 @@ pub fn run(options: ControllerOptions) -> Result<(), ControllerError> {
         started,
         uid: nix::unistd::geteuid().as_raw(),
         names: callers::Names::default(),
+        shares: Shares::new(),
         authority,
         listening: server.as_ref().map(Server::address),
         cutter: server.as_ref().map(Server::cutter).unwrap_or_default(),
@@ -428,7 +428,7 @@ struct Owner {
     store: Option<Store>,
     cluster: Cluster,
     shared: Arc<Shared>,
-    watchers: BTreeMap<JobId, Vec<mpsc::UnboundedSender<act::Notice>>>,
+    watchers: act::Watchers,
     /// Where sessions run.
     runtime: tokio::runtime::Handle,
     /// The jobs are being ended: start nothing more.
@@ -464,7 +464,7 @@ struct Turn {
     audit: Vec<AuditRecord>,
     registered: Vec<Registered>,
     /// Listeners that hear from this turn on.
-    watching: Vec<(JobId, mpsc::UnboundedSender<act::Notice>)>,
+    watching: Vec<(JobId, act::Listener)>,
     stop: bool,
 }
 
@@ -621,7 +621,7 @@ impl Owner {
             }
             Message::Watch { job, listener } => {
                 let listeners = self.watchers.entry(job).or_default();
-                listeners.retain(|known| !known.is_closed());
+                listeners.retain(act::Listener::is_there);
                 listeners.push(listener.clone());
                 turn.watching.push((job, listener));
             }
@@ -696,9 +696,9 @@ impl Owner {
 
     /// Tells new listeners that they hear, after what they may look up is there to be seen. Of a job that has ended
     /// there is nothing more to hear.
-    fn confirm(&mut self, watching: Vec<(JobId, mpsc::UnboundedSender<act::Notice>)>) {
+    fn confirm(&mut self, watching: Vec<(JobId, act::Listener)>) {
         for (job, listener) in watching {
-            _ = listener.send(act::Notice::Watching);
+            listener.tell(&act::Notice::Watching);
             if self.cluster.job(job).is_none() {
                 self.watchers.remove(&job);
             }

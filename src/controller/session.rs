@@ -1,6 +1,7 @@
 //! A client's connection: one request after another. Who it is has been found out in `callers.rs`.
 
 use super::run::{Message, Shared, now};
+use super::shares::{Holder, SMALL, Share, Shares, Stock};
 use super::{attach, credentials, listing, members, output, queries};
 use crate::cluster::command::{Gone, GoneElements, Outcome};
 use crate::cluster::{Command, Principal, Reply};
@@ -17,6 +18,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+/// A long frame that has begun must go on within this: it holds a share that others of its sender may wait for.
+const STALLED: Duration = Duration::from_secs(30);
+
 /// The reading side of a connection.
 pub(super) struct Incoming {
     half: Box<dyn AsyncRead + Send + Sync + Unpin>,
@@ -25,16 +29,31 @@ pub(super) struct Incoming {
     bytes: Vec<u8>,
     /// The connection has failed once nothing at all came for so long.
     patience: Option<Duration>,
+    /// Who pays for long frames, and from what.
+    holder: Holder,
+    frames: Arc<Stock>,
+    /// What the frame that is arriving, or that was given out last, has taken of it.
+    share: Option<Share>,
+    given_out: bool,
 }
 
 impl Incoming {
-    pub(super) fn new(half: Box<dyn AsyncRead + Send + Sync + Unpin>, most: usize) -> Self {
+    pub(super) fn new(
+        half: Box<dyn AsyncRead + Send + Sync + Unpin>,
+        most: usize,
+        holder: Holder,
+        shares: &Shares,
+    ) -> Self {
         Incoming {
             half,
             buffer: codec::FrameBuffer::default(),
             most,
             bytes: vec![0; 64 * 1024],
             patience: None,
+            holder,
+            frames: Arc::clone(&shares.frames),
+            share: None,
+            given_out: false,
         }
     }
 
@@ -48,16 +67,42 @@ impl Incoming {
         self.most = most;
     }
 
+    /// Whose connection it is.
+    pub(super) fn holder(&self) -> &Holder {
+        &self.holder
+    }
+
+    /// It speaks for somebody else from now on.
+    pub(super) fn speaks_for(&mut self, holder: Holder) {
+        self.holder = holder;
+    }
+
     /// The next frame; `None` at the end. Safe to cancel.
+    ///
+    /// A long frame takes a share of what may be under way, and keeps it until the next one is asked for: by then it
+    /// has been answered. As long as there is none for it, nothing is read.
     pub(super) async fn next<T: serde::de::DeserializeOwned>(
         &mut self,
     ) -> Result<Option<T>, CodecError> {
+        if std::mem::take(&mut self.given_out) {
+            self.share = None;
+        }
         loop {
+            let announced = self.buffer.announced(self.most)?;
             if let Some(value) = self.buffer.next(self.most)? {
+                self.given_out = true;
                 return Ok(Some(value));
             }
+            let long = announced.filter(|length| *length > SMALL);
+            if let Some(length) = long.filter(|_| self.share.is_none()) {
+                self.share = Some(self.frames.take(&self.holder, length).await);
+            }
+            let patience = match (self.patience, &self.share) {
+                (None, Some(_)) => Some(STALLED),
+                (patience, _) => patience,
+            };
             let read = self.half.read(&mut self.bytes);
-            let count = match self.patience {
+            let count = match patience {
                 None => read.await?,
                 Some(patience) => tokio::time::timeout(patience, read)
                     .await
@@ -145,6 +190,17 @@ pub(super) async fn clients(
             outgoing.send(&ToClient::Refused(refusal)).await?;
             continue;
         }
+        let long = match may_be_long(&request) {
+            true => Some(room_for_long(shared, incoming.holder()).await),
+            false => None,
+        };
+        let _room = match long.transpose() {
+            Ok(room) => room,
+            Err(refusal) => {
+                outgoing.send(&ToClient::Refused(refusal)).await?;
+                continue;
+            }
+        };
         match request {
             Request::Queue(filter) => listing::queue(shared, filter, &mut outgoing).await?,
             Request::QueueLines(filter) => {
@@ -218,6 +274,33 @@ pub(super) async fn clients(
         }
     }
     Ok(())
+}
+
+/// How long an answer that may be long waits for those of the same caller that nobody reads.
+const LONG_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether the answer may be long. Such ones are few at a time, as each may wait for its reader with a thread and with
+/// what it has made so far.
+fn may_be_long(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Queue(_)
+            | Request::QueueLines(_)
+            | Request::History(_)
+            | Request::Job { .. }
+            | Request::Script { .. }
+            | Request::Audit { .. }
+            | Request::Backup
+    )
+}
+
+/// Room for one more answer that may be long.
+async fn room_for_long(shared: &Shared, holder: &Holder) -> Result<Share, Refusal> {
+    let long = &shared.shares.long;
+    match tokio::time::timeout(LONG_PATIENCE, long.take(holder, 1)).await {
+        Ok(room) => Ok(room),
+        Err(_) => long.try_take(holder, 1),
+    }
 }
 
 /// Whether the first answer may come only when a job starts or ends.

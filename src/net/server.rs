@@ -33,6 +33,8 @@ const OF_KEY_MAX: usize = 256;
 /// Bytes of one stream on their way to us, and of a connection.
 const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+/// The more connections a key has, the fewer bytes may be on their way to us over each further one; but no fewer than these.
+const CONNECTION_WINDOW_LEAST: u32 = 128 * 1024;
 /// Arrivals that may wait for the controller.
 const ARRIVALS: usize = 1024;
 /// QUIC's own look at whether the other side is there; the controller's heartbeat is stricter.
@@ -160,6 +162,11 @@ impl Connected {
         if of_key >= OF_KEY_MAX {
             return None;
         }
+        if let Some(quic) = &peer.quic {
+            let others = u32::try_from(of_key).unwrap_or(u32::MAX);
+            let window = CONNECTION_WINDOW / others.saturating_add(1);
+            quic.set_receive_window(VarInt::from_u32(window.max(CONNECTION_WINDOW_LEAST)));
+        }
         peers.insert(place, Arc::clone(peer));
         Some(Present {
             connected: Arc::clone(self),
@@ -272,8 +279,10 @@ impl Server {
             .map_err(|error| rustls::Error::General(error.to_string()))?;
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(quic));
         let mut transport = transport();
-        // One until it is known.
-        transport.max_concurrent_bidi_streams(VarInt::from_u32(1));
+        // One until it is known, and few bytes until we have seen how many connections its key has.
+        transport
+            .max_concurrent_bidi_streams(VarInt::from_u32(1))
+            .receive_window(VarInt::from_u32(CONNECTION_WINDOW_LEAST));
         config
             .transport_config(Arc::new(transport))
             .max_incoming(CONNECTIONS_MAX)

@@ -130,13 +130,14 @@ pub struct FrameBuffer {
     taken: usize,
 }
 
+/// Bytes that were given out may stay in a buffer up to here, as moving the rest costs more.
+const TAKEN_MAX: usize = 64 * 1024;
+/// Room that a buffer keeps for the next frame: enough for pieces of output, which come one after another.
+const ROOM_KEPT: usize = 512 * 1024;
+
 impl FrameBuffer {
     /// Adds what was read.
     pub fn extend(&mut self, bytes: &[u8]) {
-        if self.taken > 0 && self.taken == self.bytes.len() {
-            self.bytes.clear();
-            self.taken = 0;
-        }
         self.bytes.extend_from_slice(bytes);
     }
 
@@ -145,21 +146,41 @@ impl FrameBuffer {
     /// # Errors
     /// Too long, or malformed; the stream is then of no further use.
     pub fn next<T: DeserializeOwned>(&mut self, most: usize) -> Result<Option<T>, CodecError> {
-        let here = &self.bytes[self.taken..];
-        let Some(header) = here.first_chunk::<4>() else {
+        let Some(length) = self.announced(most)? else {
+            self.tidy();
             return Ok(None);
         };
-        let length = payload_length(*header, most)?;
+        let here = &self.bytes[self.taken..];
         let Some(payload) = here.get(4..4 + length) else {
-            if self.taken > 64 * 1024 {
-                self.bytes.drain(..self.taken);
-                self.taken = 0;
-            }
+            self.tidy();
             return Ok(None);
         };
         let value = decode(payload)?;
         self.taken += 4 + length;
         Ok(Some(value))
+    }
+
+    /// How long the frame is that comes next, once its header is here.
+    ///
+    /// # Errors
+    /// Too long.
+    pub fn announced(&self, most: usize) -> Result<Option<usize>, CodecError> {
+        let header = self.bytes[self.taken..].first_chunk::<4>();
+        header
+            .map(|header| payload_length(*header, most))
+            .transpose()
+    }
+
+    /// Forgets what was given out: whatever the other side cuts its frames into, no more is kept than the frame that
+    /// has begun, and the room of a long one goes with it.
+    fn tidy(&mut self) {
+        if self.taken > TAKEN_MAX || self.taken == self.bytes.len() {
+            self.bytes.drain(..self.taken);
+            self.taken = 0;
+        }
+        if self.bytes.len() <= TAKEN_MAX && self.bytes.capacity() > ROOM_KEPT {
+            self.bytes.shrink_to(TAKEN_MAX);
+        }
     }
 }
 
@@ -201,6 +222,24 @@ mod tests {
             decode::<u8>(&[1, 2]),
             Err(CodecError::Malformed { .. })
         ));
+    }
+
+    #[test]
+    fn a_buffer_keeps_no_more_than_the_frame_that_has_begun() {
+        // Every piece ends within a header.
+        let frame = encode(&vec![7u8; 100_000]);
+        let stream: Vec<u8> = frame.repeat(50);
+        let mut buffer = FrameBuffer::default();
+        buffer.extend(&stream[..2]);
+        for piece in stream[2..].chunks(frame.len()) {
+            buffer.extend(piece);
+            while buffer.next::<Vec<u8>>(FRAME_MAX).unwrap().is_some() {}
+            assert!(buffer.bytes.len() < 2 * frame.len());
+        }
+        buffer.extend(&encode(&vec![7u8; 1_000_000]));
+        assert!(buffer.next::<Vec<u8>>(FRAME_MAX).unwrap().is_some());
+        assert_eq!(buffer.next::<Vec<u8>>(FRAME_MAX).unwrap(), None);
+        assert!(buffer.bytes.capacity() <= ROOM_KEPT, "nor its room");
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use super::frames::{self, FrameReader};
 use super::heartbeat::Heartbeat;
 use super::membership::{self, Reached};
 use super::run::Event;
-use crate::model::refusal::Refusal;
+use crate::model::refusal::{Code, Refusal};
 use crate::net::client::Route;
 use crate::net::membership::read_one;
 use crate::sys::files::connect_unix;
@@ -202,6 +202,10 @@ pub(super) async fn find(place: Place) -> Result<Reached, Refusal> {
             Place::Elsewhere(state_dir) => membership::attempt(state_dir).await,
         };
         match attempt {
+            // It has too much to do for us now: no reason to go.
+            Ok(Err(refusal)) if refusal.code == Code::TooMuch => {
+                tracing::warn!(%refusal, "the controller has no room for this worker now; trying again");
+            }
             Ok(answer) => return answer,
             // Said once a search: it may go on for days.
             Err(error) if error != said => {

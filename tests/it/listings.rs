@@ -1,19 +1,8 @@
 //! Listings of very long arrays: complete, and at no cost to the controller's memory.
 
-use crate::support::{Cluster, rows};
+use crate::support::{Cluster, peak_kib, rows};
 
 const ELEMENTS: usize = 300_000;
-
-/// The most memory the controller has had so far, in KiB.
-fn peak_kib(pid: i32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.unwrap()
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap()
-}
 
 #[test]
 fn hundreds_of_thousands_of_rows_are_listed_without_being_held() {

@@ -13,6 +13,7 @@
 
 mod agent_killed;
 mod attached;
+mod bounds;
 mod control;
 mod copies;
 mod crash_storm;

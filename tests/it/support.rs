@@ -621,6 +621,17 @@ pub(crate) fn kill(pid: i32, signal: nix::sys::signal::Signal) {
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
 }
 
+/// The most memory a process has had so far, in KiB.
+pub(crate) fn peak_kib(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap()
+}
+
 /// SIGKILL, and until it has worked.
 pub(crate) fn kill_and_wait(pid: i32) {
     kill(pid, nix::sys::signal::Signal::SIGKILL);
