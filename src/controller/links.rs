@@ -2,6 +2,7 @@
 
 use crate::model::ids::{NodeId, SlotKey, StepId};
 use crate::net::server::Peer;
+use crate::wire::client::{PIECE_MAX, STREAM_WINDOW};
 use crate::wire::worker::{OpenStream, ToWorker};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,7 +48,28 @@ struct Link {
 struct Stream {
     node: NodeId,
     reader: mpsc::Sender<StreamEvent>,
+    /// The next byte.
+    next: u64,
+    /// What its reader has taken, as the node was told.
+    taken: u64,
 }
+
+impl Stream {
+    /// Whether a piece is the next one, and within the window that the node was given.
+    fn admit(&mut self, offset: u64, length: usize) -> bool {
+        let most = self.taken.saturating_add(STREAM_WINDOW + PIECE_MAX as u64);
+        let end = offset.checked_add(length as u64);
+        let Some(end) = end.filter(|end| offset == self.next && *end <= most) else {
+            return false;
+        };
+        self.next = end;
+        true
+    }
+}
+
+/// A node does not keep to what was agreed: its link is to be dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unruly;
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -222,7 +244,13 @@ impl Links {
         let number = self.number();
         let (reader, events) = mpsc::channel(STREAM_MAX);
         open.stream = number;
-        self.inner().streams.insert(number, Stream { node, reader });
+        let stream = Stream {
+            node,
+            reader,
+            next: open.offset,
+            taken: open.offset,
+        };
+        self.inner().streams.insert(number, stream);
         if self.send(node, ToWorker::OpenStream(open)) {
             Some((number, events))
         } else {
@@ -238,17 +266,45 @@ impl Links {
         }
     }
 
-    /// Passes an event to a stream's reader. A reader that does not keep to its window is dropped.
-    pub(super) fn stream_event(&self, node: NodeId, number: u64, event: StreamEvent) {
+    /// The reader has taken everything below this offset: the node may send on.
+    pub(super) fn taken(&self, node: NodeId, number: u64, offset: u64) {
+        if let Some(stream) = self.inner().streams.get_mut(&number) {
+            // No more than has come, whatever a reader says: what is on its way stays within one window.
+            stream.taken = stream.taken.max(offset.min(stream.next));
+        }
+        let taken = ToWorker::StreamTaken {
+            stream: number,
+            offset,
+        };
+        self.send(node, taken);
+    }
+
+    /// Passes an event to a stream's reader. A reader that does not keep up is dropped, and asks again where it was.
+    ///
+    /// # Errors
+    /// When the node sends what was not asked for, or more than it may.
+    pub(super) fn stream_event(
+        &self,
+        node: NodeId,
+        number: u64,
+        event: StreamEvent,
+    ) -> Result<(), Unruly> {
         let mut inner = self.inner();
         let over = matches!(event, StreamEvent::End { .. });
         // Streams are numbered for all nodes: another node's is none of its concern.
-        let stream = inner.streams.get(&number);
+        let stream = inner.streams.get_mut(&number);
         let Some(stream) = stream.filter(|stream| stream.node == node) else {
-            return;
+            return Ok(());
         };
+        if let StreamEvent::Data { offset, bytes } = &event
+            && !stream.admit(*offset, bytes.len())
+        {
+            let error = Some("its node sends more than was asked for".to_owned());
+            _ = stream.reader.try_send(StreamEvent::End { error });
+            inner.streams.remove(&number);
+            return Err(Unruly);
+        }
         let full = stream.reader.try_send(event).is_err();
-        let node = stream.node;
         if full || over {
             inner.streams.remove(&number);
         }
@@ -256,6 +312,7 @@ impl Links {
         if full && !over {
             self.send(node, ToWorker::CloseStream { stream: number });
         }
+        Ok(())
     }
 
     /// Registers who provides a step's standard input.
@@ -330,6 +387,59 @@ mod tests {
             assert_eq!(orders.try_recv(), Ok(ToWorker::Ping { nonce }));
         }
         assert!(matches!(orders.try_recv(), Ok(ToWorker::OpenStream(_))));
+    }
+
+    #[test]
+    fn a_node_that_ignores_the_window_is_told_from_one_that_fills_it() {
+        use crate::model::ids::{JobId, SlotId};
+        use crate::model::job::Owner;
+        use crate::wire::worker::StreamSource;
+        let (links, node) = (Links::new(), NodeId(1));
+        let (outbox, _orders) = Links::outbox();
+        links.connect(node, 7, outbox, None);
+        let open = |offset| {
+            let open = OpenStream {
+                stream: 0,
+                key: SlotKey {
+                    job: JobId(1),
+                    slot: SlotId(0),
+                },
+                position: 0,
+                source: StreamSource::StepLog(StepId(0)),
+                offset,
+                follow: true,
+                owner: Owner {
+                    uid: 1,
+                    gid: 1,
+                    name: "ada".into(),
+                },
+            };
+            links.open(node, open).unwrap()
+        };
+        let send = |number, offset, length| {
+            let bytes = vec![0; length];
+            links.stream_event(node, number, StreamEvent::Data { offset, bytes })
+        };
+        let (number, _events) = open(10);
+        let mut at = 10;
+        while at < 10 + STREAM_WINDOW {
+            assert_eq!(send(number, at, PIECE_MAX), Ok(()));
+            at += PIECE_MAX as u64;
+        }
+        // A reader that says it has taken what never came opens the window no further.
+        links.taken(node, number, u64::MAX);
+        for _ in 0..5 {
+            assert_eq!(send(number, at, PIECE_MAX), Ok(()));
+            at += PIECE_MAX as u64;
+        }
+        assert_eq!(send(number, at, 1), Err(Unruly));
+        assert_eq!(send(number, at, 1), Ok(()), "nobody reads it any more");
+        for (offset, length) in [(9, 1), (11, 1), (u64::MAX, 2)] {
+            let (number, mut events) = open(10);
+            assert_eq!(send(number, offset, length), Err(Unruly));
+            let said = events.try_recv().unwrap();
+            assert!(matches!(said, StreamEvent::End { error: Some(_) }));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::model::job::{JobSpec, Launch, Owner};
 use crate::model::refusal::{Code, Refusal};
 use crate::wire::client::{FromClient, OutputKind, Selector, ToClient};
 use crate::wire::codec::CodecError;
-use crate::wire::worker::{LogChunk, OpenStream, StreamSource, ToWorker};
+use crate::wire::worker::{LogChunk, OpenStream, StreamSource};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -163,7 +163,7 @@ async fn relay(
                         let bytes = if logs { plain.take(&bytes) } else { bytes };
                         // The window of a step log counts its headers, which the client never sees.
                         if logs {
-                            shared.links.send(found.node, ToWorker::StreamTaken { stream: number, offset });
+                            shared.links.taken(found.node, number, offset);
                         }
                         if !bytes.is_empty() {
                             let length = bytes.len() as u64;
@@ -181,8 +181,8 @@ async fn relay(
                         shared.links.close(found.node, number);
                         return Ok(());
                     }
-                    Some(FromClient::Taken { offset }) if !logs => {
-                        shared.links.send(found.node, ToWorker::StreamTaken { stream: number, offset });
+                    Some(FromClient::Taken { offset: taken }) if !logs => {
+                        shared.links.taken(found.node, number, taken.min(offset));
                     }
                     Some(_) => {}
                 },

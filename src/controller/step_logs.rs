@@ -8,7 +8,7 @@ use super::links::{StdinTaken, StreamEvent};
 use super::run::Shared;
 use crate::model::ids::{NodeId, SlotKey, StepId};
 use crate::model::job::Owner;
-use crate::wire::worker::{OpenStream, StreamSource, ToWorker};
+use crate::wire::worker::{OpenStream, StreamSource};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -239,9 +239,9 @@ impl StepLogs {
         if let Some(log) = logs.find(|log| log.node.place == place)
             && let (Some(node), Some((stream, _))) = (log.node.id, &log.stream)
         {
-            let stream = *stream;
-            let taken = ToWorker::StreamTaken { stream, offset };
-            self.shared.links.send(node, taken);
+            self.shared
+                .links
+                .taken(node, *stream, offset.min(log.offset));
         }
     }
 }

@@ -21,6 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 const LOOK: Duration = Duration::from_secs(600);
 /// Longest frame of output alone.
 const DATA_FRAME_MAX: usize = 1024 * 1024;
+/// Longest text about a stream's end.
+const ERROR_MAX: usize = 4096;
 /// Orders written together at most.
 const WRITE_MAX: usize = 256;
 
@@ -150,6 +152,22 @@ pub(super) async fn serve(
     result
 }
 
+/// What is done about a node that sends output which nobody has asked for.
+fn unruly(node: NodeId) -> Result<(), CodecError> {
+    tracing::warn!(%node, "a worker sent more output than was asked for; its link was dropped");
+    Ok(())
+}
+
+/// A stream's end, with a word about it that is no longer than ours.
+fn end_of_stream(error: Option<String>) -> StreamEvent {
+    let too_long = |error: &String| error.len() > ERROR_MAX;
+    let error = match error {
+        Some(error) if too_long(&error) => Some("its node cannot read it".to_owned()),
+        error => error,
+    };
+    StreamEvent::End { error }
+}
+
 /// Whether a worker that speaks this version knows this order. One that does not know of Go needs none.
 fn is_understood(version: u16, order: &ToWorker) -> bool {
     let go = matches!(
@@ -238,14 +256,14 @@ async fn listen(
                 offset,
                 bytes,
             } => {
-                shared
-                    .links
-                    .stream_event(node, stream, StreamEvent::Data { offset, bytes });
+                let event = StreamEvent::Data { offset, bytes };
+                if shared.links.stream_event(node, stream, event).is_err() {
+                    return unruly(node);
+                }
             }
             FromWorker::StreamEnd { stream, error } => {
-                shared
-                    .links
-                    .stream_event(node, stream, StreamEvent::End { error });
+                let event = end_of_stream(error);
+                _ = shared.links.stream_event(node, stream, event);
             }
             FromWorker::Pong { .. } => {}
             FromWorker::Leave => {
@@ -291,11 +309,13 @@ pub(super) async fn data(
                 bytes,
             } => {
                 let event = StreamEvent::Data { offset, bytes };
-                shared.links.stream_event(node, stream, event);
+                if shared.links.stream_event(node, stream, event).is_err() {
+                    return unruly(node);
+                }
             }
             FromWorker::StreamEnd { stream, error } => {
-                let event = StreamEvent::End { error };
-                shared.links.stream_event(node, stream, event);
+                let event = end_of_stream(error);
+                _ = shared.links.stream_event(node, stream, event);
             }
             _ => return Ok(()),
         }

@@ -461,8 +461,10 @@ pub enum FromClient {
     },
 }
 
-/// Most bytes on their way to a reader that has not taken them.
+/// Most bytes on their way to a reader that has not taken them; the piece that fills the window may reach beyond it.
 pub const STREAM_WINDOW: u64 = 1024 * 1024;
+/// Longest piece of a node's output.
+pub const PIECE_MAX: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,7 @@ use super::slots::Progress;
 use crate::model::job::Owner;
 use crate::sys::file_watch::FileWatch;
 use crate::sys::identity::as_user;
-use crate::wire::client::STREAM_WINDOW;
+use crate::wire::client::{PIECE_MAX, STREAM_WINDOW};
 use crate::wire::shepherd::{LOG_LOST, step_log_name};
 use crate::wire::worker::{FromWorker, OpenStream, StreamSource};
 use std::fs::{File, OpenOptions};
@@ -20,8 +20,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
-/// Bytes in one message.
-const PIECE: usize = 256 * 1024;
 /// Between looks where the kernel tells nothing.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -216,7 +214,7 @@ fn open_as(path: &Path, owner: Option<&Owner>, accounts: &Accounts) -> Result<Fi
 
 async fn read(file: Arc<File>, offset: u64) -> std::io::Result<Vec<u8>> {
     let reading = tokio::task::spawn_blocking(move || {
-        let mut bytes = vec![0; PIECE];
+        let mut bytes = vec![0; PIECE_MAX];
         let count = file.read_at(&mut bytes, offset)?;
         bytes.truncate(count);
         Ok(bytes)

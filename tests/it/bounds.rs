@@ -1,12 +1,25 @@
 //! What one member, well or ill, can cost the controller and others: a bound, whatever it sends or does not read.
 
-use crate::support::{Cluster, Member, PATIENCE, peak_kib, rows, wait_until};
-use hpc::wire::client::{Filter, Request};
-use hpc::wire::codec::{self, encode};
+use crate::support::{
+    Cluster, Member, PATIENCE, kill_and_wait, peak_kib, rows, wait_child, wait_until,
+};
+use hpc::model::ids::SlotKey;
+use hpc::model::node::Inventory;
+use hpc::model::time::Timestamp;
+use hpc::model::topology::{LogicalCpu, NumaNode, Topology};
+use hpc::net::Stream;
+use hpc::net::client::{Credentials, Route, dial};
+use hpc::net::identity::{self, Kind};
+use hpc::net::membership::{greet, read_one};
+use hpc::wire::client::{Filter, PIECE_MAX, Request};
+use hpc::wire::codec::{self, FRAME_MAX, encode};
 use hpc::wire::hello::{Hello, HelloReply, Role};
+use hpc::wire::worker::{FromSlot, FromWorker, OpenStream, ToSlot, ToWorker};
 use std::io::{ErrorKind, Write};
 use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
 
 /// A connection that has said hello.
 fn greeted(cluster: &Cluster) -> UnixStream {
@@ -133,4 +146,177 @@ fn requests_that_never_end_hold_little_memory_and_no_others() {
     let grown = peak_kib(cluster.controller()) - before;
     assert!(grown < 300 * 1024, "the controller grew by {grown} KiB");
     is_served(&alice, 0);
+}
+
+// ---- a worker that has gone bad
+
+/// What a member's machine says of itself: one cpu.
+fn inventory(name: &str) -> Inventory {
+    let cpu = LogicalCpu {
+        id: 0,
+        core: 0,
+        package: 0,
+        numa: 0,
+        real: false,
+    };
+    Inventory {
+        name: name.to_owned(),
+        topology: Topology {
+            cpus: vec![cpu],
+            numa_nodes: vec![NumaNode {
+                id: 0,
+                cpus: vec![0],
+                memory_mib: 8192,
+                distances: Vec::new(),
+            }],
+            memory_mib: 8192,
+            gpus: Vec::new(),
+        },
+        boot_id: "made up".to_owned(),
+        version: "0".to_owned(),
+        uid: 0,
+        remarks: Vec::new(),
+    }
+}
+
+/// A machine whose agent is gone and whose key somebody else uses.
+struct Rogue {
+    runtime: tokio::runtime::Runtime,
+    route: Route,
+    control: Box<dyn Stream>,
+}
+
+impl Rogue {
+    fn instead_of(member: &Member, name: &str) -> Self {
+        kill_and_wait(member.agent());
+        // With a thread of its own: what was said goes on its way while the test does something else.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let (route, control) = runtime.block_on(async {
+            let known = identity::Member::open(member.state(), Kind::Node)
+                .unwrap()
+                .unwrap();
+            let credentials = Credentials::of(&known).unwrap();
+            let route = dial(&credentials, &known.kept.addresses).await.unwrap();
+            let (mut control, _) = greet(&route, Role::Worker).await.unwrap();
+            let introduced = FromWorker::Introduce {
+                inventory: inventory(name),
+                slots: Vec::new(),
+                user: None,
+            };
+            control.write_all(&encode(&introduced)).await.unwrap();
+            control.flush().await.unwrap();
+            (route, control)
+        });
+        Rogue {
+            runtime,
+            route,
+            control,
+        }
+    }
+
+    fn say(&mut self, message: &FromWorker) -> std::io::Result<()> {
+        let frame = encode(message);
+        self.runtime.block_on(async {
+            self.control.write_all(&frame).await?;
+            self.control.flush().await
+        })
+    }
+
+    fn report(&mut self, key: SlotKey, report: FromSlot) {
+        self.say(&FromWorker::Slot { key, report }).unwrap();
+    }
+
+    /// The next order that is meant.
+    fn order<T>(&mut self, meant: impl Fn(ToWorker) -> Option<T>) -> T {
+        let control = &mut self.control;
+        self.runtime.block_on(async {
+            let found = async {
+                loop {
+                    let order = read_one(control, FRAME_MAX).await.unwrap();
+                    if let Some(found) = meant(order) {
+                        return found;
+                    }
+                }
+            };
+            tokio::time::timeout(PATIENCE, found)
+                .await
+                .expect("an order")
+        })
+    }
+
+    /// Waits for a job and says that it has begun.
+    fn begin(&mut self) -> SlotKey {
+        let key = self.order(|order| match order {
+            ToWorker::Slot {
+                key,
+                order: ToSlot::Launch(launch),
+            } => {
+                assert!(launch.blobs.iter().any(|(_, bytes)| !bytes.is_empty()));
+                Some(key)
+            }
+            _ => None,
+        });
+        let at = Timestamp(i64::MIN);
+        self.report(key, FromSlot::Started { position: 0, at });
+        key
+    }
+}
+
+/// A job on n2, and what its rogue node was told of it.
+fn with_a_job(cluster: &Cluster) -> (Member, Rogue, SlotKey, u32) {
+    let member = cluster.member("n2", 1);
+    let mut rogue = Rogue::instead_of(&member, "n2");
+    let job = cluster.submit(&["-w", "n2", "--wrap", "true"]);
+    let key = rogue.begin();
+    cluster.wait_for_state(job, "RUNNING");
+    (member, rogue, key, job)
+}
+
+#[test]
+fn a_worker_that_sends_more_output_than_fits_its_window_is_cut_off() {
+    let cluster = Cluster::up(1);
+    let (_member, mut rogue, _, job) = with_a_job(&cluster);
+    let before = peak_kib(cluster.controller());
+    // A reader that is stopped takes nothing.
+    let mut reader = cluster
+        .hpc(&["logs", "-f", &job.to_string()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stream = rogue.order(|order| match order {
+        ToWorker::OpenStream(OpenStream { stream, .. }) => Some(stream),
+        _ => None,
+    });
+    let (mut data, _) = rogue
+        .runtime
+        .block_on(greet(&rogue.route, Role::WorkerData))
+        .unwrap();
+    let pieces = rogue.runtime.block_on(async {
+        for piece in 0..4_000u64 {
+            let message = FromWorker::StreamData {
+                stream,
+                offset: piece * PIECE_MAX as u64,
+                bytes: vec![b'x'; PIECE_MAX],
+            };
+            let sent = async {
+                data.write_all(&encode(&message)).await?;
+                data.flush().await
+            };
+            if sent.await.is_err() {
+                return piece;
+            }
+        }
+        4_000
+    });
+    assert!(pieces < 4_000, "it was never cut off");
+    let grown = peak_kib(cluster.controller()) - before;
+    assert!(grown < 100 * 1024, "the controller grew by {grown} KiB");
+    let _ = reader.kill();
+    let _ = wait_child(&mut reader, PATIENCE);
+    cluster.ok(&["node", "remove", "--force", "n2"]);
 }
