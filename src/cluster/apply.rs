@@ -225,8 +225,11 @@ impl Cluster {
                 };
                 self.give_back(&closed.allocation);
                 let nodes = closed.allocation.nodes.iter().map(|share| share.node);
-                self.closed
-                    .push_back((SlotKey { job, slot }, nodes.collect()));
+                self.closed.push_back(super::ClosedSlot {
+                    key: SlotKey { job, slot },
+                    nodes: nodes.collect(),
+                    steps_begun: self.jobs.get(&job).map_or(0, |job| job.step_next),
+                });
                 if self.closed.len() > super::CLOSED_MAX {
                     self.closed.pop_front();
                 }

@@ -1,6 +1,6 @@
 //! decide: what slots report, what time brings, and what follows from an event.
 
-use super::{Cluster, Event, dependency, gang, leases, nodes};
+use super::{Cluster, Event, dependency, gang, hearsay, leases, nodes};
 use crate::model::history::{EndedJob, StepRow};
 use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
 use crate::model::index_set::IndexSet;
@@ -174,6 +174,7 @@ pub(super) fn report(
     report: FromSlot,
 ) -> Vec<Event> {
     let (job_id, slot_id) = (key.job, key.slot);
+    let report = hearsay::believed(now, report);
     let taken = |report: &FromSlot| match report {
         FromSlot::Ended { report, .. }
         | FromSlot::Retracted { report, .. }
@@ -195,12 +196,11 @@ pub(super) fn report(
         .and_then(|job| job.slot(slot_id).map(|slot| (job, slot)));
     let Some((job, slot)) = known.filter(|(_, slot)| slot.allocation.share(node).is_some()) else {
         // A step's end may follow its job's; it is still accounted, if the node had that slot.
-        let had = cluster
-            .closed
-            .iter()
-            .any(|(closed, nodes)| *closed == key && nodes.contains(&node));
+        let closed = cluster.closed.iter();
+        let had = closed.rev().find(|closed| closed.key == key);
+        let had = had.filter(|closed| closed.nodes.contains(&node));
         let mut events: Vec<Event> = step_row(node, key, &report)
-            .filter(|_| had)
+            .filter(|row| had.is_some_and(|had| hearsay::has_step(had.steps_begun, row.step)))
             .into_iter()
             .map(Event::StepEnded)
             .collect();
@@ -274,6 +274,10 @@ pub(super) fn report(
         }
         FromSlot::Ended { ends, .. } => elements_ended(cluster, job, slot, node, ends, now),
         FromSlot::Retracted { positions, .. } => put_back(now, job, slot, positions, false),
+        // A step that the job has not begun did not end either.
+        FromSlot::StepEnded { ref end, .. } if !hearsay::has_step(job.step_next, end.step) => {
+            Vec::new()
+        }
         FromSlot::StepEnded { ref end, .. } => {
             // Of a task that could not start the step's log tells.
             let failed = end.failure.clone().filter(|_| end.tasks.is_empty());

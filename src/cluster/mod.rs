@@ -22,6 +22,7 @@ pub mod dependency;
 pub mod effect;
 pub mod event;
 mod gang;
+mod hearsay;
 pub mod invariants;
 pub mod launch;
 pub mod leases;
@@ -101,6 +102,15 @@ const RECENT_MAX: usize = 10_000;
 /// How many closed slots are remembered for what may still be said of them.
 const CLOSED_MAX: usize = 1_024;
 
+/// What is remembered of a slot that was closed.
+#[derive(Debug)]
+struct ClosedSlot {
+    key: SlotKey,
+    nodes: SmallVec<[NodeId; 4]>,
+    /// How many steps its job had begun.
+    steps_begun: u32,
+}
+
 /// Rows touched since the last commit.
 #[derive(Debug, Default)]
 struct Touched {
@@ -148,7 +158,7 @@ pub struct Cluster {
     /// for a step hears of it only after its order has left.
     steps: BTreeMap<SlotKey, Vec<StepLaunch>>,
     /// Slots closed lately and their nodes, oldest first: a step's end may still come from there.
-    closed: VecDeque<(SlotKey, SmallVec<[NodeId; 4]>)>,
+    closed: VecDeque<ClosedSlot>,
     /// What jobs have in common, to be kept once.
     commons: Commons,
     /// Keys that speak for machines and people.

@@ -170,13 +170,16 @@ fn tally(ends: &mut EndSummary, end: &ElementEnd) {
     ends.usage = ends.usage.plus(end.usage);
 }
 
+/// A longer run time says no more of the pace; and no sum of times overflows, whatever a node says.
+const TOOK_MAX_US: u64 = 1 << 50;
+
 /// Keeps a decaying mean of run times: each end weighs one eighth.
 fn note_pace(job: &mut Job, end: &ElementEnd) {
     let Some(started) = end.started else { return };
     let took_us = u64::try_from(end.ended.minus(started))
         .unwrap_or(0)
         .saturating_mul(1000)
-        .max(300);
+        .clamp(300, TOOK_MAX_US);
     job.pace_us = if job.pace_us == 0 {
         took_us
     } else {

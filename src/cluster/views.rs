@@ -19,6 +19,7 @@ use crate::wire::view::{
     UsageView,
 };
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 /// Default output names.
@@ -632,7 +633,7 @@ fn element_view(of: ElementOf<'_>, granted: &Granted, end: &ElementEnd) -> JobVi
 /// A step that ended, its rows of all nodes together.
 #[must_use]
 pub fn step_views(rows: &[StepRow]) -> Vec<StepView> {
-    let mut views: Vec<(u32, StepView)> = Vec::new();
+    let mut views: BTreeMap<u32, StepView> = BTreeMap::new();
     for row in rows {
         let wall_s = seconds(row.ended.minus(row.started));
         let state = if row.exit.is_success() {
@@ -651,18 +652,18 @@ pub fn step_views(rows: &[StepRow]) -> Vec<StepView> {
             end_time: Some(row.ended),
             usage: Some(usage_view(row.usage, wall_s)),
         };
-        match views.iter_mut().find(|(step, _)| *step == row.step.0) {
-            Some((_, known)) => {
-                known.ntasks += view.ntasks;
+        match views.get_mut(&row.step.0) {
+            Some(known) => {
+                known.ntasks = known.ntasks.saturating_add(view.ntasks);
                 if !row.exit.is_success() {
                     (known.state, known.exit_code, known.signal) =
                         (view.state, view.exit_code, view.signal);
                 }
             }
-            None => views.push((row.step.0, view)),
+            None => _ = views.insert(row.step.0, view),
         }
     }
-    views.into_iter().map(|(_, view)| view).collect()
+    views.into_values().collect()
 }
 
 /// A node.

@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 /// Commands that wait for the loop; senders wait when it is full.
 const INBOX_MAX: usize = 65_536;
@@ -148,6 +148,11 @@ pub(super) enum Message {
     },
     /// A command that nobody waits for.
     Tell(Command),
+    /// What a worker says of a slot; room for it is given back once it was taken.
+    Report {
+        command: Command,
+        room: OwnedSemaphorePermit,
+    },
     /// A worker registers over this link.
     Register {
         command: Command,
@@ -575,6 +580,10 @@ impl Owner {
                 turn.answers.push((answer, result));
             }
             Message::Tell(command) => self.handle(now, command, turn),
+            Message::Report { command, room } => {
+                self.handle(now, command, turn);
+                drop(room);
+            }
             Message::Register {
                 command,
                 link,

@@ -35,6 +35,8 @@ pub(super) struct Incoming {
     /// What the frame that is arriving, or that was given out last, has taken of it.
     share: Option<Share>,
     given_out: bool,
+    /// How long the frame was that was given out last.
+    length: usize,
 }
 
 impl Incoming {
@@ -54,6 +56,7 @@ impl Incoming {
             frames: Arc::clone(&shares.frames),
             share: None,
             given_out: false,
+            length: 0,
         }
     }
 
@@ -70,6 +73,11 @@ impl Incoming {
     /// Whose connection it is.
     pub(super) fn holder(&self) -> &Holder {
         &self.holder
+    }
+
+    /// How long the last frame was.
+    pub(super) fn length(&self) -> usize {
+        self.length
     }
 
     /// It speaks for somebody else from now on.
@@ -91,6 +99,7 @@ impl Incoming {
             let announced = self.buffer.announced(self.most)?;
             if let Some(value) = self.buffer.next(self.most)? {
                 self.given_out = true;
+                self.length = announced.unwrap_or(0);
                 return Ok(Some(value));
             }
             let long = announced.filter(|length| *length > SMALL);

@@ -10,21 +10,27 @@ use crate::cluster::Command;
 use crate::model::ids::{NodeId, SlotKey};
 use crate::model::node::{Inventory, Serves};
 use crate::net::server::Peer;
-use crate::wire::codec::{CodecError, FRAME_MAX};
+use crate::wire::codec::{CodecError, REPORT_MAX};
 use crate::wire::hello::{VERSION_BEATS, VERSION_GANGS};
 use crate::wire::worker::{FromSlot, FromWorker, ToSlot, ToWorker};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// Between looks at whether a certificate still holds.
 const LOOK: Duration = Duration::from_secs(600);
 /// Longest frame of output alone.
 const DATA_FRAME_MAX: usize = 1024 * 1024;
-/// Longest text about a stream's end.
-const ERROR_MAX: usize = 4096;
 /// Orders written together at most.
 const WRITE_MAX: usize = 256;
+/// Bytes of a node's reports that may wait for the loop; then nothing more is heard of it until some were taken.
+const REPORTS_MAX: usize = REPORT_MAX;
+/// What a report weighs beside its bytes.
+const REPORT_LEAST: usize = 512;
+/// Longest name of a user that a worker may say; accounts of other systems may be longer than ours.
+const NAME_MAX: usize = 256;
+/// Longest text about a stream's end.
+const ERROR_MAX: usize = 4096;
 
 /// A worker on another machine: the node that its key stands for.
 pub(super) struct From {
@@ -59,6 +65,10 @@ fn introduced(
                 tracing::warn!(node = %from.node, claims = %inventory.name, "a worker calls itself by another's name");
                 return None;
             }
+            if user.as_ref().is_some_and(|user| user.len() > NAME_MAX) {
+                tracing::warn!(node = %from.node, "a worker serves a user with a name that is none");
+                return None;
+            }
             let serves = user.map_or(Serves::Everyone, Serves::User);
             Some((inventory, serves, slots))
         }
@@ -73,7 +83,7 @@ pub(super) async fn serve(
     mut incoming: Incoming,
     mut outgoing: Outgoing,
 ) -> Result<(), CodecError> {
-    incoming.allow(FRAME_MAX);
+    incoming.allow(REPORT_MAX);
     let Some(first) = incoming.next::<FromWorker>().await? else {
         return Ok(());
     };
@@ -227,6 +237,7 @@ async fn listen(
     incoming: &mut Incoming,
     answers: &mpsc::WeakSender<ToWorker>,
 ) -> Result<(), CodecError> {
+    let room = Arc::new(Semaphore::new(REPORTS_MAX));
     while let Some(message) = incoming.next::<FromWorker>().await? {
         match message {
             FromWorker::Slot {
@@ -249,7 +260,13 @@ async fn listen(
                 }
             }
             FromWorker::Slot { key, report } => {
-                shared.tell(Command::Report { node, key, report }).await
+                let weight = (incoming.length() + REPORT_LEAST).min(REPORTS_MAX);
+                let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+                let Ok(room) = Arc::clone(&room).acquire_many_owned(weight).await else {
+                    return Ok(());
+                };
+                let command = Command::Report { node, key, report };
+                _ = shared.inbox.send(Message::Report { command, room }).await;
             }
             FromWorker::StreamData {
                 stream,

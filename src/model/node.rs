@@ -43,6 +43,7 @@ pub struct Inventory {
     /// The uid the agent runs as: 0 starts jobs of every user, another only its own.
     pub uid: u32,
     /// What cannot be enforced or measured there, for people to read.
+    #[serde(deserialize_with = "super::bounded::few")]
     pub remarks: Vec<String>,
 }
 
@@ -66,6 +67,13 @@ impl Inventory {
                 "a cpu's number is too large",
             ),
             (topology.numa_nodes.len() > PARTS_MAX, "too many NUMA nodes"),
+            (
+                topology
+                    .numa_nodes
+                    .iter()
+                    .any(|node| node.cpus.len() > CPUS_MAX || node.distances.len() > PARTS_MAX),
+                "too much in a NUMA node",
+            ),
             (topology.gpus.len() > PARTS_MAX, "too many GPUs"),
             (topology.memory_mib > 1 << 40, "too much memory"),
             (

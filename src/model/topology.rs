@@ -62,12 +62,15 @@ pub struct Gpu {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Topology {
     /// The cpus that jobs may use, ascending by id.
+    #[serde(deserialize_with = "super::bounded::list")]
     pub cpus: Vec<LogicalCpu>,
     /// The NUMA nodes, ascending by id; at least one where there is a cpu.
+    #[serde(deserialize_with = "super::bounded::few")]
     pub numa_nodes: Vec<NumaNode>,
     /// Memory of the node in MiB; less than the sum over `numa_nodes` where a cgroup limits it.
     pub memory_mib: u64,
     /// The GPUs, ascending by index.
+    #[serde(deserialize_with = "super::bounded::few")]
     pub gpus: Vec<Gpu>,
 }
 

@@ -11,6 +11,8 @@ use std::io::{self, Read, Write};
 pub const FRAME_MAX: usize = 64 * 1024 * 1024;
 /// Longest frame a client may send: a 4 MiB script, an environment, arguments.
 pub const REQUEST_MAX: usize = 16 * 1024 * 1024;
+/// Longest frame a worker may send: the ends of all that a slot can hold, or what a large machine has.
+pub const REPORT_MAX: usize = 8 * 1024 * 1024;
 
 /// What can be wrong with incoming bytes.
 #[derive(Debug, thiserror::Error)]

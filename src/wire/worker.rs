@@ -8,6 +8,7 @@
 //! appended, never changed (postcard tells variants by position).
 
 use crate::model::allocation::NodeShare;
+use crate::model::bounded;
 use crate::model::ids::{BlobId, JobId, SlotKey, StepId};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{ElementEnd, JobSpec, KillCause, Owner};
@@ -183,6 +184,7 @@ pub enum FromSlot {
         /// Number of this report.
         report: u64,
         /// The ends, in order.
+        #[serde(deserialize_with = "bounded::list")]
         ends: Vec<ElementEnd>,
     },
     /// Positions given back, never started. Said again until acknowledged.
@@ -214,6 +216,7 @@ pub enum FromSlot {
         /// Never started.
         positions: IndexSet,
         /// Ended as NODE_FAIL.
+        #[serde(deserialize_with = "bounded::list")]
         ends: Vec<ElementEnd>,
         /// Whether what is named in neither never started. Not after another boot: what was written last may be missing.
         certain: bool,
@@ -232,6 +235,7 @@ pub struct StepEnd {
     /// Which.
     pub step: StepId,
     /// Every task's rank and status.
+    #[serde(deserialize_with = "bounded::list")]
     pub tasks: Vec<(u32, crate::model::job::ExitStatus)>,
     /// Name shown: the program.
     pub name: String,
@@ -380,6 +384,7 @@ pub enum FromWorker {
         /// The machine.
         inventory: Inventory,
         /// Slots with a live shepherd or an unfinished journal.
+        #[serde(deserialize_with = "bounded::list")]
         slots: Vec<SlotKey>,
     },
     /// From one slot.
@@ -416,6 +421,7 @@ pub enum FromWorker {
         /// The machine.
         inventory: Inventory,
         /// Slots with a live shepherd or an unfinished journal.
+        #[serde(deserialize_with = "bounded::list")]
         slots: Vec<SlotKey>,
         /// The user of the cluster whose jobs alone it runs; `None` = it is root and runs everybody's.
         user: Option<String>,

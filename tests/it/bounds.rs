@@ -3,7 +3,9 @@
 use crate::support::{
     Cluster, Member, PATIENCE, kill_and_wait, peak_kib, rows, wait_child, wait_until,
 };
-use hpc::model::ids::SlotKey;
+use hpc::model::ids::{SlotKey, StepId};
+use hpc::model::index_set::IndexSet;
+use hpc::model::job::{ElementEnd, ExitStatus, JobState, Reason, Usage};
 use hpc::model::node::Inventory;
 use hpc::model::time::Timestamp;
 use hpc::model::topology::{LogicalCpu, NumaNode, Topology};
@@ -14,7 +16,7 @@ use hpc::net::membership::{greet, read_one};
 use hpc::wire::client::{Filter, PIECE_MAX, Request};
 use hpc::wire::codec::{self, FRAME_MAX, encode};
 use hpc::wire::hello::{Hello, HelloReply, Role};
-use hpc::wire::worker::{FromSlot, FromWorker, OpenStream, ToSlot, ToWorker};
+use hpc::wire::worker::{FromSlot, FromWorker, OpenStream, StepEnd, ToSlot, ToWorker};
 use std::io::{ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
@@ -274,6 +276,116 @@ fn with_a_job(cluster: &Cluster) -> (Member, Rogue, SlotKey, u32) {
     let key = rogue.begin();
     cluster.wait_for_state(job, "RUNNING");
     (member, rogue, key, job)
+}
+
+#[test]
+fn what_a_worker_says_is_cut_and_steps_that_it_made_up_are_none() {
+    let cluster = Cluster::up(1);
+    let (_member, mut rogue, key, job) = with_a_job(&cluster);
+    let store = cluster.state().join("controller/hpc.redb");
+    let size = || std::fs::metadata(&store).unwrap().len();
+    let before = size();
+    let long = "x".repeat(1 << 20);
+    for number in (0..20_000).chain([StepId::BATCH.0]) {
+        let end = StepEnd {
+            step: StepId(number),
+            tasks: vec![(0, ExitStatus::default())],
+            name: if number < 5 || number == StepId::BATCH.0 {
+                long.clone()
+            } else {
+                "made up".to_owned()
+            },
+            started: Timestamp(i64::MIN),
+            ended: Timestamp(i64::MAX),
+            usage: Usage::default(),
+            failure: None,
+        };
+        let report = u64::from(number) + 1;
+        rogue.report(key, FromSlot::StepEnded { report, end });
+    }
+    let end = ElementEnd {
+        position: 0,
+        state: JobState::Failed,
+        reason: Reason::JobLaunchFailure(long),
+        exit: ExitStatus { code: 7, signal: 0 },
+        cancelled_by: None,
+        started: Some(Timestamp(i64::MIN)),
+        ended: Timestamp(i64::MAX),
+        usage: Usage::default(),
+        restarts: 0,
+    };
+    let ends = vec![end];
+    rogue.report(key, FromSlot::Ended { report: 1, ends });
+    cluster.wait_for_state(job, "FAILED");
+    let shown = cluster.job(job);
+    assert_eq!(shown["exit_code"], 7);
+    let steps = rows(&shown["steps"]);
+    assert_eq!(steps.len(), 1, "{shown}");
+    let listing = cluster.ok(&["history", "--json"]);
+    assert!(listing.len() < 10_000, "{}", listing.len());
+    assert!(
+        shown.to_string().len() < 5_000,
+        "{}",
+        shown.to_string().len()
+    );
+    assert!(shown.to_string().contains("bytes more)"), "{shown}");
+    assert!(size() < before + (4 << 20), "{before} -> {}", size());
+}
+
+#[test]
+fn a_worker_that_floods_the_controller_is_slowed_down_and_nobody_else() {
+    let cluster = Cluster::up(1);
+    let alice = cluster.person("alice", "user");
+    let (_member, mut rogue, key, job) = with_a_job(&cluster);
+    let before = peak_kib(cluster.controller());
+    let end = ElementEnd {
+        position: 77,
+        state: JobState::Failed,
+        reason: Reason::None,
+        exit: ExitStatus::default(),
+        cancelled_by: None,
+        started: None,
+        ended: Timestamp(0),
+        usage: Usage::default(),
+        restarts: 0,
+    };
+    let wide = FromSlot::Ended {
+        report: 1,
+        ends: vec![end; 60_000],
+    };
+    let status = FromSlot::Status {
+        key,
+        queue: IndexSet::new(),
+        current: None,
+    };
+    let mut flood = Vec::new();
+    flood.extend(encode(&FromWorker::Slot { key, report: wide }));
+    for _ in 0..5_000 {
+        let report = status.clone();
+        flood.extend(encode(&FromWorker::Slot { key, report }));
+    }
+    // It answers nothing and reads nothing.
+    let flooding = std::thread::spawn(move || {
+        let begun = Instant::now();
+        rogue.runtime.block_on(async {
+            while begun.elapsed() < Duration::from_secs(5) {
+                let written = rogue.control.write_all(&flood);
+                match tokio::time::timeout(Duration::from_secs(5), written).await {
+                    Ok(Ok(())) => {}
+                    _ => break,
+                }
+            }
+        });
+        rogue
+    });
+    while !flooding.is_finished() {
+        is_served(&alice, 1);
+    }
+    drop(flooding.join().unwrap());
+    let grown = peak_kib(cluster.controller()) - before;
+    assert!(grown < 200 * 1024, "the controller grew by {grown} KiB");
+    cluster.ok(&["node", "remove", "--force", "n2"]);
+    assert_eq!(cluster.state_of(job), "NODE_FAIL");
 }
 
 #[test]
