@@ -255,7 +255,7 @@ impl Cluster {
                 self.change(job, |job| {
                     job.step_next = job.step_next.max(launch.step.0 + 1)
                 });
-                self.step_started(job, slot, *launch, effects);
+                self.step_started(job, slot, launch, effects);
             }
             Event::StepEnded(row) => self.step_ended(row, effects),
             Event::StepFailed {
@@ -548,7 +548,7 @@ impl Cluster {
         self.tell(id, slot_id, effects, |_, _| ToSlot::Go);
         for step in self.steps.get(&key).into_iter().flatten() {
             self.tell(id, slot_id, effects, |_, _| {
-                ToSlot::StartStep(Box::new(step.clone()))
+                ToSlot::StartStep(Arc::clone(step))
             });
         }
         if let Some(code) = self.slot(key).and_then(|slot| slot.released) {
@@ -639,7 +639,7 @@ impl Cluster {
         // What runs in an element, or ends it, is said once there is one.
         let steps = self.steps.get(&key).filter(|_| slot.begun);
         for step in steps.into_iter().flatten() {
-            tell(ToSlot::StartStep(Box::new(step.clone())));
+            tell(ToSlot::StartStep(Arc::clone(step)));
         }
         if let Some(code) = slot.released.filter(|_| slot.begun) {
             tell(ToSlot::Release { code });
@@ -651,7 +651,7 @@ impl Cluster {
         &mut self,
         job: JobId,
         slot: SlotId,
-        launch: StepLaunch,
+        launch: Arc<StepLaunch>,
         effects: &mut Vec<Effect>,
     ) {
         let counts = launch.tasks.iter().zip(0u32..);
@@ -670,7 +670,7 @@ impl Cluster {
         let key = SlotKey { job, slot };
         if self.slot(key).is_some_and(|slot| slot.begun) {
             self.tell(job, slot, effects, |_, _| {
-                ToSlot::StartStep(Box::new(launch.clone()))
+                ToSlot::StartStep(Arc::clone(&launch))
             });
         }
         self.steps.entry(key).or_default().push(launch);

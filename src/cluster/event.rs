@@ -230,7 +230,7 @@ pub enum Event {
         /// Where.
         slot: SlotId,
         /// What.
-        launch: Box<StepLaunch>,
+        launch: Arc<StepLaunch>,
     },
     /// A step ended on a node.
     StepEnded(StepRow),

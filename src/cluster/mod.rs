@@ -156,7 +156,7 @@ pub struct Cluster {
     touched: Touched,
     /// Steps that run, as they were ordered: said again to a worker that comes back. Not stored, since whoever asked
     /// for a step hears of it only after its order has left.
-    steps: BTreeMap<SlotKey, Vec<StepLaunch>>,
+    steps: BTreeMap<SlotKey, Vec<Arc<StepLaunch>>>,
     /// Slots closed lately and their nodes, oldest first: a step's end may still come from there.
     closed: VecDeque<ClosedSlot>,
     /// What jobs have in common, to be kept once.

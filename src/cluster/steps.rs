@@ -9,6 +9,20 @@ use crate::model::job::{Job, Slot};
 use crate::model::refusal::{Code, Refusal};
 use crate::wire::client::StepRequest;
 use crate::wire::worker::StepLaunch;
+use std::sync::Arc;
+
+/// Steps of one job, as Slurm's MaxStepCount has it: each leaves a row in the history.
+const STEPS_MAX: u32 = 40_000;
+/// Bytes that the running steps of one slot start with. They are kept to be said again to a node that returns.
+const RUNNING_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// About how many bytes a step starts with.
+fn size(step: &StepLaunch) -> usize {
+    let arguments = step.arguments.iter().map(|text| text.len() + 24);
+    let variables = step.environment.iter();
+    let variables = variables.map(|(name, value)| name.len() + value.len() + 48);
+    arguments.chain(variables).sum::<usize>() + step.work_dir.len() + 256
+}
 
 pub(super) fn start(
     cluster: &Cluster,
@@ -39,6 +53,14 @@ pub(super) fn start(
         .or(job.spec.request.cpus_per_task)
         .unwrap_or(1);
     let tasks = spread(slot, &request, cpus_per_task)?;
+    if job.step_next >= STEPS_MAX {
+        let what = format!(
+            "job {} has begun {} steps, the most is {STEPS_MAX}",
+            job.id, job.step_next
+        );
+        let hint = "start several programs in one step, or use an array";
+        return Err(Refusal::new(Code::TooMuch, what, hint));
+    }
     let step = StepId(job.step_next);
     let launch = StepLaunch {
         step,
@@ -52,10 +74,21 @@ pub(super) fn start(
         job: job.id,
         slot: slot.id,
     };
+    let running = cluster.steps.get(&key).into_iter().flatten();
+    let kept: usize = running.map(|step| size(step)).sum();
+    let own = size(&launch);
+    if kept.saturating_add(own) > RUNNING_BYTES_MAX {
+        let what = format!(
+            "arguments and environment of this step have {own} bytes and those of the job's other running steps {kept}, \
+             the most together is {RUNNING_BYTES_MAX}"
+        );
+        let hint = "wait for steps to end, or export less to them (--export=NONE)";
+        return Err(Refusal::new(Code::TooMuch, what, hint));
+    }
     let event = Event::StepStarted {
         job: job.id,
         slot: slot.id,
-        launch: Box::new(launch),
+        launch: Arc::new(launch),
     };
     Ok((Reply::StepStarted { key, step }, vec![event]))
 }

@@ -1,13 +1,14 @@
 //! act: effects become messages, after the commit.
 
-use super::credentials;
 use super::run::Shared;
+use super::{credentials, queries};
 use crate::cluster::Effect;
 use crate::model::ids::{BlobId, JobId, NodeId, StepId};
 use crate::model::job::{ExitStatus, JobState};
+use crate::model::refusal::Refusal;
+use crate::store::{Reader, StoreError};
 use crate::wire::worker::{SlotLaunch, ToSlot, ToWorker};
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Weak;
 use tokio::sync::{Notify, mpsc};
 
@@ -95,33 +96,25 @@ pub(super) type Watchers = BTreeMap<JobId, Vec<Listener>>;
 
 /// Carries out the effects of one turn.
 pub(super) fn act(shared: &Shared, watchers: &mut Watchers, effects: Vec<Effect>) {
-    let mut fetched = BTreeMap::new();
     for effect in effects {
         match effect {
             Effect::Launch {
                 node,
                 mut launch,
                 blobs,
-            } => match fill(shared, &mut fetched, &mut launch, blobs) {
-                Ok(()) => {
-                    let key = launch.key;
-                    // A job on the controller's own machine is known by its uid.
-                    if let Some(Some(_)) = shared.links.reached(node) {
-                        let credential = credentials::issue(shared.authority.jobs_key(), key, node);
-                        shared.links.send(node, ToWorker::Credential(credential));
-                    }
-                    shared.links.send(
-                        node,
-                        ToWorker::Slot {
-                            key,
-                            order: ToSlot::Launch(launch),
-                        },
-                    );
+            } => {
+                // Their bytes are added when the order is written (`fill`): a worker that reads slowly has none of
+                // them wait here.
+                launch.blobs = blobs.into_iter().map(|id| (id, Vec::new())).collect();
+                let key = launch.key;
+                // A job on the controller's own machine is known by its uid.
+                if let Some(Some(_)) = shared.links.reached(node) {
+                    let credential = credentials::issue(shared.authority.jobs_key(), key, node);
+                    shared.links.send(node, ToWorker::Credential(credential));
                 }
-                Err(error) => {
-                    tracing::error!(slot = %launch.key, %error, "cannot read what the job starts with")
-                }
-            },
+                let order = ToSlot::Launch(launch);
+                shared.links.send(node, ToWorker::Slot { key, order });
+            }
             Effect::Tell { node, key, order } => {
                 shared.links.send(node, ToWorker::Slot { key, order });
             }
@@ -171,24 +164,19 @@ fn notify(watchers: &mut Watchers, job: JobId, notice: &Notice) {
     }
 }
 
-/// Adds the bytes behind the blobs, each read once a turn, and the age of the grant.
-fn fill(
-    shared: &Shared,
-    fetched: &mut BTreeMap<BlobId, Vec<u8>>,
-    launch: &mut SlotLaunch,
-    blobs: Vec<BlobId>,
-) -> Result<(), String> {
-    let reader = shared.store().map_err(|refusal| refusal.to_string())?;
-    for id in blobs {
-        let bytes = match fetched.entry(id) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => {
-                let bytes = reader.blob(id).map_err(|error| error.to_string())?;
-                new.insert(bytes.ok_or_else(|| format!("blob {id:?} is not in the store"))?)
-            }
-        };
-        launch.blobs.push((id, bytes.clone()));
-    }
+/// Adds the bytes behind the blobs, and the age of the grant. They are in the store as long as a job has a slot.
+pub(super) async fn fill(shared: &Shared, launch: &mut SlotLaunch) -> Result<(), Refusal> {
+    let ids: Vec<BlobId> = launch.blobs.iter().map(|(id, _)| *id).collect();
+    let read = move |reader: &Reader| {
+        let read = ids.iter().map(|id| Ok((*id, reader.blob(*id)?)));
+        read.collect::<Result<Vec<_>, StoreError>>()
+    };
+    let found = queries::blocking(shared, read).await?;
+    let found = found.into_iter().map(|(id, bytes)| {
+        let missing = || queries::unreadable(&format!("blob {id:?} is not there"));
+        bytes.map(|bytes| (id, bytes)).ok_or_else(missing)
+    });
+    launch.blobs = found.collect::<Result<_, Refusal>>()?;
     launch.granted_age_ms = u64::try_from(super::run::now().minus(launch.granted)).unwrap_or(0);
     Ok(())
 }

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, watch};
 
-/// Orders on their way to one worker; when full the link is dropped and everything is said again.
-const OUTBOX_MAX: usize = 100_000;
+/// Orders on their way to one worker; when full the link is dropped and everything is said again. Each is small: the
+/// bytes that a job starts with are added when its launch is written, and what a step starts with is there once.
+const OUTBOX_MAX: usize = 32_768;
 /// Pieces of one stream on their way to its reader; the window keeps it far below.
 const STREAM_MAX: usize = 1024;
 

@@ -3,6 +3,7 @@
 //! Heartbeats are answered here and never wait for a commit. A beat that was answered had come before the link was
 //! found lost: on that rest the leases of jobs that may run again (see `cluster/leases.rs`).
 
+use super::act;
 use super::links::{Links, StdinTaken, StreamEvent};
 use super::run::{Message, Shared, now};
 use super::session::{Incoming, Outgoing};
@@ -21,8 +22,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 const LOOK: Duration = Duration::from_secs(600);
 /// Longest frame of output alone.
 const DATA_FRAME_MAX: usize = 1024 * 1024;
-/// Orders written together at most.
+/// Orders written together at most, and bytes: those of launches may be long, and are not gathered first.
 const WRITE_MAX: usize = 256;
+const WRITE_BYTES: usize = 256 * 1024;
 /// Bytes of a node's reports that may wait for the loop; then nothing more is heard of it until some were taken.
 const REPORTS_MAX: usize = REPORT_MAX;
 /// What a report weighs beside its bytes.
@@ -127,23 +129,19 @@ pub(super) async fn serve(
         return Ok(());
     };
     tracing::info!(node = %name, "worker registered");
-    let writer = tokio::spawn(async move {
-        let mut batch = Vec::new();
-        loop {
-            batch.clear();
-            if orders.recv_many(&mut batch, WRITE_MAX).await == 0 {
-                return;
-            }
-            let mut bytes = Vec::new();
-            for order in batch.iter().filter(|order| is_understood(version, order)) {
-                bytes.extend_from_slice(&crate::wire::codec::encode(order));
-            }
-            if outgoing.send_bytes(&bytes).await.is_err() {
-                return;
+    let mut writer = tokio::spawn({
+        let shared = Arc::clone(shared);
+        async move {
+            let mut batch = Vec::new();
+            while orders.recv_many(&mut batch, WRITE_MAX).await > 0 {
+                let orders = batch.drain(..);
+                let orders = orders.filter(|order| is_understood(version, order));
+                if write(&shared, orders, &mut outgoing).await.is_err() {
+                    return;
+                }
             }
         }
     });
-    let mut writer = writer;
     let result = tokio::select! {
         result = listen(shared, node, link, &mut incoming, &answers) => result,
         () = until_expired(shared, peer.as_deref()) => Ok(()),
@@ -160,6 +158,34 @@ pub(super) async fn serve(
         _ => tracing::info!(node = %name, "worker's link is gone"),
     }
     result
+}
+
+/// Writes orders, many at a time while they are short.
+async fn write(
+    shared: &Shared,
+    orders: impl Iterator<Item = ToWorker>,
+    outgoing: &mut Outgoing,
+) -> std::io::Result<()> {
+    let mut bytes = Vec::new();
+    for mut order in orders {
+        if let ToWorker::Slot {
+            key,
+            order: ToSlot::Launch(launch),
+        } = &mut order
+            && let Err(refusal) = act::fill(shared, launch).await
+        {
+            tracing::error!(slot = %key, %refusal, "cannot read what the job starts with");
+            continue;
+        }
+        bytes.extend_from_slice(&crate::wire::codec::encode(&order));
+        if bytes.len() >= WRITE_BYTES {
+            outgoing.send_bytes(&std::mem::take(&mut bytes)).await?;
+        }
+    }
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    outgoing.send_bytes(&bytes).await
 }
 
 /// What is done about a node that sends output which nobody has asked for.

@@ -40,6 +40,7 @@ use environment::ElementFacts;
 use lease::Lease;
 use outbox::Outbox;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
@@ -231,7 +232,7 @@ impl SlotCore {
             ToSlot::Suspend { stop } => self.suspend(now, stop, out),
             ToSlot::Release { code } => self.release(code, out),
             ToSlot::Limit { seconds } => self.launch.time_limit_s = seconds,
-            ToSlot::StartStep(step) => self.start_step(now, *step, out),
+            ToSlot::StartStep(step) => self.start_step(now, Arc::unwrap_or_clone(step), out),
             ToSlot::Acknowledge { report } => {
                 if let Some(ends) = self.outbox.acknowledge(report) {
                     out.push(Effect::Journal(Entry::Acknowledged { report, ends }));

@@ -490,7 +490,7 @@ fn the_warning_goes_to_the_shell_if_asked_else_to_steps_and_soon_when_late() {
     assert_eq!(slot.time_passes(), [], "no steps, nobody to warn");
     launch.time_limit_s = Some(10);
     let (mut slot, _) = Fixture::new(launch);
-    slot.order(ToSlot::StartStep(Box::new(step(1))));
+    slot.order(ToSlot::StartStep(std::sync::Arc::new(step(1))));
     assert_eq!(
         slot.core.next_deadline(),
         Some(1000),
@@ -511,7 +511,7 @@ fn an_allocation_that_is_cancelled_ends_with_its_last_step() {
     let mut launch = command();
     spec(&mut launch).launch = Launch::Hold;
     let (mut slot, _) = Fixture::new(launch);
-    slot.order(ToSlot::StartStep(Box::new(step(1))));
+    slot.order(ToSlot::StartStep(std::sync::Arc::new(step(1))));
     let effects = slot.order(ToSlot::Kill {
         positions: IndexSet::from_range(0, 1),
         cause: KillCause::Cancel { by: 1000 },
@@ -574,14 +574,14 @@ fn step(tasks: u32) -> StepLaunch {
 #[test]
 fn a_step_runs_beside_the_script_and_is_reported_when_its_tasks_are_over() {
     let (mut slot, _) = Fixture::new(command());
-    let effects = slot.order(ToSlot::StartStep(Box::new(step(2))));
+    let effects = slot.order(ToSlot::StartStep(std::sync::Arc::new(step(2))));
     let plans = spawned(&effects);
     assert_eq!(variable(plans[1], "SLURM_PROCID"), Some("1"));
     assert_eq!(variable(plans[1], "SLURM_STEP_ID"), Some("1"));
     assert_eq!(variable(plans[1], "FOO"), Some("bar"));
     assert_eq!(plans[1].cpus.to_string(), "2-3");
     assert_eq!(
-        slot.order(ToSlot::StartStep(Box::new(step(2)))),
+        slot.order(ToSlot::StartStep(std::sync::Arc::new(step(2)))),
         [],
         "known already"
     );
@@ -607,7 +607,7 @@ fn a_step_runs_beside_the_script_and_is_reported_when_its_tasks_are_over() {
 #[test]
 fn a_step_left_over_is_swept_and_reported_before_its_element() {
     let (mut slot, _) = Fixture::new(command());
-    slot.order(ToSlot::StartStep(Box::new(step(1))));
+    slot.order(ToSlot::StartStep(std::sync::Arc::new(step(1))));
     assert_eq!(slot.exits(BATCH, 0, 0), [Effect::Sweep]);
     slot.exits(
         TaskId {
@@ -627,13 +627,13 @@ fn a_step_left_over_is_swept_and_reported_before_its_element() {
         1,
         "the step was reported when it was reaped: {reports:?}"
     );
-    let again = slot.order(ToSlot::StartStep(Box::new(step(1))));
+    let again = slot.order(ToSlot::StartStep(std::sync::Arc::new(step(1))));
     assert_eq!(again, [], "said again after it has ended");
     let other = StepLaunch {
         step: StepId(2),
         ..step(1)
     };
-    let late = slot.order(ToSlot::StartStep(Box::new(other)));
+    let late = slot.order(ToSlot::StartStep(std::sync::Arc::new(other)));
     assert!(
         matches!(&late[0], Effect::Report(FromSlot::StepEnded { end, .. }) if end.failure.is_some())
     );

@@ -93,7 +93,7 @@ pub enum ToSlot {
         code: u8,
     },
     /// Start a step in the running element.
-    StartStep(Box<StepLaunch>),
+    StartStep(Arc<StepLaunch>),
     /// Bytes for a step's standard input.
     Stdin {
         /// Which step.

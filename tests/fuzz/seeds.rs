@@ -808,7 +808,7 @@ fn to_slot() -> Vec<ToSlot> {
         },
         ToSlot::Suspend { stop: true },
         ToSlot::Release { code: 3 },
-        ToSlot::StartStep(Box::new(StepLaunch {
+        ToSlot::StartStep(std::sync::Arc::new(StepLaunch {
             step: StepId(1),
             arguments: vec!["hostname".to_owned()],
             environment: surroundings().environment,

@@ -152,11 +152,14 @@ fn requests_that_never_end_hold_little_memory_and_no_others() {
 
 // ---- a worker that has gone bad
 
-/// What a member's machine says of itself: one cpu.
+/// Cpus of a member's machine.
+const CPUS: u32 = 40;
+
+/// What a member's machine says of itself.
 fn inventory(name: &str) -> Inventory {
-    let cpu = LogicalCpu {
-        id: 0,
-        core: 0,
+    let cpu = |id| LogicalCpu {
+        id,
+        core: id,
         package: 0,
         numa: 0,
         real: false,
@@ -164,10 +167,10 @@ fn inventory(name: &str) -> Inventory {
     Inventory {
         name: name.to_owned(),
         topology: Topology {
-            cpus: vec![cpu],
+            cpus: (0..CPUS).map(cpu).collect(),
             numa_nodes: vec![NumaNode {
                 id: 0,
-                cpus: vec![0],
+                cpus: (0..CPUS).collect(),
                 memory_mib: 8192,
                 distances: Vec::new(),
             }],
@@ -430,5 +433,35 @@ fn a_worker_that_sends_more_output_than_fits_its_window_is_cut_off() {
     assert!(grown < 100 * 1024, "the controller grew by {grown} KiB");
     let _ = reader.kill();
     let _ = wait_child(&mut reader, PATIENCE);
+    cluster.ok(&["node", "remove", "--force", "n2"]);
+}
+
+#[test]
+fn what_jobs_start_with_does_not_pile_up_before_a_worker_that_reads_nothing() {
+    // It says nothing more, and that is no reason to drop its link.
+    let cluster = Cluster::configured(1, "node_silent_after_s = 120\n");
+    let member = cluster.member("n2", 1);
+    let rogue = Rogue::instead_of(&member, "n2");
+    wait_until("it is there", PATIENCE, || {
+        cluster.json(&["node", "n2"])["cpus"] == CPUS
+    });
+    let submit = |number: u32| {
+        let mut script = format!("#!/bin/sh\n# {number}\n").into_bytes();
+        script.resize(3 << 20, b'#');
+        let answer = cluster.run_with(&["submit", "--mem", "10M", "-w", "n2"], &script);
+        assert_eq!(answer.code, 0, "{answer:?}");
+    };
+    submit(0);
+    let before = peak_kib(cluster.controller());
+    for number in 1..20 {
+        submit(number);
+    }
+    wait_until("all are on their way", PATIENCE, || {
+        let queue = rows(&cluster.json(&["queue"]));
+        queue.iter().all(|job| job["state"] == "RUNNING")
+    });
+    let grown = peak_kib(cluster.controller()) - before;
+    assert!(grown < 40 * 1024, "the controller grew by {grown} KiB");
+    drop(rogue);
     cluster.ok(&["node", "remove", "--force", "n2"]);
 }

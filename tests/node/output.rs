@@ -234,7 +234,7 @@ fn a_step_in_a_held_allocation() {
         tasks: vec![1],
         cpus_per_task: 1,
     };
-    node.order(key, ToSlot::StartStep(Box::new(step)));
+    node.order(key, ToSlot::StartStep(std::sync::Arc::new(step)));
     open(&mut node, key, StreamSource::StepLog(StepId(3)), 0, true);
     let log = collect(&mut node).unwrap();
     assert_eq!(said(&log, 0, 1), "3 bar\n");

@@ -329,3 +329,52 @@ fn a_worker_that_comes_back_hears_of_steps_and_that_it_may_go_on() {
     report(&mut f, job, 0, status);
     assert!(!told(&f, |order| matches!(order, ToSlot::StartStep(_))));
 }
+
+#[test]
+fn steps_that_run_are_bounded_in_what_they_start_with() {
+    let mut f = Fixture::new(&[("ws1", 1)]);
+    let job = f.submit(spec());
+    let current = Some((0, f.now));
+    let status = FromSlot::Status {
+        key: SlotKey {
+            job,
+            slot: SlotId(0),
+        },
+        queue: IndexSet::from_range(0, 1),
+        current,
+    };
+    report(&mut f, job, 0, status);
+    let start = |f: &mut Fixture| {
+        f.run(Command::StartStep {
+            who: user(1000),
+            request: Box::new(crate::wire::client::StepRequest {
+                raw_job: job.0,
+                arguments: vec!["true".into()],
+                environment: vec![(b"BIG".to_vec(), vec![b'x'; 12 << 20])],
+                work_dir: "/".into(),
+                ntasks: None,
+                nodes: None,
+                cpus_per_task: None,
+            }),
+        })
+    };
+    start(&mut f).unwrap();
+    start(&mut f).unwrap();
+    let refusal = start(&mut f).unwrap_err();
+    assert_eq!(refusal.code, crate::model::refusal::Code::TooMuch);
+    assert!(
+        refusal.what.contains("the most together is 33554432"),
+        "{refusal}"
+    );
+    let end = crate::wire::worker::StepEnd {
+        step: crate::model::ids::StepId(0),
+        tasks: vec![],
+        name: "true".into(),
+        started: f.now,
+        ended: f.now,
+        usage: Usage::default(),
+        failure: None,
+    };
+    report(&mut f, job, 0, FromSlot::StepEnded { report: 1, end });
+    start(&mut f).unwrap();
+}
