@@ -11,7 +11,7 @@
 use super::members;
 use super::run::{Shared, now};
 use super::session::{self, Incoming, Outgoing};
-use super::shares::Holder;
+use super::shares::{Holder, Share};
 use super::{credentials, worker_session};
 use crate::cluster::Principal;
 use crate::cluster::membership::unknown_key;
@@ -53,7 +53,7 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: UnixListener) {
                 continue;
             }
         };
-        let holder = Holder::Account(uid);
+        let holder = shared.names.holder(uid);
         let (read, write) = stream.into_split();
         let mut outgoing = Outgoing::new(Box::new(write));
         match shared.shares.connections.try_take(&holder, 1) {
@@ -61,8 +61,7 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: UnixListener) {
                 let incoming = Incoming::new(Box::new(read), HELLO_MAX, holder, &shared.shares);
                 let shared = Arc::clone(&shared);
                 tokio::spawn(async move {
-                    ended(local(&shared, (uid, gid), incoming, outgoing).await);
-                    drop(place);
+                    ended(local(&shared, (uid, gid), place, incoming, outgoing).await);
                 });
             }
             Err(refusal) => {
@@ -123,6 +122,17 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// Who is counted as one: an account, once it is known to be one.
+    fn holder(&self, uid: u32) -> Holder {
+        let known = self.by_uid.lock().unwrap_or_else(PoisonError::into_inner);
+        // No account is named by a number alone.
+        let named = |owner: &Owner| owner.name.parse::<u32>().is_err();
+        match known.get(&uid) {
+            Some((owner, _)) if named(owner) => Holder::Account(uid),
+            _ => Holder::Nameless,
+        }
+    }
+
     /// Who is at the other end of the local socket.
     async fn owner(&self, uid: u32, gid: u32) -> Owner {
         if let Some(known) = fresh(&self.by_uid, &uid) {
@@ -212,10 +222,24 @@ fn not_permitted(what: impl Into<String>, hint: &str) -> Refusal {
 async fn local(
     shared: &Arc<Shared>,
     (uid, gid): (u32, u32),
+    mut place: Share,
     mut incoming: Incoming,
     mut outgoing: Outgoing,
 ) -> Result<(), CodecError> {
     let owner = shared.names.owner(uid, gid).await;
+    let holder = shared.names.holder(uid);
+    if holder != *incoming.holder() {
+        // An account after all: from now on it is counted as such.
+        place = match shared.shares.connections.try_take(&holder, 1) {
+            Ok(place) => place,
+            Err(refusal) => {
+                turn_away(&mut outgoing, refusal).await;
+                return Ok(());
+            }
+        };
+        incoming.speaks_for(holder);
+    }
+    let _place = place;
     let Some(hello) = greet(&mut incoming).await else {
         return Ok(());
     };

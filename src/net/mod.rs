@@ -7,7 +7,7 @@
 //! Nobody needs a right clock. A machine judges a certificate by who signed it; that one has expired is for the
 //! controller to say, by its own clock ([`tls`]).
 //!
-//! Read [`identity`] (keys, certificates, what is kept on disk), then [`tls`], [`server`], [`client`]; [`membership`] is how
+//! Read [`identity`] (keys, certificates, what is kept on disk), then [`tls`], [`server`] (who shares its places by [`stock`]), [`client`]; [`membership`] is how
 //! one becomes and stays known; [`bridge`] lets a
 //! command without a runtime of its own use a stream.
 #![allow(
@@ -21,6 +21,7 @@ pub mod client;
 pub mod identity;
 pub mod membership;
 pub mod server;
+pub mod stock;
 pub mod tls;
 
 use tokio::io::{AsyncRead, AsyncWrite};

@@ -4,6 +4,7 @@
 //! key ([`Peer::trust`]), its connection carries one stream.
 
 use super::identity::{Authority, IdentityError, key_id};
+use super::stock::{Share, Stock};
 use super::tls::{self, Vouching};
 use super::{Path, Stream, TETHER_LABEL};
 use crate::model::identity::KeyId;
@@ -13,7 +14,7 @@ use quinn::{Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,7 +27,8 @@ const CONNECTIONS_MAX: usize = 4096;
 const HANDSHAKES_CALM: usize = 64;
 /// A handshake must be over by then.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
-/// Strangers at once, by either way: whoever has not been told yet that they are known.
+/// Strangers at once, by either way: whoever has not been told yet that they are known. Nobody, by their address, may be
+/// more of them than are left for all others.
 const STRANGERS_MAX: usize = 256;
 /// Connections of one key at once.
 const OF_KEY_MAX: usize = 256;
@@ -65,7 +67,7 @@ pub struct Peer {
     /// The controller knows it.
     trusted: AtomicBool,
     /// As long as it is a stranger it has one of their few places.
-    place: Mutex<Option<OwnedSemaphorePermit>>,
+    place: Mutex<Option<Share<IpAddr>>>,
 }
 
 impl Peer {
@@ -332,7 +334,7 @@ impl Server {
             arrivals: sender,
             vouching,
             connected,
-            strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
+            strangers: Stock::new("unknown connections", STRANGERS_MAX),
         };
         tokio::spawn(accept_quic(endpoint, ear.clone()));
         tokio::spawn(accept_tcp(tcp, acceptor, ear));
@@ -372,7 +374,7 @@ struct Ear {
     arrivals: mpsc::Sender<Arrival>,
     vouching: Arc<Vouching>,
     connected: Arc<Connected>,
-    strangers: Arc<Semaphore>,
+    strangers: Arc<Stock<IpAddr>>,
 }
 
 impl Ear {
@@ -382,7 +384,7 @@ impl Ear {
         address: SocketAddr,
         path: Path,
         quic: Option<quinn::Connection>,
-        place: OwnedSemaphorePermit,
+        place: Share<IpAddr>,
     ) -> Option<Arc<Peer>> {
         let certificate = certificates.first()?;
         let (public_key, expires) = tls::parts_of(certificate)?;
@@ -409,6 +411,18 @@ impl Ear {
     }
 }
 
+/// Who is counted as one before they have shown a key: an address, or all of a network in which a machine has as many
+/// addresses as it likes.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let network = u128::from(address) & (u128::MAX << 64);
+            IpAddr::V6(network.into())
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
 async fn accept_quic(endpoint: Endpoint, ear: Ear) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_CALM));
     while let Some(incoming) = endpoint.accept().await {
@@ -422,7 +436,8 @@ async fn accept_quic(endpoint: Endpoint, ear: Ear) {
             let _ = incoming.retry();
             continue;
         }
-        let Ok(stranger) = Arc::clone(&ear.strangers).try_acquire_owned() else {
+        let from = network_of(incoming.remote_address().ip());
+        let Ok(stranger) = ear.strangers.try_take(&from, 1) else {
             incoming.refuse();
             continue;
         };
@@ -440,7 +455,7 @@ async fn accept_quic(endpoint: Endpoint, ear: Ear) {
     }
 }
 
-async fn serve_quic(connection: quinn::Connection, ear: &Ear, stranger: OwnedSemaphorePermit) {
+async fn serve_quic(connection: quinn::Connection, ear: &Ear, stranger: Share<IpAddr>) {
     let shown = connection
         .peer_identity()
         .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
@@ -494,9 +509,6 @@ async fn accept_tcp(listener: TcpListener, acceptor: TlsAcceptorConfig, ear: Ear
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
         };
-        let Ok(stranger) = Arc::clone(&ear.strangers).acquire_owned().await else {
-            return;
-        };
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -504,6 +516,10 @@ async fn accept_tcp(listener: TcpListener, acceptor: TlsAcceptorConfig, ear: Ear
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
+        };
+        // Whoever has too many is closed without a word: nobody has been told yet who we are.
+        let Ok(stranger) = ear.strangers.try_take(&network_of(address.ip()), 1) else {
+            continue;
         };
         let (ear, acceptor) = (ear.clone(), acceptor.clone());
         tokio::spawn(async move {

@@ -18,10 +18,12 @@ use hpc::wire::codec::{self, FRAME_MAX, encode};
 use hpc::wire::hello::{Hello, HelloReply, Role};
 use hpc::wire::worker::{FromSlot, FromWorker, OpenStream, StepEnd, ToSlot, ToWorker};
 use std::io::{ErrorKind, Write};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
 
 /// A connection that has said hello.
 fn greeted(cluster: &Cluster) -> UnixStream {
@@ -110,6 +112,32 @@ fn connections_of_one_account_leave_room_for_others() {
     wait_until("there is room again", PATIENCE, || {
         cluster.run(&["queue"]).code == 0
     });
+}
+
+#[test]
+fn strangers_from_one_address_do_not_keep_members_from_elsewhere_out() {
+    let cluster = Cluster::up(1);
+    let alice = cluster.person("alice", "user");
+    let listen = std::fs::read_to_string(cluster.state().join("controller/listen")).unwrap();
+    let port: SocketAddr = listen.trim().parse().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    // They say nothing, for as long as they are suffered.
+    let begun = Instant::now();
+    let silent = runtime.block_on(async {
+        let mut silent = Vec::new();
+        for _ in 0..400 {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+            silent.push(socket.connect(port).await.unwrap());
+        }
+        silent
+    });
+    alice.ok(&["queue"]);
+    assert!(begun.elapsed() < Duration::from_secs(8), "they were gone");
+    drop(silent);
 }
 
 #[test]
