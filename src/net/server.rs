@@ -478,10 +478,12 @@ async fn serve_quic(connection: quinn::Connection, ear: &Ear, stranger: Share<Ip
         // A stranger that says nothing at all goes too.
         let stream = match peer.trusted.load(Ordering::Relaxed) {
             true => connection.accept_bi().await.ok(),
-            false => tokio::time::timeout(HANDSHAKE_MAX, connection.accept_bi())
-                .await
-                .ok()
-                .and_then(Result::ok),
+            false => match tokio::time::timeout(HANDSHAKE_MAX, connection.accept_bi()).await {
+                Ok(stream) => stream.ok(),
+                // It has been heard meanwhile on the stream before, and need not open another.
+                Err(_) if peer.trusted.load(Ordering::Relaxed) => continue,
+                Err(_) => None,
+            },
         };
         let Some((send, receive)) = stream else {
             if connection.close_reason().is_none() {

@@ -3,7 +3,6 @@
 
 use crate::support::{Cluster, PATIENCE, code_of, finish, rows, wait_child, wait_until};
 use std::process::Stdio;
-use std::time::Duration;
 
 #[test]
 fn a_machine_joins_with_one_line_and_runs_a_job() {
@@ -253,8 +252,8 @@ fn a_stream_over_the_network_is_followed_and_ends_with_its_client() {
     });
     runner.kill().unwrap();
     runner.wait().unwrap();
-    // Killed, it said nothing: its kernel did.
-    cluster.wait_empty(Duration::from_secs(8));
+    // Killed, it said nothing: its kernel did. Where it had not come to that, it is waited for a while.
+    cluster.wait_empty(PATIENCE);
 }
 
 #[test]

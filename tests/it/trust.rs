@@ -678,6 +678,26 @@ fn keys_are_private_and_secrets_are_in_no_argument_variable_or_log() {
 }
 
 #[test]
+fn who_is_known_may_be_silent_on_a_single_stream() {
+    let cluster = Cluster::up(1);
+    let alice = cluster.person("alice", "user");
+    let job = cluster.submit(&["--hold", "--wrap", "true"]);
+    wait(async {
+        let route = as_member(&alice, Kind::User).await;
+        let (mut stream, _) = greet(&route, Role::Client).await.unwrap();
+        let selector = hpc::wire::client::Selector { job, indices: None };
+        let request = Request::Wait(vec![selector]);
+        stream.write_all(&encode(&request)).await.unwrap();
+        stream.flush().await.unwrap();
+        // Strangers have 10 s for their first word.
+        let answer = read_one::<ToClient>(&mut stream, 1 << 16);
+        let answer = tokio::time::timeout(Duration::from_secs(12), answer).await;
+        assert!(answer.is_err(), "it still waits: {answer:?}");
+    });
+    cluster.ok(&["cancel", &job.to_string()]);
+}
+
+#[test]
 fn a_newcomer_is_bounded_in_what_it_may_say() {
     let cluster = Cluster::up(1);
     let line: JoinLine = cluster.invite(&[]).parse().unwrap();
