@@ -122,14 +122,16 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Who is counted as one: an account, once it is known to be one.
+    /// Who is counted as one: an account, once it is known to be one. As long as that is being looked up, those who come
+    /// for the first time are one: no crowd of the nameless keeps them out.
     fn holder(&self, uid: u32) -> Holder {
         let known = self.by_uid.lock().unwrap_or_else(PoisonError::into_inner);
         // No account is named by a number alone.
         let named = |owner: &Owner| owner.name.parse::<u32>().is_err();
         match known.get(&uid) {
             Some((owner, _)) if named(owner) => Holder::Account(uid),
-            _ => Holder::Nameless,
+            Some(_) => Holder::Nameless,
+            None => Holder::Newcomers,
         }
     }
 
@@ -227,9 +229,13 @@ async fn local(
     mut outgoing: Outgoing,
 ) -> Result<(), CodecError> {
     let owner = shared.names.owner(uid, gid).await;
-    let holder = shared.names.holder(uid);
+    let holder = match shared.names.holder(uid) {
+        // The name service has failed.
+        Holder::Newcomers => Holder::Nameless,
+        known => known,
+    };
     if holder != *incoming.holder() {
-        // An account after all: from now on it is counted as such.
+        // Looked up: from now on it is counted as who it is.
         place = match shared.shares.connections.try_take(&holder, 1) {
             Ok(place) => place,
             Err(refusal) => {
@@ -421,11 +427,17 @@ async fn tether(
     peer: &Arc<Peer>,
     mut incoming: Incoming,
 ) -> Result<(), CodecError> {
+    // It lasts as long as the connection it belongs to, and must not keep strangers out meanwhile.
+    peer.trust(0);
     let tether = tokio::time::timeout(HELLO_TIMEOUT, incoming.next::<Tether>()).await;
-    let Ok(Ok(Some(tether))) = tether else {
-        return Ok(());
+    let tied = match tether {
+        Ok(Ok(Some(tether))) => shared.cutter.tethered(peer.key, &tether.label),
+        _ => None,
     };
-    let Some(tied) = shared.cutter.tethered(peer.key, &tether.label) else {
+    let Some(tied) = tied else {
+        tracing::debug!(address = %peer.address, key = %peer.key, "a tether to no connection");
+        // To end it would say that this process is gone.
+        let _ = incoming.next::<Tether>().await;
         return Ok(());
     };
     tokio::select! {

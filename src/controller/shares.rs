@@ -30,6 +30,8 @@ const LOGS_MAX: usize = 1024;
 pub(super) enum Holder {
     /// An account at the local socket.
     Account(u32),
+    /// Uids there that have not been looked up yet, together, for that short while.
+    Newcomers,
     /// All uids there that are no accounts, together: whoever may map uids has tens of thousands.
     Nameless,
     /// A key on the network: a person, or a machine's own agent.
