@@ -38,6 +38,10 @@ const CLIENT_STREAMS: u32 = 8;
 /// A stranger must say hello within this.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// With much to do, we may hear of a connection only after its tether: the other end has its keys before we do.
+const LATE_MAX: Duration = Duration::from_secs(2);
+const LATE_LOOK: Duration = Duration::from_millis(50);
+
 /// Takes local connections until the runtime ends.
 pub(super) async fn accept(shared: Arc<Shared>, listener: UnixListener) {
     loop {
@@ -430,14 +434,22 @@ async fn tether(
     // It lasts as long as the connection it belongs to, and must not keep strangers out meanwhile.
     peer.trust(0);
     let tether = tokio::time::timeout(HELLO_TIMEOUT, incoming.next::<Tether>()).await;
-    let tied = match tether {
-        Ok(Ok(Some(tether))) => shared.cutter.tethered(peer.key, &tether.label),
-        _ => None,
-    };
-    let Some(tied) = tied else {
-        tracing::debug!(address = %peer.address, key = %peer.key, "a tether to no connection");
-        // To end it would say that this process is gone.
+    let Ok(Ok(Some(tether))) = tether else {
+        // To end it would say that this process, or the one before it, is gone.
         let _ = incoming.next::<Tether>().await;
+        return Ok(());
+    };
+    let found = async {
+        loop {
+            match shared.cutter.tethered(peer.key, &tether.label) {
+                Some(tied) => return tied,
+                None => tokio::time::sleep(LATE_LOOK).await,
+            }
+        }
+    };
+    let Ok(tied) = tokio::time::timeout(LATE_MAX, found).await else {
+        // It is over, or was one of the controller before this one.
+        tracing::debug!(address = %peer.address, key = %peer.key, "a tether to no connection");
         return Ok(());
     };
     tokio::select! {

@@ -28,6 +28,8 @@ const DIAL_MAX: Duration = Duration::from_secs(8);
 const LAST_CHANCE: Duration = Duration::from_millis(500);
 /// How long a tether may take to be tied.
 const TETHER_MAX: Duration = Duration::from_secs(5);
+/// The pause after a tether that could not be tied.
+const TETHER_AGAIN: Duration = Duration::from_millis(500);
 /// Addresses tried at once.
 const TARGETS_MAX: usize = 16;
 
@@ -156,15 +158,24 @@ impl Route {
         {
             return std::future::pending().await;
         }
-        let tied = async {
+        let mut words = encode(&Hello::new(Role::Tether));
+        words.extend(encode(&Tether { label }));
+        let tied = async || {
             let mut stream = tls_over_tcp(credentials, self.address).await.ok()?;
-            let mut words = encode(&Hello::new(Role::Tether));
-            words.extend(encode(&Tether { label }));
             stream.write_all(&words).await.ok()?;
             stream.flush().await.ok()?;
             Some(stream)
         };
-        let Ok(Some(mut stream)) = tokio::time::timeout(TETHER_MAX, tied).await else {
+        // Refused where it gets through, the process is gone already. The one after it says so.
+        let again = async {
+            loop {
+                if let Ok(Some(stream)) = tokio::time::timeout(TETHER_MAX, tied()).await {
+                    return stream;
+                }
+                tokio::time::sleep(TETHER_AGAIN).await;
+            }
+        };
+        let Ok(mut stream) = tokio::time::timeout(server::IDLE_MAX, again).await else {
             return std::future::pending().await;
         };
         let mut bytes = [0; 1024];

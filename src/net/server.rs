@@ -40,7 +40,7 @@ const CONNECTION_WINDOW_LEAST: u32 = 128 * 1024;
 /// Arrivals that may wait for the controller.
 const ARRIVALS: usize = 1024;
 /// QUIC's own look at whether the other side is there; the controller's heartbeat is stricter.
-const IDLE_MAX: Duration = Duration::from_secs(30);
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(30);
 /// So that a quiet connection stays known to whatever lies between.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 

@@ -70,7 +70,7 @@ fn over_eight_machines_with_links_cut_nothing_acknowledged_is_lost_and_nothing_r
         let cutter = scope.spawn(move || {
             let random = &mut cutter_random;
             let mut cuts = 0;
-            while !stop_cuts.load(Ordering::Relaxed) {
+            while cuts < 3 || !stop_cuts.load(Ordering::Relaxed) {
                 random.sleep(50, 500);
                 let host = &hosts[1 + usize::try_from(random.from(0, 6)).unwrap()];
                 match random.from(0, 2) {

@@ -678,6 +678,22 @@ fn keys_are_private_and_secrets_are_in_no_argument_variable_or_log() {
 }
 
 #[test]
+fn a_connection_to_a_controller_that_is_gone_is_noticed_though_it_was_never_tied() {
+    let cluster = Cluster::up(1);
+    let alice = cluster.person("alice", "user");
+    wait(async {
+        let route = as_member(&alice, Kind::User).await;
+        let _stream = greet(&route, Role::Client).await.unwrap();
+        cluster.kill_controller();
+        let tethered = tokio::spawn(async move { route.tethered().await });
+        cluster.start();
+        // The one after it says so; QUIC alone would take 30 s.
+        let noticed = tokio::time::timeout(Duration::from_secs(12), tethered).await;
+        noticed.expect("its end is noticed").unwrap();
+    });
+}
+
+#[test]
 fn who_is_known_may_be_silent_on_a_single_stream() {
     let cluster = Cluster::up(1);
     let alice = cluster.person("alice", "user");
