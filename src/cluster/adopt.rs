@@ -109,7 +109,7 @@ fn still_free(
             is_open(request, node)
                 && share.cpus.is_subset(&node.cpus_free)
                 && share.cpus.is_disjoint(cpus)
-                && node.memory_free_mib >= memory.saturating_add(share.memory_mib)
+                && node.memory_free_mib() >= memory.saturating_add(share.memory_mib)
                 && share
                     .gpus
                     .iter()

@@ -577,7 +577,7 @@ impl Cluster {
             if let Some(node) = self.nodes.get_mut(&share.node) {
                 let node = Arc::make_mut(node);
                 node.cpus_free = node.cpus_free.subtract(&share.cpus);
-                node.memory_free_mib = node.memory_free_mib.saturating_sub(share.memory_mib);
+                node.memory_granted_mib = node.memory_granted_mib.saturating_add(share.memory_mib);
                 node.gpus_free.retain(|gpu| !share.gpus.contains(gpu));
             }
         }
@@ -592,8 +592,6 @@ impl Cluster {
                 let has: crate::model::cpu_set::CpuSet =
                     topology.cpus.iter().map(|cpu| cpu.id).collect();
                 node.cpus_free = node.cpus_free.union(&share.cpus.intersect(&has));
-                node.memory_free_mib =
-                    (node.memory_free_mib + share.memory_mib).min(topology.memory_mib);
                 let there: Vec<u32> = topology.gpus.iter().map(|gpu| gpu.index).collect();
                 for gpu in share.gpus.iter().filter(|gpu| there.contains(gpu)) {
                     if !node.gpus_free.contains(gpu) {
@@ -601,6 +599,7 @@ impl Cluster {
                     }
                 }
                 node.gpus_free.sort_unstable();
+                node.memory_granted_mib = node.memory_granted_mib.saturating_sub(share.memory_mib);
             }
         }
     }

@@ -34,7 +34,7 @@ pub(super) fn register(
         drain: known.and_then(|node| node.drain.clone()),
         serves,
         cpus_free: crate::model::cpu_set::CpuSet::new(),
-        memory_free_mib: 0,
+        memory_granted_mib: 0,
         gpus_free: Vec::new(),
         gives_leases,
     };

@@ -701,7 +701,7 @@ pub fn node_view(snapshot: &Snapshot, node: &Node) -> NodeView {
         cpus: node.cpus_total(),
         cpus_free: node.cpus_free.len(),
         memory_mib: node.memory_total_mib(),
-        memory_free_mib: node.memory_free_mib,
+        memory_free_mib: node.memory_free_mib(),
         gpus: topology
             .gpus
             .iter()

@@ -155,9 +155,9 @@ pub struct Node {
     /// Cpus not granted. Not stored: follows from the jobs.
     #[serde(skip)]
     pub cpus_free: CpuSet,
-    /// Memory not granted; MiB. Not stored.
+    /// Memory granted; MiB. More than there is, where the node came back with less while jobs had it. Not stored.
     #[serde(skip)]
-    pub memory_free_mib: u64,
+    pub memory_granted_mib: u64,
     /// GPUs not granted. Not stored.
     #[serde(skip)]
     pub gpus_free: Vec<u32>,
@@ -217,6 +217,13 @@ impl Node {
         self.inventory.topology.memory_mib
     }
 
+    /// Memory not granted; MiB.
+    #[must_use]
+    pub fn memory_free_mib(&self) -> u64 {
+        self.memory_total_mib()
+            .saturating_sub(self.memory_granted_mib)
+    }
+
     /// The state word, from link, drain and what is free.
     #[must_use]
     pub fn state(&self) -> NodeState {
@@ -253,7 +260,7 @@ impl Node {
             .iter()
             .filter_map(|cpu| u16::try_from(cpu.id).ok())
             .collect();
-        self.memory_free_mib = self.memory_total_mib();
+        self.memory_granted_mib = 0;
         self.gpus_free = self
             .inventory
             .topology

@@ -36,7 +36,7 @@ impl<'a> FreeNodes<'a> {
             .map(|node| FreeNode {
                 node,
                 cpus: node.cpus_free.clone(),
-                memory_mib: node.memory_free_mib,
+                memory_mib: node.memory_free_mib(),
                 gpus: node.gpus_free.clone(),
             })
             .collect();

@@ -63,7 +63,7 @@ fn node(id: u32, name: &str, cpus: u32) -> Arc<Node> {
         link: Link::Up,
         drain: None,
         cpus_free: CpuSet::new(),
-        memory_free_mib: 0,
+        memory_granted_mib: 0,
         gpus_free: Vec::new(),
         gives_leases: false,
     };

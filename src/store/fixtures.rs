@@ -293,7 +293,7 @@ pub(crate) fn node(id: u32) -> Node {
         link: Link::Silent(Timestamp(START)),
         drain: Some("fan".into()),
         cpus_free: Default::default(),
-        memory_free_mib: 0,
+        memory_granted_mib: 0,
         gpus_free: vec![],
         gives_leases: false,
     }

@@ -436,7 +436,7 @@ pub fn encode_node(buffer: &mut Vec<u8>, node: &Node) {
         drain,
         serves,
         cpus_free: _,
-        memory_free_mib: _,
+        memory_granted_mib: _,
         gpus_free: _,
         gives_leases: _,
     } = node;
@@ -474,7 +474,7 @@ pub fn decode_node(id: NodeId, bytes: &[u8]) -> Result<Node, RecordError> {
         drain: row.drain.into_owned(),
         serves: row.serves.into_owned(),
         cpus_free: Default::default(),
-        memory_free_mib: 0,
+        memory_granted_mib: 0,
         gpus_free: Vec::new(),
         gives_leases: false,
     })

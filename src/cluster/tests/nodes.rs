@@ -378,3 +378,37 @@ fn steps_that_run_are_bounded_in_what_they_start_with() {
     report(&mut f, job, 0, FromSlot::StepEnded { report: 1, end });
     start(&mut f).unwrap();
 }
+
+#[test]
+fn memory_that_a_node_no_longer_has_is_not_granted_when_a_job_ends() {
+    let mut f = Fixture::new(&[("ws1", 4)]);
+    let with_memory = |mib| JobSpec {
+        request: crate::model::resource::Request {
+            memory: crate::model::resource::MemoryRequest::PerNode(mib),
+            ..Default::default()
+        }
+        .into(),
+        ..spec()
+    };
+    let (long, short) = (f.submit(with_memory(2048)), f.submit(with_memory(1024)));
+    // It comes back with 2 of 4 GiB, and 3 are in use.
+    let mut less = inventory("ws1", 4);
+    less.topology.memory_mib = 2048;
+    let slots = [long, short].map(|job| f.running_key(job)).to_vec();
+    for key in &slots {
+        f.present(*key, 1);
+    }
+    f.run(Command::Register {
+        inventory: Box::new(less),
+        serves: Serves::Everyone,
+        slots,
+        gives_leases: false,
+    })
+    .unwrap();
+    f.report_end(short, 0, 0, 0);
+    let waits = f.submit(with_memory(512));
+    let runs = |f: &Fixture, id| f.running().iter().any(|(job, ..)| *job == id);
+    assert!(!runs(&f, waits), "2 of 2 GiB are in use");
+    f.report_end(long, 0, 0, 0);
+    assert!(runs(&f, waits));
+}
