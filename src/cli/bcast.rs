@@ -1,7 +1,7 @@
 //! `hpc run --bcast`: the program goes to the nodes of the job before its tasks start.
 
 use super::connection::Target;
-use super::cp::{Copy, name_of};
+use super::cp::{Copy, Where, name_of};
 use super::draft::Draft;
 use super::exit::{Failure, Outcome};
 use crate::model::hostlist;
@@ -70,7 +70,11 @@ pub(super) fn send(target: &Target, to: &str, word: &mut String, given: &Draft) 
         deep: false,
         quiet: given.quiet,
     };
-    let outcome = copy.put(&nodes, &[program], &path, private.is_some());
+    let wanted = match private {
+        Some(_) => Where::Private,
+        None => Where::File,
+    };
+    let outcome = copy.put(&nodes, &[program], &path, wanted);
     let sent = Sent {
         nodes,
         private,

@@ -27,16 +27,17 @@ use std::time::{Duration, Instant};
 ///
 /// Nothing else is needed. Without --detach it stays in the foreground, restarts what dies, and on Ctrl-C ends the jobs
 /// of this machine and stops. Where root has installed systemd's units, it enables and starts hpc-worker.service instead
-/// and returns.
+/// and returns. A machine that has joined needs no line to start its worker again.
 ///
 /// Examples:
 ///   hpc join 10.0.0.5:7420#wkr_...
 ///   hpc join --detach --cpus 8 10.0.0.5:7420#wkr_...
+///   hpc join --detach
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Join {
-    /// The line; `-` reads it from standard input
-    #[arg(value_name = "LINE", required_unless_present = "joined")]
+    /// The line; `-` reads it from standard input. Without one, the worker of a machine that has joined starts again
+    #[arg(value_name = "LINE")]
     line: Option<String>,
     /// Look after the worker of a machine that has joined already
     #[arg(long, hide = true, conflicts_with_all = ["line", "detach"])]
@@ -94,16 +95,19 @@ impl From<MembershipError> for Failure {
 
 impl Verb for Join {
     fn run(self, target: &Target) -> Outcome {
-        let Some(text) = &self.line else {
+        if self.joined {
             let places = paths::places(target.state_dir.as_deref())?;
             return Keeper::new(places, vec![(Kind::Worker, self.arguments()?)]).watch();
-        };
-        let line = parse(&read_line(text)?, &["wkr"], "login")?;
+        }
         self.machine.check()?;
         let config = read_config(self.config.as_deref())?;
         self.machine
             .check_reserve(&config, self.config.as_deref())?;
         let places = paths::places(target.state_dir.as_deref())?;
+        let Some(text) = &self.line else {
+            return self.again(places);
+        };
+        let line = parse(&read_line(text)?, &["wkr"], "login")?;
         places.create()?;
         let as_service = service::is_installed(Kind::Worker, &places);
         if as_service {
@@ -120,12 +124,7 @@ impl Verb for Join {
             Identity::Node(name) => name.clone(),
             Identity::User { .. } => name,
         };
-        if as_service {
-            service::enable(Kind::Worker)?;
-            wait_served(&keeper)?;
-        } else {
-            keeper.start(Kind::Worker, Instant::now() + START)?;
-        }
+        start(&mut keeper, as_service)?;
         drop(lock);
         output::line(&format!(
             "node {node} has joined cluster {} at {} over {}",
@@ -133,18 +132,17 @@ impl Verb for Join {
             kept.addresses.first().map_or("", String::as_str),
             path.word()
         ))?;
-        if as_service {
-            let unit = service::unit(Kind::Worker);
-            output::line(&format!(
-                "{unit} runs its worker, also after the next boot; its log: journalctl -u {unit}"
-            ))?;
-        }
-        if self.detach || as_service {
-            Ok(exit::DONE)
-        } else {
-            // Without the line, whose secret may still be good for others, on our command line.
-            self.stay(&keeper.places)
-        }
+        self.end(&keeper.places, as_service)
+    }
+}
+
+/// Starts the worker, or has systemd do it.
+fn start(keeper: &mut Keeper, as_service: bool) -> Outcome<()> {
+    if as_service {
+        service::enable(Kind::Worker)?;
+        wait_served(keeper)
+    } else {
+        keeper.start(Kind::Worker, Instant::now() + START)
     }
 }
 
@@ -158,22 +156,31 @@ fn read_line(text: &str) -> Outcome<String> {
     Ok(line)
 }
 
+/// Whether a state directory has a cluster of its own.
+pub(super) fn holds_cluster(places: &Places) -> bool {
+    places.controller_dir().join("hpc.redb").exists()
+}
+
+/// The cluster that a state directory's machine has joined as a worker.
+pub(super) fn joined_cluster(places: &Places) -> Option<String> {
+    let known = Member::open(&places.state, identity::Kind::Node);
+    known.ok().flatten().map(|member| member.kept.cluster)
+}
+
 /// Refuses a state directory that has a cluster of its own, or a worker that runs.
 fn check_free(places: &Places) -> Outcome<()> {
     let taken = |what: String, hint: &str| Err(Failure::refused(Code::Conflict, what, hint));
-    if places.controller_dir().join("hpc.redb").exists() {
+    if holds_cluster(places) {
         return taken(
             format!("{} holds a cluster of its own", places.state.display()),
             "join with another --state-dir",
         );
     }
     if process::running(Kind::Worker, places).is_some() {
-        let known = Member::open(&places.state, identity::Kind::Node);
-        let cluster = known.ok().flatten().map(|member| member.kept.cluster);
         return taken(
             format!(
                 "this machine is a worker of cluster {} already",
-                cluster.unwrap_or_default()
+                joined_cluster(places).unwrap_or_default()
             ),
             "stop it with `hpc down` first",
         );
@@ -201,6 +208,60 @@ fn wait_served(keeper: &Keeper) -> Outcome<()> {
 }
 
 impl Join {
+    /// Starts the worker of a machine that has joined before; one that runs is left alone.
+    fn again(&self, places: Places) -> Outcome {
+        let member = Member::open(&places.state, identity::Kind::Node)
+            .map_err(|error| Failure::Other(error.into()))?;
+        let Some(member) = member else {
+            return Err(Failure::Usage(format!(
+                "{} has not joined a cluster: paste the line that `hpc invite` printed",
+                places.state.display()
+            )));
+        };
+        places.create()?;
+        let as_service = service::is_installed(Kind::Worker, &places);
+        if as_service {
+            service::refuse_options(self.declares())?;
+        }
+        let mut keeper = Keeper::new(places, vec![(Kind::Worker, self.arguments()?)]);
+        let lock = keeper.lock()?;
+        let runs = process::running(Kind::Worker, &keeper.places).is_some();
+        if runs && (self.declares() || self.machine.name.is_some()) {
+            return Err(Failure::refused(
+                Code::Conflict,
+                "the worker of this machine runs already",
+                "leave the options out, or stop it with `hpc down` first and start it again with them",
+            ));
+        }
+        if !runs {
+            start(&mut keeper, as_service)?;
+        }
+        drop(lock);
+        output::line(&format!(
+            "the worker of {} in cluster {} runs{}",
+            member.kept.identity,
+            member.kept.cluster,
+            if runs { " already" } else { " again" }
+        ))?;
+        self.end(&keeper.places, as_service)
+    }
+
+    /// Says who looks after the worker from now on, and does so where nobody else does.
+    fn end(&self, places: &Places, as_service: bool) -> Outcome {
+        if as_service {
+            let unit = service::unit(Kind::Worker);
+            output::line(&format!(
+                "{unit} runs its worker, also after the next boot; its log: journalctl -u {unit}"
+            ))?;
+        }
+        if self.detach || as_service {
+            Ok(exit::DONE)
+        } else {
+            // Without the line, whose secret may still be good for others, on our command line.
+            self.stay(places)
+        }
+    }
+
     /// Becomes the process that looks after the worker.
     fn stay(&self, places: &Places) -> Outcome {
         let program = std::env::current_exe().context("cannot find this program")?;
@@ -242,6 +303,17 @@ impl Verb for Login {
             "join",
         )?;
         let places = paths::places(target.state_dir.as_deref())?;
+        // Commands there would speak with the worker, and the invitation would be spent.
+        if let Some(cluster) = joined_cluster(&places).filter(|_| !holds_cluster(&places)) {
+            return Err(Failure::refused(
+                Code::Conflict,
+                format!(
+                    "{} is a worker's: this machine has joined cluster {cluster}",
+                    places.state.display()
+                ),
+                "log in with a --state-dir of your own, and name it to the commands that follow",
+            ));
+        }
         places.create_state()?;
         let (kept, path) = bridge::join(&line, "", &places.state, identity::Kind::User)?;
         output::line(&format!(

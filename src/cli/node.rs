@@ -101,6 +101,16 @@ fn each(target: &Target, nodes: &str, act: &NodeChange) -> Outcome {
     if names.is_empty() {
         return Err(no_name(nodes));
     }
+    if names.len() > 1 {
+        // All or none: what is misspelled is told before anything has changed.
+        let known = super::nodes::all(target)?;
+        if let Some(none) = names
+            .iter()
+            .find(|name| known.iter().all(|node| node.name != **name))
+        {
+            return Err(no_node(none, &known));
+        }
+    }
     for name in names {
         change(
             target,
@@ -120,19 +130,19 @@ fn no_name(text: &str) -> Failure {
     ))
 }
 
+fn no_node(name: &str, there: &[NodeView]) -> Failure {
+    let known: Vec<&str> = there.iter().map(|node| node.name.as_str()).collect();
+    let hint = format!("the nodes are {}", hostlist::fold(&known));
+    Failure::refused(Code::UnknownNode, format!("there is no node {name}"), hint)
+}
+
 fn show(target: &Target, name: &str, as_json: bool) -> Outcome {
     if name.trim().is_empty() {
         return Err(no_name(name));
     }
     let nodes = super::nodes::all(target)?;
     let Some(node) = nodes.iter().find(|node| node.name == name) else {
-        let known: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
-        let hint = format!("the nodes are {}", hostlist::fold(&known));
-        return Err(Failure::refused(
-            Code::UnknownNode,
-            format!("there is no node {name}"),
-            hint,
-        ));
+        return Err(no_node(name, &nodes));
     };
     let links = super::nodes::links(target)?;
     if as_json {

@@ -3,6 +3,7 @@
 use super::Verb;
 use super::connection::Target;
 use super::exit::{self, Failure, Outcome};
+use super::join::{holds_cluster, joined_cluster};
 use super::keeper::{Keeper, START};
 use super::modes::{Machine, read_config};
 use super::output::{self, words};
@@ -57,6 +58,7 @@ impl Verb for Up {
         self.check()?;
         let places = paths::places(target.state_dir.as_deref())?;
         places.create()?;
+        refuse_worker(&places)?;
         let [controller, worker] = self.arguments()?;
         let mut cluster = Cluster {
             keeper: Keeper::new(
@@ -172,6 +174,24 @@ impl Asked {
             return Ok(());
         }
         Err(already("worker", &differing.join(", ")))
+    }
+}
+
+/// Refuses the state directory of a machine that has joined a cluster elsewhere: one of its own would get its worker.
+fn refuse_worker(places: &Places) -> Outcome<()> {
+    if holds_cluster(places) {
+        return Ok(());
+    }
+    match joined_cluster(places) {
+        None => Ok(()),
+        Some(cluster) => Err(Failure::refused(
+            Code::Conflict,
+            format!(
+                "{} is a worker's: this machine has joined cluster {cluster}",
+                places.state.display()
+            ),
+            "start its worker with `hpc join`, without a line; for a cluster of its own name another --state-dir",
+        )),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::cluster::{Command, Principal, Reply};
 use crate::model::audit::{AuditRecord, TEXT_MAX};
+use crate::model::identity::Identity;
 use crate::model::refusal::Refusal;
 use crate::model::time::Timestamp;
 use crate::wire::client::{Filter, NodeChange};
@@ -166,6 +167,12 @@ impl Draft {
         if let Ok(Reply::Submitted(job)) = outcome {
             what = format!("{what}: job {job}");
         }
+        let mut who = self.who;
+        if let Ok(Reply::Joined { identity, .. }) = outcome {
+            // A person's key brings no name: the invitation has it.
+            let (Identity::Node(name) | Identity::User { name, .. }) = identity;
+            who.clone_from(name);
+        }
         let cut = |mut text: String| {
             let end = (0..=TEXT_MAX.min(text.len()))
                 .rev()
@@ -175,7 +182,7 @@ impl Draft {
         };
         Some(AuditRecord {
             at: now,
-            who: cut(self.who),
+            who: cut(who),
             from: cut(self.from),
             what: cut(what),
             refused,

@@ -3,7 +3,7 @@
 use crate::lab::{Host, Lab};
 use crate::support::{Answer, PATIENCE, kill_and_wait, wait_until};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 
 /// A cluster of all these machines, each with two cpus.
 fn cluster(hosts: &[Host]) {
@@ -99,6 +99,14 @@ fn files_go_to_machines_and_come_back_as_they_were() {
     head.ok(&["cp", "-r", "/tmp/in/deep", "ws3:/tmp/tree/"]);
     assert_eq!(drained.read("/tmp/tree/deep/a file"), "two");
     assert_eq!(drained.read("/tmp/tree/deep/more"), "more");
+    // Again, with a link to a directory, which stays one.
+    head.call(&["ln", "-s", "empty", "/tmp/in/deep/to-empty"]);
+    for _ in 0..2 {
+        head.ok(&["cp", "-r", "/tmp/in/deep", "ws3:/tmp/tree/"]);
+        head.ok(&["cp", "-r", "ws3:/tmp/tree/deep", "/tmp/back/"]);
+    }
+    let link = fs::read_link(head.path("/tmp/back/deep/to-empty")).unwrap();
+    assert_eq!(link, std::path::Path::new("empty"));
     // Patterns, from several machines, from one to another, and below the home where the path is relative.
     head.ok(&["cp", "ws[2-3]:/tmp/o[lx]d*", "/tmp/back"]);
     for name in ["ws2", "ws3"] {
@@ -139,6 +147,26 @@ fn files_go_to_machines_and_come_back_as_they_were() {
         &hpc(&["/tmp/in/data", &format!("@{waiting}:/tmp")]),
         "has no nodes",
     );
+    // What is no file is not made one, nor replaced by one.
+    for host in [head, full] {
+        host.call(&["mkfifo", "/tmp/pipe"]);
+    }
+    full.call(&["mkfifo", "/tmp/tree/deep/pipe"]);
+    let special = "/tmp/pipe is no regular file";
+    refused(&hpc(&["/tmp/in/data", "ws2:/tmp/pipe"]), special);
+    refused(&hpc(&["ws2:/tmp/data", "/tmp/pipe"]), special);
+    for host in [head, full] {
+        let kind = fs::metadata(host.path("/tmp/pipe")).unwrap().file_type();
+        assert!(kind.is_fifo(), "{}", host.name());
+    }
+    let neither = "pipe is neither file nor directory";
+    refused(&hpc(&["ws2:/tmp/pipe", "/tmp/x"]), neither);
+    refused(&hpc(&["-r", "ws2:/tmp/tree", "/tmp/x"]), neither);
+    refused(
+        &hpc(&["ws2:/proc/version", "/tmp/x"]),
+        "/proc/version does not say how long it is",
+    );
+    assert!(!is_there(head, "/tmp/x"));
     assert_eq!(hpc(&["/tmp/in/data", "/tmp/x"]).code, 2);
     assert_eq!(hpc(&["/tmp/in/data", "@:/tmp/x"]).code, 2);
     for host in &hosts {
@@ -266,6 +294,10 @@ fn a_program_goes_to_all_nodes_of_its_run() {
         "./program",
     ];
     refused(&head.run(&words), "there is no directory /tmp/only-here/");
+    refused(
+        &head.run(&["run", "-D", "/tmp", "--bcast=/tmp/only-here", "./program"]),
+        "/tmp/only-here is a directory: end it with a slash",
+    );
     refused(
         &head.run(&["run", "--bcast", "./none"]),
         "./none is no program",

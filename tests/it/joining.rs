@@ -47,6 +47,44 @@ fn a_machine_joins_with_one_line_and_runs_a_job() {
 }
 
 #[test]
+fn a_workers_directory_takes_no_cluster_of_its_own_and_no_person() {
+    let cluster = Cluster::up(1);
+    let member = cluster.member("n2", 1);
+    let said = cluster.refused(1, &["node", "drain", "n[1-3]", "--reason", "typo"]);
+    assert!(said.contains("there is no node n3"), "{said}");
+    assert_eq!(
+        cluster.json(&["node", "n1"])["state"],
+        "IDLE",
+        "all or none"
+    );
+    let line = cluster.invite(&["--role", "user", "--user", "olga"]);
+    for runs in [true, false] {
+        let said = member.refused(1, &["up", "--detach"]);
+        assert!(said.contains("has joined cluster hpc"), "{said}");
+        assert!(said.contains("`hpc join`, without a line"), "{said}");
+        let said = member.refused(1, &["login", &line]);
+        assert!(said.contains("has joined cluster hpc"), "{said}");
+        if runs {
+            member.ok(&["down"]);
+        }
+    }
+    assert!(!member.state().join("controller/hpc.redb").exists());
+    // The invitation is as good as new, and who used it is known.
+    let olga = cluster.stranger("olga");
+    olga.ok(&["login", &line]);
+    let audit = rows(&cluster.json(&["audit"]));
+    let joined =
+        |row: &&serde_json::Value| row["what"].as_str().unwrap().starts_with("join with key");
+    let who: Vec<_> = audit.iter().filter(joined).map(|row| &row["who"]).collect();
+    assert!(
+        who.contains(&&"olga".into()) && who.contains(&&"n2".into()),
+        "{who:?}"
+    );
+    let said = olga.refused(2, &["join"]);
+    assert!(said.contains("has not joined a cluster"), "{said}");
+}
+
+#[test]
 fn a_machine_that_is_taken_down_is_down_at_once_and_comes_back() {
     let cluster = Cluster::up(1);
     let member = cluster.member("n2", 1);
@@ -69,18 +107,24 @@ fn a_machine_that_is_taken_down_is_down_at_once_and_comes_back() {
     };
     assert_eq!(state("n2"), "DOWN");
     // The same machine is the same node, without another line.
-    let words = ["worker", "--memory", "64G", "--cpus", "1"];
-    let mut worker = member.hpc(&words).stdout(Stdio::null()).spawn().unwrap();
+    let said = member.ok(&["join", "--detach", "--memory", "64G", "--cpus", "1"]);
+    assert!(
+        said.contains("the worker of node n2 in cluster hpc runs again"),
+        "{said}"
+    );
     wait_until("it is back", PATIENCE, || state("n2") != "DOWN");
     wait_until("the other job runs there", PATIENCE, || {
         cluster.exists("ran")
     });
     assert_eq!(cluster.state_of(again), "RUNNING");
-    member.ok(&["down"]);
-    assert_eq!(
-        code_of(wait_child(&mut worker, PATIENCE).expect("it ends")),
-        0
+    let said = member.ok(&["join", "--detach"]);
+    assert!(said.contains("runs already"), "{said}");
+    let said = member.refused(1, &["join", "--detach", "--cpus", "2"]);
+    assert!(
+        said.contains("the worker of this machine runs already"),
+        "{said}"
     );
+    member.ok(&["down"]);
     // It may run again, and its node said itself that nothing is left of it.
     assert_eq!(cluster.state_of(again), "PENDING");
     assert_eq!(cluster.job(again)["restarts"], 1);

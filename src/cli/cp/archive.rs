@@ -178,7 +178,11 @@ pub(super) fn check(came: &Path, asked: &str, deep: bool) -> anyhow::Result<()> 
 /// Merges one file into a place as `cp` does: directories into directories, files renamed over files.
 pub(super) fn place(from: &Path, to: &Path) -> anyhow::Result<()> {
     let cannot = || format!("cannot put {} in place", to.display());
-    if !to.is_dir() {
+    let is_link = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+    if fs::metadata(to).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        bail!("{} is no regular file: it was left as it is", to.display());
+    }
+    if !to.is_dir() || (is_link(from) && is_link(to)) {
         return fs::rename(from, to).with_context(cannot);
     }
     if !fs::symlink_metadata(from).with_context(cannot)?.is_dir() {

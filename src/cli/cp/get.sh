@@ -15,8 +15,15 @@ while [ "$left" -gt 0 ]; do
     shift
     left=$((left - 1))
     [ -e "$one" ] || { [ "$deep" = deep ] && [ -h "$one" ]; } || fail "there is no $one"
+    [ -f "$one" ] || [ -d "$one" ] || [ -h "$one" ] || fail "$one is neither file nor directory nor symbolic link"
+    if [ -f "$one" ] && [ ! -s "$one" ] && [ -n "$(head -c 1 -- "$one" | tr '\000' x)" ]; then
+        # As those of /proc. Its size would be what is sent of it.
+        fail "$one does not say how long it is: read it with cat in a job there"
+    fi
     if [ -d "$one" ] && { [ "$deep" != deep ] || [ ! -h "$one" ]; }; then
         [ "$deep" = deep ] || fail "$one is a directory: say -r"
+        other=$(find "$one" ! -type f ! -type d ! -type l -print 2>/dev/null | head -n 1)
+        [ -z "$other" ] || fail "$other is neither file nor directory nor symbolic link"
         one=$(cd -- "$one" && pwd -P && echo .) || fail "cannot enter $one"
         one=${one%??}
     fi

@@ -95,6 +95,17 @@ pub(super) struct Copy<'a> {
     pub(super) quiet: bool,
 }
 
+/// What the place of a copy on a node may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Where {
+    /// A directory to put into, or the copy's own name.
+    Given,
+    /// The copy's own name.
+    File,
+    /// The copy's own name, in a directory to be made for us alone.
+    Private,
+}
+
 impl Copy<'_> {
     fn to_nodes(&self, sources: Vec<Place>, nodes: &Nodes, path: &str) -> Outcome<()> {
         let nodes = self.names(nodes)?;
@@ -119,7 +130,7 @@ impl Copy<'_> {
                 }
             }
         }
-        self.put(&nodes, &here, path, false)
+        self.put(&nodes, &here, path, Where::Given)
     }
 
     fn to_here(&self, sources: Vec<Place>, path: &Path) -> Outcome<()> {
@@ -219,14 +230,18 @@ impl Copy<'_> {
         nodes: &[String],
         sources: &[PathBuf],
         path: &str,
-        private: bool,
+        wanted: Where,
     ) -> Outcome<()> {
         let (read, write) = pipe()?;
         // One that came to the other thread would end us with everything half done.
         block_signals()?;
         let (sources, deep) = (sources.to_vec(), self.deep);
         let many = if sources.len() > 1 { "many" } else { "one" };
-        let private = if private { "private" } else { "" };
+        let wanted = match wanted {
+            Where::Given => "",
+            Where::File => "file",
+            Where::Private => "private",
+        };
         let packer = thread::spawn(move || {
             let to = BufWriter::with_capacity(PIECE, File::from(write));
             archive::pack(to, &sources, deep)
@@ -235,7 +250,7 @@ impl Copy<'_> {
             input: Some(read),
             output: None,
         };
-        let code = self.far_end(nodes, PUT, &[path, many, private], ends);
+        let code = self.far_end(nodes, PUT, &[path, many, wanted], ends);
         let packed = packer
             .join()
             .unwrap_or_else(|_| Err(anyhow::anyhow!("it broke off")));

@@ -1,10 +1,15 @@
 # Takes a tar archive on standard input to its place. $1: where to; $2: `many` if that has to be a directory;
-# $3: `private` to make the directory around it, for ourselves alone.
+# $3: `private` to make the directory around it, for ourselves alone, `file` if it must not be a directory.
 fail() { echo "hpc cp: ${SLURMD_NODENAME:-node}: $*" >&2; exit 1; }
-# Merges $1 into $2 as cp does: directories into directories, files renamed over files.
+# Whether $1 is there and no regular file: a device, or a pipe, that must not be replaced.
+special() { [ -e "$1" ] && [ ! -f "$1" ] && [ ! -d "$1" ]; }
+# Merges $1 into $2 as cp does: directories into directories, files renamed over files, links over links.
 place() {
-    if [ ! -d "$2" ]; then
-        mv -f -- "$1" "$2" || return 1
+    if special "$2"; then
+        echo "hpc cp: ${SLURMD_NODENAME:-node}: $2 is no regular file: it was left as it is" >&2
+        return 1
+    elif [ ! -d "$2" ] || { [ -h "$1" ] && [ -h "$2" ]; }; then
+        mv -f -T -- "$1" "$2" || return 1
     elif [ ! -d "$1" ] || [ -h "$1" ]; then
         echo "hpc cp: ${SLURMD_NODENAME:-node}: $2 is a directory and what comes is none" >&2
         return 1
@@ -23,7 +28,11 @@ if [ "$3" = private ]; then
     # Two nodes may have one /tmp: what is there already is as good if it is ours.
     mkdir -- "$own" 2>/dev/null || { [ -d "$own" ] && [ ! -h "$own" ] && [ -O "$own" ]; } || fail "cannot make $own"
 fi
-if [ -d "$to" ]; then
+if [ -d "$to" ] && [ "$3" = file ]; then
+    fail "$to is a directory: end it with a slash"
+elif special "$to"; then
+    fail "$to is no regular file: it was left as it is"
+elif [ -d "$to" ]; then
     into=${to%/}/
     as=
 elif [ "$2" = many ] || [ "$to" != "${to%/}" ]; then
