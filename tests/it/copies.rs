@@ -187,6 +187,15 @@ fn files_go_to_machines_and_come_back_as_they_were() {
     let answer = head.run(&words);
     assert_eq!(answer.code, 0, "{answer:?} {:?}", full.read("/tmp/log"));
     assert_eq!(head.read("/tmp/back/result"), "result\n");
+    full.ok(&["down", "--yes"]);
+    refused(
+        &hpc(&["/tmp/in/data", "ws[2-3]:/tmp"]),
+        "node ws2 does not answer",
+    );
+    refused(
+        &hpc(&["ws2:/tmp/data", "/tmp/x"]),
+        "node ws2 does not answer",
+    );
     assert!(fs::read(full.path("/tmp/mine")).unwrap() == sent);
 }
 

@@ -305,6 +305,17 @@ impl Copy<'_> {
 
     /// Runs one of the scripts on all of these nodes, once on each, and stays with it.
     fn far_end(&self, nodes: &[String], script: &str, arguments: &[&str], ends: Ends) -> Outcome {
+        // The job would wait for it, and whoever copies with it.
+        if let Some(lost) = super::nodes::all(self.target)?
+            .iter()
+            .find(|node| !node.responding && nodes.contains(&node.name))
+        {
+            return Err(Failure::refused(
+                Code::WrongState,
+                format!("node {} does not answer", lost.name),
+                format!("`hpc node {}` says since when, and why", lost.name),
+            ));
+        }
         let count = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
         let mut draft = Draft::default();
         draft.name = Some("cp".to_owned());
