@@ -3,7 +3,7 @@
 use super::Verb;
 use super::connection::{Target, unexpected};
 use super::exit::{self, Failure, Outcome};
-use super::output;
+use super::output::{self, words};
 use crate::model::identity::{Grant, Role};
 use crate::wire::client::{Request, ToClient};
 use clap::{Args, ValueEnum};
@@ -17,6 +17,7 @@ use clap::{Args, ValueEnum};
 ///   hpc invite
 ///   hpc invite --uses 8 --ttl 1d
 ///   hpc invite --role user --user alice
+///   hpc invite --withdraw
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Invite {
@@ -35,6 +36,9 @@ pub(super) struct Invite {
     /// The bare line, for scripts
     #[arg(long)]
     parsable: bool,
+    /// Take back the open invitations of this kind instead: those for workers, or of --role and --user
+    #[arg(long, conflicts_with_all = ["ttl", "uses", "parsable"])]
+    withdraw: bool,
 }
 
 /// Roles on the command line.
@@ -59,7 +63,9 @@ pub(super) fn seconds(text: &str) -> Result<u32, String> {
         _ => return Err(bad()),
     };
     let count: u32 = digits.parse().map_err(|_| bad())?;
-    count.checked_mul(unit).ok_or_else(bad)
+    count
+        .checked_mul(unit)
+        .ok_or_else(|| format!("\"{text}\" is too long: at most 30d"))
 }
 
 /// As people say it.
@@ -84,6 +90,16 @@ impl Verb for Invite {
     fn run(self, target: &Target) -> Outcome {
         let grant = self.grant()?;
         let shown = grant.to_string();
+        if self.withdraw {
+            return match target.ask(&Request::Withdraw { grant })? {
+                ToClient::Done { count, .. } => {
+                    let count = words::counted(count, "invitation");
+                    output::line(&format!("{count} taken back: {shown}"))?;
+                    Ok(exit::DONE)
+                }
+                other => Err(unexpected(&other)),
+            };
+        }
         let verb = match grant {
             Grant::Worker => "join",
             Grant::User { .. } => "login",

@@ -252,6 +252,13 @@ pub enum Command {
         /// Whose.
         name: String,
     },
+    /// Take back open invitations.
+    Withdraw {
+        /// Who.
+        who: Principal,
+        /// What they admit.
+        grant: Grant,
+    },
 }
 
 /// What a command answers.

@@ -286,8 +286,33 @@ pub fn unknown_key() -> Refusal {
     Refusal::new(
         Code::Revoked,
         "this cluster does not know this machine's or person's key, or no longer",
-        "join again with a new invitation from `hpc invite`",
+        "`hpc join` (a machine) or `hpc login` (a person) with a new line from `hpc invite`",
     )
+}
+
+/// Takes back the open invitations that admit this.
+pub(super) fn withdraw(
+    cluster: &Cluster,
+    who: &Principal,
+    grant: &Grant,
+) -> Result<(Reply, Vec<Event>), Refusal> {
+    admins_only(who, Role::Admin, "take invitations back")?;
+    let events: Vec<Event> = cluster
+        .invitations
+        .iter()
+        .filter(|(_, invitation)| invitation.uses_left > 0 && invitation.grant == *grant)
+        .map(|(token, _)| Event::InvitationForgotten { token: *token })
+        .collect();
+    if events.is_empty() {
+        return Err(Refusal::new(
+            Code::Invalid,
+            format!("no open invitation admits: {grant}"),
+            "`hpc user list` shows those that are open",
+        ));
+    }
+    let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
+    let notes = Vec::new();
+    Ok((Reply::Touched { count, notes }, events))
 }
 
 pub(super) fn revoke_user(

@@ -333,6 +333,7 @@ impl Cluster {
             } => membership::invite(self, now, &who, token, grant, ttl_ms, uses),
             Command::Join(newcomer) => membership::join(self, now, &newcomer),
             Command::Renew { key } => membership::renew(self, now, key),
+            Command::Withdraw { who, grant } => membership::withdraw(self, &who, &grant),
             Command::RevokeUser { who, name } => membership::revoke_user(self, &who, &name),
         }
     }

@@ -68,6 +68,9 @@ pub(super) fn draft(command: &Command) -> Option<Draft> {
         Command::Invite {
             who, grant, uses, ..
         } => sensitive(by(who, format!("invite {grant}, {uses} uses"))),
+        Command::Withdraw { who, grant } => {
+            sensitive(by(who, format!("withdraw invitations: {grant}")))
+        }
         Command::RevokeUser { who, name } => sensitive(by(who, format!("user revoke {name}"))),
         Command::Join(newcomer) => Draft {
             who: newcomer.name.clone(),

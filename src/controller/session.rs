@@ -195,7 +195,11 @@ pub(super) async fn clients(
         }
         if who.role < Role::User && changes_something(&request) {
             let what = format!("{} may look only (role {})", who.owner.name, who.role);
-            let refusal = Refusal::new(Code::NotPermitted, what, "ask an admin for the role user");
+            let refusal = Refusal::new(
+                Code::NotPermitted,
+                what,
+                "ask an admin for the role user, or a higher one",
+            );
             outgoing.send(&ToClient::Refused(refusal)).await?;
             continue;
         }
@@ -364,6 +368,7 @@ async fn answer(
         Request::Invite { grant, ttl_s, uses } => {
             return members::invite(shared, who, grant, ttl_s, uses).await;
         }
+        Request::Withdraw { grant } => Command::Withdraw { who, grant },
         Request::RevokeUser { name } => Command::RevokeUser { who, name },
         Request::Script { job } => return queries::script(shared, &who, job).await,
         Request::Submit {

@@ -278,6 +278,11 @@ pub enum Request {
         /// Go on until the step ends; else what is there now.
         follow: bool,
     },
+    /// Take back the open invitations that admit this.
+    Withdraw {
+        /// What they admit.
+        grant: Grant,
+    },
 }
 
 /// A step asked for from inside a job.

@@ -346,6 +346,9 @@ fn member_requests() -> Vec<Request> {
             name: "ada".to_owned(),
         },
         Request::Audit { limit: 50 },
+        Request::Withdraw {
+            grant: Grant::Worker,
+        },
     ]
 }
 

@@ -175,8 +175,18 @@ fn unknown_altered_reused_and_expired_invitations_are_refused() {
     let answer = second.join(&short, 1);
     assert_eq!(answer.code, 4, "{answer:?}");
     assert!(answer.err.contains("expired"), "{answer:?}");
+    // Taken back; those for people are others.
+    let person = cluster.invite(&["--role", "user", "--user", "olga"]);
+    let line = cluster.invite(&["--uses", "3"]);
+    let said = cluster.ok(&["invite", "--withdraw"]);
+    assert!(said.contains("taken back: worker"), "{said}");
+    let answer = second.join(&line, 1);
+    assert_eq!(answer.code, 4, "{answer:?}");
+    let said = cluster.refused(1, &["invite", "--withdraw"]);
+    assert!(said.contains("no open invitation admits: worker"), "{said}");
+    cluster.stranger("olga").ok(&["login", &person]);
     let refusals = cluster.ok(&["audit"]);
-    assert_eq!(refusals.matches("HPC-E0003").count(), 3, "{refusals}");
+    assert_eq!(refusals.matches("HPC-E0003").count(), 4, "{refusals}");
 }
 
 #[test]
