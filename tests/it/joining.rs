@@ -57,6 +57,11 @@ fn a_workers_directory_takes_no_cluster_of_its_own_and_no_person() {
         "IDLE",
         "all or none"
     );
+    cluster.ok(&["node", "drain", "n[1-2]"]);
+    for name in ["n1", "n2"] {
+        assert_eq!(cluster.json(&["node", name])["state"], "DRAINED", "{name}");
+    }
+    cluster.ok(&["node", "resume", "n[1-2]"]);
     let line = cluster.invite(&["--role", "user", "--user", "olga"]);
     for runs in [true, false] {
         let said = member.refused(1, &["up", "--detach"]);
