@@ -586,6 +586,12 @@ fn needs_root_a_jobs_credential_is_no_good_for_another_user() {
         let answer = crate::support::finish(&mut command, b"");
         assert_eq!(answer.code, 4, "{answer:?}");
     }
+    // Nor do others hear that nothing runs there.
+    let mut command = nobody.hpc(&["down", "--yes"]);
+    command.env("HPC_STATE_DIR", member.state());
+    let answer = crate::support::finish(&mut command, b"");
+    assert_eq!(answer.code, 1, "{answer:?}");
+    assert!(answer.err.contains("another user"), "{answer:?}");
     cluster.ok(&["cancel", &job.to_string()]);
 }
 
