@@ -53,6 +53,7 @@ mod script;
 mod selection;
 mod service;
 mod signal;
+mod sim;
 mod status;
 mod step_log;
 mod submit;
@@ -133,6 +134,7 @@ const VERBS: &[Row] = &[
     row::<nodes::Nodes>("Looking", "nodes"),
     row::<node::Node>("Looking", "node"),
     row::<partitions::Partitions>("Looking", "partitions"),
+    row::<sim::Sim>("Looking", "sim"),
     row::<user::User>("Admin", "user"),
     row::<audit::Audit>("Admin", "audit"),
     row::<backup::Backup>("Plumbing", "backup"),

@@ -8,13 +8,19 @@
 //! first job that does not fit blocks those behind it, so nothing starves. Backfill and the other policies
 //! are further functions beside [`fcfs`].
 //!
-//! Read [`view`] (what it sees), [`plan`](Plan) (what it says), [`fit`] and [`place`].
+//! Read [`view`] (what it sees), [`plan`](Plan) (what it says), [`fit`] and [`place`]. [`backfill`], [`timeline`] and
+//! [`predict`] are those further policies, over a [`pool`] of what jobs are placed on; so far the simulator alone calls
+//! them, over processors without places.
 
+pub mod backfill;
 pub mod feasible;
 pub mod fit;
 pub mod pace;
 pub mod place;
 pub mod plan;
+pub mod pool;
+pub mod predict;
+pub mod timeline;
 pub mod view;
 
 pub use plan::{Entry, Plan};

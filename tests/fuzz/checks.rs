@@ -21,6 +21,8 @@ use hpc::model::join_line::{JoinLine, parse_address};
 use hpc::model::signal::SignalSpec;
 use hpc::model::time::{self, Timestamp};
 use hpc::model::{directive, gres, hostlist, signal, size};
+use hpc::sim::swf::Trace;
+use hpc::sim::{Rule, replay};
 use hpc::steps::journal::{self, Record, Replay};
 use hpc::store::{self, bytes as stored};
 use hpc::wire::client::{FromClient, Request, ToClient};
@@ -40,7 +42,7 @@ use std::sync::Arc;
 pub type Check = fn(&[u8]) -> bool;
 
 /// Every target by its name, which is also that of its corpus.
-pub const TARGETS: [(&str, Check); 8] = [
+pub const TARGETS: [(&str, Check); 9] = [
     ("frames", frames),
     ("client", client),
     ("worker", worker),
@@ -49,6 +51,7 @@ pub const TARGETS: [(&str, Check); 8] = [
     ("records", records),
     ("journal", journal),
     ("config", config),
+    ("trace", trace),
 ];
 
 /// Lists that unfold to more than this are only parsed, so that the fuzzer does not spend its time on them.
@@ -770,6 +773,52 @@ fn replayed(replay: &Replay) -> bool {
         );
     }
     let _ = replay.acknowledge_all(replay.report);
+    true
+}
+
+// ---- traces -------------------------------------------------------------------------------------------------
+
+/// A trace; a short one is replayed under every policy. Bytes: processors, the text.
+pub fn trace(bytes: &[u8]) -> bool {
+    let [processors, text @ ..] = bytes else {
+        return false;
+    };
+    let text = String::from_utf8_lossy(text);
+    let trace = match Trace::parse(&text, Some(u32::from(*processors))) {
+        Ok(trace) => trace,
+        Err(error) => {
+            let _ = error.to_string();
+            return false;
+        }
+    };
+    if trace.jobs.len() > 50 {
+        return true;
+    }
+    for rule in [
+        Rule::Fcfs,
+        Rule::Sjf,
+        Rule::Easy,
+        Rule::EasySjbf,
+        Rule::EasyPredicted,
+        Rule::Conservative,
+    ] {
+        let starts = replay(&trace, rule).starts;
+        assert_eq!(starts.len(), trace.jobs.len());
+        let running: Vec<_> = trace.jobs.iter().zip(&starts).collect();
+        for (job, start) in &running {
+            assert!(**start >= job.submit, "{rule:?}: {job:?} starts at {start}");
+            // What is in use grows at starts alone.
+            let used: u64 = running
+                .iter()
+                .filter(|(other, at)| **at <= **start && **start < **at + other.run)
+                .map(|(other, _)| u64::from(other.processors))
+                .sum();
+            assert!(
+                used <= u64::from(trace.processors),
+                "{rule:?}: {used} in use"
+            );
+        }
+    }
     true
 }
 

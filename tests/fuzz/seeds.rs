@@ -65,8 +65,17 @@ pub(crate) fn all() -> Vec<Seed> {
     for text in CONFIGS {
         add("config", text.as_bytes().to_vec());
     }
+    for text in TRACES {
+        add("trace", numbered(4, text.as_bytes()));
+    }
     seeds
 }
+
+/// Traces for four processors.
+const TRACES: [&str; 2] = [
+    "; MaxProcs: 4\n1 0 -1 100 1 -1 -1 1 100\n2 10 -1 50 4 -1 -1 -1 80\n3 20.5 -1 5 2 -1 -1 2 60 -1 1 7 1 1 1 1 -1 -1\n",
+    "1 0 0 9 2\n2 0 0 9 2\n3 0 0 9 3 0 0 0 0 0 1 5\n4 1 0 2 1 0 0 0 30 0 1 5\n5 2 0 2 1 0 0 0 30 0 1 5\n6 3 0 90 1 0 0 0 99 0 1 5\n",
+];
 
 fn numbered(kind: u8, rest: &[u8]) -> Vec<u8> {
     [&[kind], rest].concat()

@@ -1,0 +1,180 @@
+//! `hpc sim`: what a policy would have made of a trace.
+
+use super::Verb;
+use super::connection::Target;
+use super::exit::{self, Failure, Outcome};
+use super::output::{self, json};
+use crate::model::refusal::Code;
+use crate::sim::report::{Report, Spread};
+use crate::sim::swf::{LINE_MAX, Lines, Trace, TraceError};
+use crate::sim::{Rule, replay};
+use clap::{Args, ValueEnum};
+use flate2::read::MultiGzDecoder;
+use serde::Serialize;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+/// Replay a trace of jobs under a policy, and say how they would have fared
+///
+/// The trace is in the Standard Workload Format (SWF), plain or gzip. Jobs are placed on processors of which one is as
+/// good as any other; nothing is started, and no controller is asked.
+///
+/// Examples:
+///   hpc sim --trace SDSC-SP2-1998-4.2-cln.swf.gz --policy easy
+///   hpc sim --trace jobs.swf --policy fcfs --procs 128 --json
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Sim {
+    /// The trace: FILE.swf or FILE.swf.gz
+    #[arg(long, value_name = "FILE")]
+    trace: PathBuf,
+    /// Which jobs start when
+    #[arg(long, value_enum, default_value = "easy", value_name = "POLICY")]
+    policy: Policy,
+    /// Processors of the machine [default: as the trace says]
+    #[arg(long, value_name = "P")]
+    procs: Option<u32>,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Policies on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Policy {
+    /// In order of submission; the first that does not fit stops the others
+    Fcfs,
+    /// The shortest limit first, as strictly
+    Sjf,
+    /// EASY backfill: others may start in the gaps before the first that waits
+    Easy,
+    /// The same, the shortest of them first
+    EasySjbf,
+    /// The same, with run times predicted from the user's last two jobs
+    #[value(name = "easy++")]
+    EasyPredicted,
+    /// Conservative backfill: a reservation for each job
+    Cons,
+}
+
+impl Policy {
+    fn rule(self) -> Rule {
+        match self {
+            Policy::Fcfs => Rule::Fcfs,
+            Policy::Sjf => Rule::Sjf,
+            Policy::Easy => Rule::Easy,
+            Policy::EasySjbf => Rule::EasySjbf,
+            Policy::EasyPredicted => Rule::EasyPredicted,
+            Policy::Cons => Rule::Conservative,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Row {
+    mean: f64,
+    median: f64,
+    p95: f64,
+    max: f64,
+}
+
+impl From<Spread> for Row {
+    fn from(spread: Spread) -> Self {
+        Row {
+            mean: spread.mean,
+            median: spread.median,
+            p95: spread.p95,
+            max: spread.max,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Figures {
+    policy: String,
+    processors: u32,
+    jobs: usize,
+    jobs_dropped: usize,
+    wait_s: Row,
+    bounded_slowdown: Row,
+    utilisation: f64,
+    makespan_s: i64,
+    fingerprint: String,
+}
+
+impl Verb for Sim {
+    fn run(self, _target: &Target) -> Outcome {
+        let trace = load(&self.trace, self.procs)?;
+        let report = Report::of(&trace, &replay(&trace, self.policy.rule()));
+        if !self.json {
+            output::text(&report.text())?;
+            if trace.dropped > 0 {
+                let (count, were) = match trace.dropped {
+                    1 => ("1 job was".to_owned(), "it"),
+                    count => (format!("{count} jobs were"), "they"),
+                };
+                eprintln!(
+                    "hpc sim: {count} left out: {were} never ran, or fit on no {} processors",
+                    trace.processors
+                );
+            }
+            return Ok(exit::DONE);
+        }
+        let policy = self.policy.to_possible_value();
+        let figures = Figures {
+            policy: policy
+                .map(|value| value.get_name().to_owned())
+                .unwrap_or_default(),
+            processors: trace.processors,
+            jobs: report.jobs,
+            jobs_dropped: trace.dropped,
+            wait_s: report.wait.into(),
+            bounded_slowdown: report.slowdown.into(),
+            utilisation: report.utilisation,
+            makespan_s: report.makespan,
+            fingerprint: format!("{:016x}", report.fingerprint),
+        };
+        json::object(&mut output::stdout(), &figures)?;
+        Ok(exit::DONE)
+    }
+}
+
+/// A trace, unpacked if it is gzip; line by line, so that it is never there as a whole.
+fn load(path: &Path, processors: Option<u32>) -> Outcome<Trace> {
+    let failed = |error: std::io::Error| {
+        Failure::refused(
+            Code::Path,
+            format!("cannot read {}: {}", path.display(), exit::plain(&error)),
+            "name a trace with --trace FILE.swf or FILE.swf.gz",
+        )
+    };
+    let refused = |error: TraceError| {
+        Failure::refused(
+            Code::Invalid,
+            format!("{}: {error}", path.display()),
+            "a trace is in the Standard Workload Format: 18 numbers a line, `;` before comments",
+        )
+    };
+    let mut file = BufReader::new(File::open(path).map_err(failed)?);
+    let is_packed = file.fill_buf().map_err(failed)?.starts_with(&[0x1f, 0x8b]);
+    let mut file: Box<dyn BufRead> = if is_packed {
+        Box::new(BufReader::new(MultiGzDecoder::new(file)))
+    } else {
+        Box::new(file)
+    };
+    let mut lines = Lines::default();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        // One byte more than a line may have, so that a longer one is told by its length.
+        let mut part = file.by_ref().take(LINE_MAX as u64 + 1);
+        if part.read_until(b'\n', &mut line).map_err(failed)? == 0 {
+            return lines.finish(processors).map_err(refused);
+        }
+        // Names in comments may be in any encoding.
+        lines
+            .push(&String::from_utf8_lossy(&line))
+            .map_err(refused)?;
+    }
+}

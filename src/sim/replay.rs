@@ -1,0 +1,352 @@
+//! Replays a trace: what would have started when, under another policy.
+//!
+//! At each instant at which something happens: first all ends, in the order of their starts, then all submissions, then
+//! one pass of the policy, which knows limits and never run times. The machine is empty at first and nothing is left
+//! out. The policies are those of [`crate::scheduler`], over processors without places.
+
+use super::swf::{Trace, TraceJob};
+use crate::scheduler::backfill::{self, Running, Waiting};
+use crate::scheduler::pool::{Pool, Processors};
+use crate::scheduler::predict::{History, raised};
+use crate::scheduler::timeline::Timeline;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+/// By which rule jobs start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// In order of submission; the first that does not fit stops those behind it.
+    Fcfs,
+    /// In order of limits, shortest first, as strictly.
+    Sjf,
+    /// EASY backfill in order of submission.
+    Easy,
+    /// The same, gaps filled with the shortest first.
+    EasySjbf,
+    /// The same, with run times predicted from those of the user's last two jobs.
+    EasyPredicted,
+    /// Conservative backfill: a reservation for each job.
+    Conservative,
+}
+
+/// What became of a trace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replay {
+    /// When each job started, in the order of the trace.
+    pub starts: Vec<i64>,
+}
+
+/// Replays it.
+#[must_use]
+pub fn replay(trace: &Trace, rule: Rule) -> Replay {
+    match rule {
+        Rule::Conservative => Booked::new(trace).run(),
+        _ => Queued::new(trace, rule).run(),
+    }
+}
+
+/// What has started: each ends at its time, those of one time in the order of their starts.
+#[derive(Debug, Default)]
+struct Ends {
+    heap: BinaryHeap<Reverse<(i64, u64, u32)>>,
+    started: u64,
+}
+
+impl Ends {
+    fn start(&mut self, job: u32, ends: i64) {
+        self.started += 1;
+        self.heap.push(Reverse((ends, self.started, job)));
+    }
+
+    fn next_time(&self) -> Option<i64> {
+        self.heap.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    fn take(&mut self, now: i64) -> Option<u32> {
+        if self.next_time()? > now {
+            return None;
+        }
+        self.heap.pop().map(|Reverse((.., job))| job)
+    }
+}
+
+fn place(job: u32) -> usize {
+    usize::try_from(job).unwrap_or(usize::MAX)
+}
+
+/// What runs, as the policy sees it.
+#[derive(Debug, Clone, Copy)]
+struct Planned {
+    processors: u32,
+    start: i64,
+    /// How long it was first thought to run.
+    first: i64,
+    limit: i64,
+}
+
+/// Policies with a queue and no more than one reservation.
+struct Queued<'a> {
+    trace: &'a Trace,
+    rule: Rule,
+    pool: Processors,
+    /// In order.
+    queue: Vec<Waiting<u32>>,
+    /// By the time at which they have ended at the latest, or are thought to.
+    running: BTreeMap<(i64, u32), Planned>,
+    /// Under which time each running job is entered.
+    entered: Vec<i64>,
+    ends: Ends,
+    history: History,
+    starts: Vec<i64>,
+}
+
+impl<'a> Queued<'a> {
+    fn new(trace: &'a Trace, rule: Rule) -> Self {
+        Queued {
+            trace,
+            rule,
+            pool: Processors(trace.processors),
+            queue: Vec::new(),
+            running: BTreeMap::new(),
+            entered: vec![0; trace.jobs.len()],
+            ends: Ends::default(),
+            history: History::default(),
+            starts: vec![0; trace.jobs.len()],
+        }
+    }
+
+    fn run(mut self) -> Replay {
+        let mut submitted = 0;
+        loop {
+            let submit = self.trace.jobs.get(submitted).map(|job| job.submit);
+            let Some(now) = earliest(submit, self.ends.next_time()) else {
+                break;
+            };
+            while let Some(job) = self.ends.take(now) {
+                self.end(job);
+            }
+            while let Some(job) = self.trace.jobs.get(submitted)
+                && job.submit == now
+            {
+                self.submit(u32::try_from(submitted).unwrap_or(u32::MAX), job);
+                submitted += 1;
+            }
+            self.pass(now);
+        }
+        Replay {
+            starts: self.starts,
+        }
+    }
+
+    fn submit(&mut self, id: u32, job: &TraceJob) {
+        let length = match self.rule {
+            Rule::EasyPredicted => self.history.predict(job.user, job.limit),
+            _ => job.limit,
+        };
+        let waiting = Waiting {
+            id,
+            ask: job.processors,
+            length,
+        };
+        let at = match self.rule {
+            Rule::Sjf => self
+                .queue
+                .partition_point(|other| (other.length, other.id) < (length, id)),
+            _ => self.queue.len(),
+        };
+        self.queue.insert(at, waiting);
+    }
+
+    fn end(&mut self, id: u32) {
+        let job = &self.trace.jobs[place(id)];
+        if let Some(planned) = self.running.remove(&(self.entered[place(id)], id)) {
+            self.pool.give(&planned.processors);
+        }
+        self.history.ended(job.user, job.run);
+    }
+
+    fn pass(&mut self, now: i64) {
+        if self.rule == Rule::EasyPredicted {
+            self.raise(now);
+        }
+        let mut starts = Vec::new();
+        let started = backfill::in_order(&mut self.pool, &self.queue, &mut starts);
+        for waiting in self.queue.drain(..started) {
+            self.starts[place(waiting.id)] = now;
+            let job = &self.trace.jobs[place(waiting.id)];
+            enter(
+                &mut self.running,
+                &mut self.entered,
+                now,
+                &waiting,
+                job.limit,
+            );
+            self.ends.start(waiting.id, now + job.run);
+        }
+        let order: Vec<usize> = match self.rule {
+            Rule::Fcfs | Rule::Sjf => return,
+            _ if self.queue.len() < 2 || self.pool.0 == 0 => return,
+            Rule::Easy | Rule::Conservative => (1..self.queue.len()).collect(),
+            Rule::EasySjbf | Rule::EasyPredicted => {
+                let mut order: Vec<usize> = (1..self.queue.len()).collect();
+                order.sort_unstable_by_key(|at| (self.queue[*at].length, self.queue[*at].id));
+                order
+            }
+        };
+        starts.clear();
+        let running = self.running.iter().map(|((ends, _), planned)| Running {
+            ends: *ends,
+            share: &planned.processors,
+        });
+        backfill::fill_gaps(
+            &mut self.pool,
+            now,
+            &self.queue,
+            order,
+            running,
+            &mut starts,
+        );
+        for (id, _) in starts {
+            let Some(at) = self.queue.iter().position(|waiting| waiting.id == id) else {
+                continue;
+            };
+            let waiting = self.queue.remove(at);
+            self.starts[place(id)] = now;
+            let job = &self.trace.jobs[place(id)];
+            enter(
+                &mut self.running,
+                &mut self.entered,
+                now,
+                &waiting,
+                job.limit,
+            );
+            self.ends.start(id, now + job.run);
+        }
+    }
+
+    /// What outlives its prediction is thought to run longer.
+    fn raise(&mut self, now: i64) {
+        while let Some(((ends, id), planned)) = self.running.first_key_value() {
+            if *ends > now {
+                return;
+            }
+            let (id, planned) = (*id, *planned);
+            self.running.pop_first();
+            let length = raised(planned.first, now - planned.start, planned.limit);
+            let ends = planned.start + length;
+            self.entered[place(id)] = ends;
+            self.running.insert((ends, id), planned);
+            if ends <= now {
+                return;
+            }
+        }
+    }
+}
+
+fn enter(
+    running: &mut BTreeMap<(i64, u32), Planned>,
+    entered: &mut [i64],
+    now: i64,
+    waiting: &Waiting<u32>,
+    limit: i64,
+) {
+    let ends = now + waiting.length;
+    entered[place(waiting.id)] = ends;
+    running.insert(
+        (ends, waiting.id),
+        Planned {
+            processors: waiting.ask,
+            start: now,
+            first: waiting.length,
+            limit,
+        },
+    );
+}
+
+fn earliest(one: Option<i64>, other: Option<i64>) -> Option<i64> {
+    one.into_iter().chain(other).min()
+}
+
+/// Conservative backfill.
+struct Booked<'a> {
+    trace: &'a Trace,
+    timeline: Timeline,
+    /// Reserved starts of what waits, with the job.
+    booked: BTreeMap<(i64, u32), ()>,
+    ends: Ends,
+    starts: Vec<i64>,
+}
+
+impl<'a> Booked<'a> {
+    fn new(trace: &'a Trace) -> Self {
+        let first = trace.jobs.first().map_or(0, |job| job.submit);
+        Booked {
+            trace,
+            timeline: Timeline::new(first, trace.processors),
+            booked: BTreeMap::new(),
+            ends: Ends::default(),
+            starts: vec![0; trace.jobs.len()],
+        }
+    }
+
+    fn run(mut self) -> Replay {
+        let mut submitted = 0;
+        loop {
+            let submit = self.trace.jobs.get(submitted).map(|job| job.submit);
+            let due = self.booked.first_key_value().map(|((at, _), ())| *at);
+            let Some(now) = earliest(earliest(submit, self.ends.next_time()), due) else {
+                break;
+            };
+            self.timeline.forget_before(now);
+            while let Some(id) = self.ends.take(now) {
+                let job = &self.trace.jobs[place(id)];
+                let latest = self.starts[place(id)] + job.limit;
+                if latest > now {
+                    self.timeline.take(now, latest, -i64::from(job.processors));
+                    self.move_up(now);
+                }
+            }
+            while let Some(job) = self.trace.jobs.get(submitted)
+                && job.submit == now
+            {
+                self.book(now, u32::try_from(submitted).unwrap_or(u32::MAX));
+                submitted += 1;
+            }
+            while let Some(((at, id), ())) = self.booked.first_key_value()
+                && *at <= now
+            {
+                let id = *id;
+                self.booked.pop_first();
+                self.starts[place(id)] = now;
+                self.ends.start(id, now + self.trace.jobs[place(id)].run);
+            }
+        }
+        Replay {
+            starts: self.starts,
+        }
+    }
+
+    /// Gives a job the earliest place that holds it for its whole limit.
+    fn book(&mut self, now: i64, id: u32) {
+        let job = &self.trace.jobs[place(id)];
+        // There is always one: no job is larger than the machine.
+        let Some(at) = self.timeline.earliest(now, job.processors, job.limit) else {
+            return;
+        };
+        self.timeline
+            .take(at, at + job.limit, i64::from(job.processors));
+        self.booked.insert((at, id), ());
+    }
+
+    /// Something has ended early: each in turn gets the earliest place that there is now, never a later one.
+    fn move_up(&mut self, now: i64) {
+        let order: Vec<(i64, u32)> = self.booked.keys().copied().collect();
+        for (at, id) in order {
+            let job = &self.trace.jobs[place(id)];
+            self.timeline
+                .take(at, at + job.limit, -i64::from(job.processors));
+            self.booked.remove(&(at, id));
+            self.book(now, id);
+        }
+    }
+}
