@@ -45,7 +45,7 @@ doctest:
 	$(CARGO) test --locked --doc --quiet --profile $(PROFILE)
 
 nextest:
-	$(CARGO) nextest run --locked --cargo-profile $(PROFILE) --profile ci
+	packaging/run-tests.sh $(CARGO) nextest run --locked --cargo-profile $(PROFILE) --profile ci
 
 bench: setup
 	$(CARGO) bench --locked --benches

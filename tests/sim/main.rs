@@ -149,7 +149,9 @@ fn the_log_of_a_real_machine_gives_the_known_schedules() {
 fn a_made_up_workload_gives_the_known_schedules() {
     let trace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/traces/lublin_256.swf.gz");
     if !trace.exists() {
-        println!("skipped: a_made_up_workload_gives_the_known_schedules: the trace is not here");
+        println!(
+            "SKIPPED: a_made_up_workload_gives_the_known_schedules: ../shared/traces/lublin_256.swf.gz is not here"
+        );
         return;
     }
     check(
