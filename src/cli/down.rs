@@ -111,7 +111,7 @@ pub(super) fn stop(target: &Target, places: &Places, keep_jobs: bool) -> Outcome
     let pids = [Kind::Worker, Kind::Controller].map(|kind| (kind, process::running(kind, places)));
     if pids.iter().all(|(_, pid)| pid.is_none()) && !target.is_up() {
         // Another user's looks the same to us.
-        let private = places.state.join("pki");
+        let private = identity::private_place(&places.state);
         if let Err(error) = fs::read_dir(&private)
             && error.kind() == io::ErrorKind::PermissionDenied
         {

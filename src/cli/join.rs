@@ -108,12 +108,7 @@ impl Verb for Join {
             return self.again(places);
         };
         let line = parse(&read_line(text)?, &["wkr"], "login")?;
-        places.create()?;
-        let as_service = service::is_installed(Kind::Worker, &places);
-        if as_service {
-            service::refuse_options(self.declares())?;
-        }
-        let mut keeper = Keeper::new(places, vec![(Kind::Worker, self.arguments()?)]);
+        let (mut keeper, as_service) = self.keeper(places)?;
         let lock = keeper.lock()?;
         check_free(&keeper.places)?;
         let name = self.machine.name.clone().unwrap_or_else(host_name);
@@ -218,12 +213,7 @@ impl Join {
                 places.state.display()
             )));
         };
-        places.create()?;
-        let as_service = service::is_installed(Kind::Worker, &places);
-        if as_service {
-            service::refuse_options(self.declares())?;
-        }
-        let mut keeper = Keeper::new(places, vec![(Kind::Worker, self.arguments()?)]);
+        let (mut keeper, as_service) = self.keeper(places)?;
         let lock = keeper.lock()?;
         let runs = process::running(Kind::Worker, &keeper.places).is_some();
         if runs && (self.declares() || self.machine.name.is_some()) {
@@ -244,6 +234,17 @@ impl Join {
             if runs { " already" } else { " again" }
         ))?;
         self.end(&keeper.places, as_service)
+    }
+
+    /// What will look after the worker: we, unless systemd has a unit for it.
+    fn keeper(&self, places: Places) -> Outcome<(Keeper, bool)> {
+        places.create()?;
+        let as_service = service::is_installed(Kind::Worker, &places);
+        if as_service {
+            service::refuse_options(self.declares())?;
+        }
+        let keeper = Keeper::new(places, vec![(Kind::Worker, self.arguments()?)]);
+        Ok((keeper, as_service))
     }
 
     /// Says who looks after the worker from now on, and does so where nobody else does.

@@ -69,12 +69,7 @@ pub(super) fn invite(
         check_user_name(name)?;
     }
     let over = |invitation: &Invitation| now.minus(invitation.expires) >= REMEMBERED_MS;
-    let mut events: Vec<Event> = cluster
-        .invitations
-        .iter()
-        .filter(|(_, invitation)| over(invitation))
-        .map(|(token, _)| Event::InvitationForgotten { token: *token })
-        .collect();
+    let mut events: Vec<Event> = forgotten(cluster, over).collect();
     if cluster.invitations.len() - events.len() >= INVITATIONS_MAX {
         return Err(Refusal::new(
             Code::TooMuch,
@@ -290,6 +285,16 @@ pub fn unknown_key() -> Refusal {
     )
 }
 
+/// The end of these invitations.
+fn forgotten(
+    cluster: &Cluster,
+    which: impl Fn(&Invitation) -> bool,
+) -> impl Iterator<Item = Event> {
+    let all = cluster.invitations.iter();
+    all.filter(move |(_, invitation)| which(invitation))
+        .map(|(token, _)| Event::InvitationForgotten { token: *token })
+}
+
 /// Takes back the open invitations that admit this.
 pub(super) fn withdraw(
     cluster: &Cluster,
@@ -297,12 +302,8 @@ pub(super) fn withdraw(
     grant: &Grant,
 ) -> Result<(Reply, Vec<Event>), Refusal> {
     admins_only(who, Role::Admin, "take invitations back")?;
-    let events: Vec<Event> = cluster
-        .invitations
-        .iter()
-        .filter(|(_, invitation)| invitation.uses_left > 0 && invitation.grant == *grant)
-        .map(|(token, _)| Event::InvitationForgotten { token: *token })
-        .collect();
+    let open = |invitation: &Invitation| invitation.uses_left > 0 && invitation.grant == *grant;
+    let events: Vec<Event> = forgotten(cluster, open).collect();
     if events.is_empty() {
         return Err(Refusal::new(
             Code::Invalid,
@@ -334,13 +335,7 @@ pub(super) fn revoke_user(
         invitation.uses_left > 0
             && matches!(&invitation.grant, Grant::User { name: user, .. } if user == name)
     };
-    events.extend(
-        cluster
-            .invitations
-            .iter()
-            .filter(|(_, invitation)| open(invitation))
-            .map(|(token, _)| Event::InvitationForgotten { token: *token }),
-    );
+    events.extend(forgotten(cluster, open));
     if events.is_empty() {
         return Err(Refusal::new(
             Code::Invalid,

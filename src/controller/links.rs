@@ -348,6 +348,25 @@ mod tests {
     use crate::model::job::Owner;
     use crate::wire::worker::StreamSource;
 
+    fn stream_from(offset: u64) -> OpenStream {
+        OpenStream {
+            stream: 0,
+            key: SlotKey {
+                job: JobId(1),
+                slot: SlotId(0),
+            },
+            position: 0,
+            source: StreamSource::StepLog(StepId(0)),
+            offset,
+            follow: true,
+            owner: Owner {
+                uid: 1,
+                gid: 1,
+                name: "ada".into(),
+            },
+        }
+    }
+
     #[test]
     fn a_stream_is_opened_after_what_the_turn_has_sent() {
         let (links, node) = (Links::new(), NodeId(1));
@@ -359,23 +378,7 @@ mod tests {
             let links = &links;
             scope.spawn(move || {
                 begins.send(()).unwrap();
-                let open = OpenStream {
-                    stream: 0,
-                    key: SlotKey {
-                        job: JobId(1),
-                        slot: SlotId(0),
-                    },
-                    position: 0,
-                    source: StreamSource::StepLog(StepId(0)),
-                    offset: 0,
-                    follow: true,
-                    owner: Owner {
-                        uid: 0,
-                        gid: 0,
-                        name: "".into(),
-                    },
-                };
-                assert!(links.open(node, open).is_some());
+                assert!(links.open(node, stream_from(0)).is_some());
             });
             begun.recv().unwrap();
             for nonce in 0..50 {
@@ -392,31 +395,10 @@ mod tests {
 
     #[test]
     fn a_node_that_ignores_the_window_is_told_from_one_that_fills_it() {
-        use crate::model::ids::{JobId, SlotId};
-        use crate::model::job::Owner;
-        use crate::wire::worker::StreamSource;
         let (links, node) = (Links::new(), NodeId(1));
         let (outbox, _orders) = Links::outbox();
         links.connect(node, 7, outbox, None);
-        let open = |offset| {
-            let open = OpenStream {
-                stream: 0,
-                key: SlotKey {
-                    job: JobId(1),
-                    slot: SlotId(0),
-                },
-                position: 0,
-                source: StreamSource::StepLog(StepId(0)),
-                offset,
-                follow: true,
-                owner: Owner {
-                    uid: 1,
-                    gid: 1,
-                    name: "ada".into(),
-                },
-            };
-            links.open(node, open).unwrap()
-        };
+        let open = |offset| links.open(node, stream_from(offset)).unwrap();
         let send = |number, offset, length| {
             let bytes = vec![0; length];
             links.stream_event(node, number, StreamEvent::Data { offset, bytes })

@@ -66,12 +66,18 @@ fn certificate_error(error: rcgen::Error) -> IdentityError {
     IdentityError::Certificate(error.to_string())
 }
 
+/// Where a state directory has its keys, for its owner alone.
+#[must_use]
+pub fn private_place(state_dir: &Path) -> PathBuf {
+    state_dir.join("pki")
+}
+
 /// `STATE/pki`, made private.
 ///
 /// # Errors
 /// When it cannot be.
 pub fn directory(state_dir: &Path) -> Result<PathBuf, IdentityError> {
-    let directory = state_dir.join("pki");
+    let directory = private_place(state_dir);
     files::private_dir(&directory, 0o700).map_err(IdentityError::Directory)?;
     Ok(directory)
 }
@@ -386,7 +392,7 @@ impl Member {
     /// # Errors
     /// When files cannot be read, or are damaged.
     pub fn open(state_dir: &Path, kind: Kind) -> Result<Option<Self>, IdentityError> {
-        let directory = state_dir.join("pki");
+        let directory = private_place(state_dir);
         let path = directory.join(format!("{}.json", kind.word()));
         let Some(text) = read(&path)? else {
             return Ok(None);

@@ -10,7 +10,7 @@ use crate::scheduler::pool::{Pool, Processors};
 use crate::scheduler::predict::{History, raised};
 use crate::scheduler::timeline::Timeline;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 /// By which rule jobs start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,10 +78,8 @@ fn place(job: u32) -> usize {
 #[derive(Debug, Clone, Copy)]
 struct Planned {
     processors: u32,
-    start: i64,
     /// How long it was first thought to run.
     first: i64,
-    limit: i64,
 }
 
 /// Policies with a queue and no more than one reservation.
@@ -171,18 +169,8 @@ impl<'a> Queued<'a> {
         }
         let mut starts = Vec::new();
         let started = backfill::in_order(&mut self.pool, &self.queue, &mut starts);
-        for waiting in self.queue.drain(..started) {
-            self.starts[place(waiting.id)] = now;
-            let job = &self.trace.jobs[place(waiting.id)];
-            enter(
-                &mut self.running,
-                &mut self.entered,
-                now,
-                &waiting,
-                job.limit,
-            );
-            self.ends.start(waiting.id, now + job.run);
-        }
+        let first: Vec<_> = self.queue.drain(..started).collect();
+        first.iter().for_each(|waiting| self.begin(waiting, now));
         let order: Vec<usize> = match self.rule {
             Rule::Fcfs | Rule::Sjf => return,
             _ if self.queue.len() < 2 || self.pool.0 == 0 => return,
@@ -211,17 +199,24 @@ impl<'a> Queued<'a> {
                 continue;
             };
             let waiting = self.queue.remove(at);
-            self.starts[place(id)] = now;
-            let job = &self.trace.jobs[place(id)];
-            enter(
-                &mut self.running,
-                &mut self.entered,
-                now,
-                &waiting,
-                job.limit,
-            );
-            self.ends.start(id, now + job.run);
+            self.begin(&waiting, now);
         }
+    }
+
+    fn begin(&mut self, waiting: &Waiting<u32>, now: i64) {
+        let id = waiting.id;
+        self.starts[place(id)] = now;
+        self.ends.start(id, now + self.trace.jobs[place(id)].run);
+        let planned = Planned {
+            processors: waiting.ask,
+            first: waiting.length,
+        };
+        self.enter(id, now + waiting.length, planned);
+    }
+
+    fn enter(&mut self, id: u32, ends: i64, planned: Planned) {
+        self.entered[place(id)] = ends;
+        self.running.insert((ends, id), planned);
     }
 
     /// What outlives its prediction is thought to run longer.
@@ -232,35 +227,14 @@ impl<'a> Queued<'a> {
             }
             let (id, planned) = (*id, *planned);
             self.running.pop_first();
-            let length = raised(planned.first, now - planned.start, planned.limit);
-            let ends = planned.start + length;
-            self.entered[place(id)] = ends;
-            self.running.insert((ends, id), planned);
+            let (start, limit) = (self.starts[place(id)], self.trace.jobs[place(id)].limit);
+            let ends = start + raised(planned.first, now - start, limit);
+            self.enter(id, ends, planned);
             if ends <= now {
                 return;
             }
         }
     }
-}
-
-fn enter(
-    running: &mut BTreeMap<(i64, u32), Planned>,
-    entered: &mut [i64],
-    now: i64,
-    waiting: &Waiting<u32>,
-    limit: i64,
-) {
-    let ends = now + waiting.length;
-    entered[place(waiting.id)] = ends;
-    running.insert(
-        (ends, waiting.id),
-        Planned {
-            processors: waiting.ask,
-            start: now,
-            first: waiting.length,
-            limit,
-        },
-    );
 }
 
 fn earliest(one: Option<i64>, other: Option<i64>) -> Option<i64> {
@@ -272,7 +246,7 @@ struct Booked<'a> {
     trace: &'a Trace,
     timeline: Timeline,
     /// Reserved starts of what waits, with the job.
-    booked: BTreeMap<(i64, u32), ()>,
+    booked: BTreeSet<(i64, u32)>,
     ends: Ends,
     starts: Vec<i64>,
 }
@@ -283,7 +257,7 @@ impl<'a> Booked<'a> {
         Booked {
             trace,
             timeline: Timeline::new(first, trace.processors),
-            booked: BTreeMap::new(),
+            booked: BTreeSet::new(),
             ends: Ends::default(),
             starts: vec![0; trace.jobs.len()],
         }
@@ -293,7 +267,7 @@ impl<'a> Booked<'a> {
         let mut submitted = 0;
         loop {
             let submit = self.trace.jobs.get(submitted).map(|job| job.submit);
-            let due = self.booked.first_key_value().map(|((at, _), ())| *at);
+            let due = self.booked.first().map(|(at, _)| *at);
             let Some(now) = earliest(earliest(submit, self.ends.next_time()), due) else {
                 break;
             };
@@ -312,10 +286,9 @@ impl<'a> Booked<'a> {
                 self.book(now, u32::try_from(submitted).unwrap_or(u32::MAX));
                 submitted += 1;
             }
-            while let Some(((at, id), ())) = self.booked.first_key_value()
-                && *at <= now
+            while let Some((at, id)) = self.booked.first().copied()
+                && at <= now
             {
-                let id = *id;
                 self.booked.pop_first();
                 self.starts[place(id)] = now;
                 self.ends.start(id, now + self.trace.jobs[place(id)].run);
@@ -335,12 +308,12 @@ impl<'a> Booked<'a> {
         };
         self.timeline
             .take(at, at + job.limit, i64::from(job.processors));
-        self.booked.insert((at, id), ());
+        self.booked.insert((at, id));
     }
 
     /// Something has ended early: each in turn gets the earliest place that there is now, never a later one.
     fn move_up(&mut self, now: i64) {
-        let order: Vec<(i64, u32)> = self.booked.keys().copied().collect();
+        let order: Vec<(i64, u32)> = self.booked.iter().copied().collect();
         for (at, id) in order {
             let job = &self.trace.jobs[place(id)];
             self.timeline

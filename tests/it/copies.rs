@@ -322,13 +322,9 @@ fn a_program_goes_to_all_nodes_of_its_run() {
 #[test]
 fn needs_root_what_is_copied_belongs_to_whose_account_it_is() {
     let test = "needs_root_what_is_copied_belongs_to_whose_account_it_is";
-    let Some(lab) = Lab::new(test) else {
+    let Some(lab) = Lab::with_users(test) else {
         return;
     };
-    if !lab.has_users() {
-        println!("SKIPPED: {test} needs root");
-        return;
-    }
     let hosts = lab.hosts(&["ws1", "ws2"]);
     for (host, uid) in hosts.iter().zip([2001, 3001]) {
         host.write(

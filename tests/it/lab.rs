@@ -160,6 +160,16 @@ impl Lab {
         }))))
     }
 
+    /// As [`Lab::new`], where its machines can have users of their own; `None` where that takes root.
+    pub(crate) fn with_users(test: &str) -> Option<Self> {
+        let lab = Lab::new(test)?;
+        if lab.has_users() {
+            return Some(lab);
+        }
+        println!("SKIPPED: {test} needs root");
+        None
+    }
+
     /// A machine of this name, switched on.
     pub(crate) fn host(&self, name: &str) -> Host {
         let [host] = self.hosts(&[name]).try_into().ok().unwrap();

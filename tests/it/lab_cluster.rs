@@ -666,17 +666,11 @@ fn clocks_that_are_days_off_or_jump_change_nothing() {
 
 #[test]
 fn needs_root_a_user_has_the_account_of_their_name_on_every_machine_whatever_its_uid() {
-    let Some(lab) = Lab::new(
+    let Some(lab) = Lab::with_users(
         "needs_root_a_user_has_the_account_of_their_name_on_every_machine_whatever_its_uid",
     ) else {
         return;
     };
-    if !lab.has_users() {
-        println!(
-            "SKIPPED: needs_root_a_user_has_the_account_of_their_name_on_every_machine_whatever_its_uid needs root"
-        );
-        return;
-    }
     let hosts = lab.hosts(&["ws1", "ws2", "ws3"]);
     let accounts = |lines: &str| format!("root:x:0:0:root:/root:/bin/sh\n{lines}");
     let alice = |name: &str, uid: u32| format!("{name}:x:{uid}:{uid}::/tmp:/bin/sh\n");
