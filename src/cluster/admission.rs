@@ -10,14 +10,12 @@ use crate::model::job::{Hold, Job, JobSpec, Launch, Owner, Reason};
 use crate::model::partition::Partition;
 use crate::model::rare::Rare;
 use crate::model::refusal::{Code, Refusal};
+use crate::model::rules::{NORMAL, Noun};
 use crate::model::shared::Text;
 use crate::model::time::Timestamp;
 use crate::scheduler::feasible;
 use std::sync::Arc;
 
-/// The account and QOS that exist so far.
-const ACCOUNT: &str = "default";
-const QOS: &str = "normal";
 /// Longest text a specification may hold in one field; bytes.
 const TEXT_MAX: usize = 4096;
 /// Most tasks and nodes of a job.
@@ -35,7 +33,8 @@ pub(super) fn submit(
 ) -> Result<(Reply, Vec<Event>), Refusal> {
     check_root(cluster, who)?;
     check_bounds(cluster, &spec)?;
-    fill_defaults(cluster, &mut spec)?;
+    fill_defaults(cluster, &who.owner, &mut spec)?;
+    check_membership(cluster, &who.owner, &spec)?;
     check_time_limit(cluster, &spec)?;
     check_possible(cluster, &who.owner, &spec)?;
     check_nice(who, &spec)?;
@@ -236,41 +235,92 @@ fn check_bounds(cluster: &Cluster, spec: &JobSpec) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn fill_defaults(cluster: &Cluster, spec: &mut JobSpec) -> Result<(), Refusal> {
+fn fill_defaults(cluster: &Cluster, owner: &Owner, spec: &mut JobSpec) -> Result<(), Refusal> {
+    let rules = &cluster.rules;
     if spec.name.is_empty() {
         spec.name = "job".into();
     }
     if spec.partition.is_empty() {
-        spec.partition = cluster
-            .partitions
-            .iter()
-            .find(|partition| partition.default)
-            .map_or_else(Text::default, |partition| Text::from(&partition.name));
+        let default = rules.default_partition();
+        spec.partition = default.map_or_else(Text::default, |known| Text::from(&known.name));
     }
     choose_partition(cluster, spec)?;
     if spec.time_limit_s.is_none() {
         // As Slurm does: the limit is the job's from now on, whatever becomes of the partition's.
-        spec.time_limit_s = partition(cluster, &spec.partition).and_then(|known| known.max_time_s);
+        spec.time_limit_s =
+            partition(cluster, &spec.partition).and_then(|known| known.time_unasked_s());
     }
-    for (field, only, code, what) in [
-        (&mut spec.account, ACCOUNT, Code::UnknownAccount, "account"),
-        (&mut spec.qos, QOS, Code::UnknownQos, "QOS"),
-    ] {
-        if field.is_empty() {
-            *field = only.into();
-        } else if field != only {
-            return Err(Refusal::new(
-                code,
-                format!("there is no {what} `{field}`"),
-                format!("there is: {only}"),
-            ));
-        }
+    let user = rules.user(&owner.name);
+    if spec.account.is_empty() {
+        spec.account = Text::from(&user.account);
+    }
+    if spec.qos.is_empty() {
+        spec.qos = user.default_qos.as_deref().unwrap_or(NORMAL).into();
+    }
+    Ok(())
+}
+
+/// Refuses an account or QOS that does not exist, or that this user may not use, there or at all.
+fn check_membership(cluster: &Cluster, owner: &Owner, spec: &JobSpec) -> Result<(), Refusal> {
+    let rules = &cluster.rules;
+    let (account, qos) = (spec.account.as_str(), spec.qos.as_str());
+    if !rules.accounts.contains_key(account) {
+        return Err(rules.unknown(Noun::Account, account));
+    }
+    if !rules.qos.contains_key(qos) {
+        return Err(rules.unknown(Noun::Qos, qos));
+    }
+    let user = rules.user(&owner.name);
+    let own: Vec<&str> = [&user.account]
+        .into_iter()
+        .chain(&user.accounts)
+        .map(String::as_str)
+        .collect();
+    if !own.contains(&account) {
+        let what = format!("{} does not belong to account `{account}`", owner.name);
+        let hint = format!("{} belongs to: {}", owner.name, own.join(", "));
+        return Err(Refusal::new(Code::UnknownAccount, what, hint));
+    }
+    // The first that says which QOS there are: the person, then the account and those above it.
+    let above = rules.lineage(account).map(|known| &known.qos);
+    let mut said = std::iter::once(&user.qos).chain(above);
+    let allowed = said.find(|list| !list.is_empty());
+    if let Some(allowed) = allowed.filter(|list| !list.iter().any(|name| name == qos)) {
+        let what = format!(
+            "{} may not use QOS `{qos}` in account `{account}`",
+            owner.name
+        );
+        let hint = format!("there may be used: {}", allowed.join(", "));
+        return Err(Refusal::new(Code::UnknownQos, what, hint));
+    }
+    let Some(partition) = partition(cluster, &spec.partition) else {
+        return Ok(());
+    };
+    let refused = |what: String, list: &[String]| {
+        let hint = format!("partition `{}` is for: {}", partition.name, list.join(", "));
+        Err(Refusal::new(Code::NotPermitted, what, hint))
+    };
+    let is_outside =
+        |list: &[String], one: &str| !list.is_empty() && !list.iter().any(|name| name == one);
+    if is_outside(&partition.accounts, account) {
+        let what = format!(
+            "account `{account}` may not use partition `{}`",
+            partition.name
+        );
+        return refused(what, &partition.accounts);
+    }
+    if is_outside(&partition.qos, qos) {
+        let what = format!(
+            "QOS `{qos}` may not be used in partition `{}`",
+            partition.name
+        );
+        return refused(what, &partition.qos);
     }
     Ok(())
 }
 
 fn partition<'a>(cluster: &'a Cluster, name: &str) -> Option<&'a Partition> {
-    cluster.partitions.iter().find(|known| known.name == name)
+    cluster.rules.partitions.get(name)
 }
 
 /// Of a list of partitions the first that allows the time asked for, or, when none does, the first, which will be
@@ -295,16 +345,7 @@ pub(super) fn check_partition(cluster: &Cluster, spec: &JobSpec) -> Result<(), R
     if partition(cluster, &spec.partition).is_some() {
         return Ok(());
     }
-    let known: Vec<&str> = cluster
-        .partitions
-        .iter()
-        .map(|partition| partition.name.as_str())
-        .collect();
-    Err(Refusal::new(
-        Code::UnknownPartition,
-        format!("there is no partition `{}`", spec.partition),
-        format!("there are: {}", known.join(", ")),
-    ))
+    Err(cluster.rules.unknown(Noun::Partition, &spec.partition))
 }
 
 pub(super) fn check_time_limit(cluster: &Cluster, spec: &JobSpec) -> Result<(), Refusal> {

@@ -9,6 +9,7 @@ use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{ExitStatus, Job, Reason, RunningStep, Slot};
 use crate::model::node::{Link, Node};
+use crate::model::rules::{Noun, Rules};
 use crate::model::time::Timestamp;
 use crate::wire::worker::{StepLaunch, ToSlot};
 use std::sync::Arc;
@@ -368,12 +369,29 @@ impl Cluster {
                 self.touched.keys.insert(key);
                 effects.push(Effect::Cut { key });
             }
+            Event::RulesChanged(rules) => {
+                self.rules_changed(*rules);
+                effects.push(Effect::Plan);
+            }
             Event::Blocked(blocked) => {
                 if !(blocked.is_empty() && self.blocked.is_empty()) {
                     self.blocked = Arc::new(blocked.into_iter().collect());
                 }
             }
         }
+    }
+
+    /// The rules are as these; what of them differs is stored.
+    fn rules_changed(&mut self, rules: Rules) {
+        for noun in Noun::ALL {
+            let before = self.rules.names(noun).into_iter();
+            for name in before.chain(rules.names(noun)) {
+                if self.rules.settings(noun, name) != rules.settings(noun, name) {
+                    self.touched.rules.insert((noun, name.to_owned()));
+                }
+            }
+        }
+        self.rules = Arc::new(rules);
     }
 
     fn link_changed(&mut self, node: NodeId, link: Link) {

@@ -6,6 +6,7 @@ use crate::model::identity::{Invitation, KeyId, KnownKey, TokenHash};
 use crate::model::ids::JobId;
 use crate::model::job::Job;
 use crate::model::node::Node;
+use crate::model::rules::{Noun, Setting};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -46,6 +47,8 @@ pub struct Changes {
     pub keys: Vec<(KeyId, Option<Arc<KnownKey>>)>,
     /// Invitations as they are now; `None` = forgotten.
     pub invitations: Vec<(TokenHash, Option<Arc<Invitation>>)>,
+    /// Settings of partitions, accounts, users and QOS as they are now; `None` = removed.
+    pub rules: Vec<(Noun, String, Option<Vec<Setting>>)>,
     /// Who asked for what, in order. The shell adds these: the cluster itself does not look back.
     pub audit: Vec<AuditRecord>,
 }
@@ -62,6 +65,7 @@ impl Changes {
             && self.counters.is_none()
             && self.keys.is_empty()
             && self.invitations.is_empty()
+            && self.rules.is_empty()
             && self.audit.is_empty()
     }
 }

@@ -7,6 +7,7 @@ use crate::model::ids::{JobId, NodeId, SlotKey};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{ExitStatus, JobSpec, JobState, Owner};
 use crate::model::node::{Inventory, Serves};
+use crate::model::rules::RuleChange;
 use crate::model::time::Timestamp;
 use crate::scheduler::Plan;
 use crate::wire::client::{Filter, JobChange, NodeChange, StepRequest};
@@ -251,6 +252,13 @@ pub enum Command {
         who: Principal,
         /// Whose.
         name: String,
+    },
+    /// Decide something of partitions, accounts, users and QOS.
+    ChangeRule {
+        /// Who.
+        who: Principal,
+        /// What.
+        change: RuleChange,
     },
     /// Take back open invitations.
     Withdraw {

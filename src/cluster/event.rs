@@ -7,6 +7,7 @@ use crate::model::ids::{JobId, NodeId, SlotId, StepId};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{Current, ElementEnd, Hold, Job, JobSpec, Kill, NodeEnd, Reason};
 use crate::model::node::{Link, Node};
+use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
 use crate::wire::worker::{SignalTarget, StepLaunch};
 use std::sync::Arc;
@@ -349,6 +350,8 @@ pub enum Event {
         /// Which.
         key: KeyId,
     },
+    /// Partitions, accounts, users and QOS are as these rules say from now on.
+    RulesChanged(Box<Rules>),
     /// The planner said who could not go on.
     Blocked(Vec<(JobId, Reason)>),
 }

@@ -49,6 +49,6 @@ impl Cluster {
     /// The run time limit in force: the job's own, else its partition's.
     #[must_use]
     pub fn time_limit_s(&self, job: &Job) -> Option<u32> {
-        super::views::time_limit_s(&self.partitions, job)
+        super::views::time_limit_s(&self.rules, job)
     }
 }

@@ -29,6 +29,7 @@ pub mod leases;
 pub mod lifecycle;
 pub mod membership;
 pub mod nodes;
+mod rules;
 pub mod select;
 pub mod snapshot;
 pub mod steps;
@@ -44,8 +45,8 @@ use crate::model::identity::{Invitation, KeyId, KnownKey, TokenHash};
 use crate::model::ids::{JobId, NodeId, SlotKey};
 use crate::model::job::{Commons, ExitStatus, Hold, Job, JobState, Reason};
 use crate::model::node::{Link, Node};
-use crate::model::partition::Partition;
 use crate::model::refusal::Refusal;
+use crate::model::rules::{Noun, Rules};
 use crate::model::time::Timestamp;
 use crate::scheduler::view::{QueueKey, Queues};
 use crate::scheduler::{Plan, Policy, View};
@@ -119,6 +120,7 @@ struct Touched {
     counters: bool,
     keys: BTreeSet<KeyId>,
     invitations: BTreeSet<TokenHash>,
+    rules: BTreeSet<(Noun, String)>,
     changes: changes::Changes,
 }
 
@@ -129,7 +131,7 @@ pub struct Cluster {
     counters: Counters,
     jobs: OrdMap<JobId, Arc<Job>>,
     nodes: OrdMap<NodeId, Arc<Node>>,
-    partitions: Arc<Vec<Partition>>,
+    rules: Arc<Rules>,
     /// Eligible jobs in order, by partition.
     queues: Queues,
     /// Who waits for whom.
@@ -192,7 +194,7 @@ impl Cluster {
             counters,
             jobs: OrdMap::new(),
             nodes: OrdMap::new(),
-            partitions: Arc::new(Partition::initial()),
+            rules: Arc::default(),
             queues: Queues::new(),
             dependants: BTreeMap::new(),
             singletons: BTreeSet::new(),
@@ -249,6 +251,19 @@ impl Cluster {
         self.keys = keys.into_iter().collect();
         self.invitations = invitations.into_iter().collect();
         self
+    }
+
+    /// With the rules that the store holds.
+    #[must_use]
+    pub fn with_rules(mut self, rules: Rules) -> Self {
+        self.rules = Arc::new(rules);
+        self
+    }
+
+    /// What an administrator decided.
+    #[must_use]
+    pub fn rules(&self) -> &Arc<Rules> {
+        &self.rules
     }
 
     /// Decides, applies, and follows up until nothing more follows.
@@ -332,6 +347,7 @@ impl Cluster {
                 uses,
             } => membership::invite(self, now, &who, token, grant, ttl_ms, uses),
             Command::Join(newcomer) => membership::join(self, now, &newcomer),
+            Command::ChangeRule { who, change } => rules::change(self, &who, &change),
             Command::Renew { key } => membership::renew(self, now, key),
             Command::Withdraw { who, grant } => membership::withdraw(self, &who, &grant),
             Command::RevokeUser { who, name } => membership::revoke_user(self, &who, &name),
@@ -419,7 +435,7 @@ impl Cluster {
             name: self.settings.name.clone(),
             jobs: self.jobs.clone(),
             nodes: self.nodes.clone(),
-            partitions: Arc::clone(&self.partitions),
+            rules: Arc::clone(&self.rules),
             blocked: Arc::clone(&self.blocked),
             recent: self.recent.clone(),
             job_next: self.counters.job_next,
@@ -452,6 +468,14 @@ impl Cluster {
             .invitations
             .into_iter()
             .map(|token| (token, self.invitations.get(&token).cloned()))
+            .collect();
+        changes.rules = touched
+            .rules
+            .into_iter()
+            .map(|(noun, name)| {
+                let settings = self.rules.settings(noun, &name);
+                (noun, name, settings)
+            })
             .collect();
         changes.counters = touched.counters.then(|| self.counters.clone());
         changes

@@ -5,7 +5,7 @@ use crate::model::identity::{Invitation, KeyId, KnownKey, TokenHash};
 use crate::model::ids::{JobId, NodeId};
 use crate::model::job::{Job, Reason};
 use crate::model::node::Node;
-use crate::model::partition::Partition;
+use crate::model::rules::Rules;
 use imbl::OrdMap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ pub struct Snapshot {
     pub jobs: OrdMap<JobId, Arc<Job>>,
     /// Nodes.
     pub nodes: OrdMap<NodeId, Arc<Node>>,
-    /// Partitions.
-    pub partitions: Arc<Vec<Partition>>,
+    /// What was decided of partitions, accounts, users and QOS.
+    pub rules: Arc<Rules>,
     /// Why the heads of the queues wait.
     pub blocked: Arc<BTreeMap<JobId, Reason>>,
     /// Jobs that ended lately.

@@ -13,6 +13,7 @@ use crate::model::job::{
 use crate::model::node::{Link, Node};
 use crate::model::partition::Partition;
 use crate::model::resource::MemoryRequest;
+use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
 use crate::wire::view::{
     ElementsView, GpuView, JobLine, JobView, NodeView, PartitionView, PlacementView, StepView,
@@ -28,11 +29,9 @@ const OUTPUT_ARRAY: &str = "slurm-%A_%a.out";
 
 /// The run time limit in force: the job's own, else its partition's.
 #[must_use]
-pub fn time_limit_s(partitions: &[Partition], job: &Job) -> Option<u32> {
+pub fn time_limit_s(rules: &Rules, job: &Job) -> Option<u32> {
     job.spec.time_limit_s.or_else(|| {
-        let named = partitions
-            .iter()
-            .find(|partition| partition.name == job.spec.partition);
+        let named = rules.partitions.get(job.spec.partition.as_str());
         named.and_then(|partition| partition.max_time_s)
     })
 }
@@ -231,7 +230,7 @@ fn slot_view(snapshot: &Snapshot, job: &Job, held: &Held<'_>) -> JobView {
     let mut view = blank(job.id.0, position, &job.spec, &job.owner, job.submitted);
     held.state().word().clone_into(&mut view.state);
     view.start_time = Some(held.started());
-    view.time_limit_s = time_limit_s(&snapshot.partitions, job);
+    view.time_limit_s = time_limit_s(&snapshot.rules, job);
     view.restarts = job.restarts_of(position);
     view.nodes = slot
         .allocation
@@ -384,7 +383,7 @@ pub fn hot_rows(
         let mut view = blank(job.id.0, first, &job.spec, &job.owner, job.submitted);
         JobState::Pending.word().clone_into(&mut view.state);
         say_reason(&mut view, &reason);
-        view.time_limit_s = time_limit_s(&snapshot.partitions, job);
+        view.time_limit_s = time_limit_s(&snapshot.rules, job);
         view.restarts = job.restarts_of(first);
         view.begin_time = job.not_before.or(job.spec.begin);
         view.elements = elements(job);
@@ -446,7 +445,7 @@ pub fn hot_lines(
         user: job.owner.name.to_string(),
         state: JobState::Pending,
         run_s: 0,
-        time_limit_s: time_limit_s(&snapshot.partitions, job),
+        time_limit_s: time_limit_s(&snapshot.rules, job),
         nodes: job.spec.request.nodes_min,
         cpus: job.spec.request.cpus_total(),
         place: String::new(),

@@ -71,6 +71,7 @@ pub(super) fn draft(command: &Command) -> Option<Draft> {
         Command::Withdraw { who, grant } => {
             sensitive(by(who, format!("withdraw invitations: {grant}")))
         }
+        Command::ChangeRule { who, change } => sensitive(by(who, change.to_string())),
         Command::RevokeUser { who, name } => sensitive(by(who, format!("user revoke {name}"))),
         Command::Join(newcomer) => Draft {
             who: newcomer.name.clone(),

@@ -111,8 +111,9 @@ pub(super) fn partitions(shared: &Shared) -> ToClient {
     let snapshot = shared.snapshot.load();
     ToClient::Partitions(
         snapshot
+            .rules
             .partitions
-            .iter()
+            .values()
             .map(|known| views::partition_view(&snapshot, known))
             .collect(),
     )

@@ -3,6 +3,7 @@
 //! Read [`job`] first: what was asked, what is known, how elements move. Then [`node`], [`allocation`] and
 //! [`resource`]; the rest are values with a grammar of their own.
 
+pub mod account;
 pub mod allocation;
 pub mod array;
 pub mod audit;
@@ -21,12 +22,15 @@ pub mod index_set;
 pub mod job;
 pub mod job_ref;
 pub mod join_line;
+pub mod limits;
 pub mod node;
 pub mod partition;
+pub mod qos;
 pub mod rare;
 pub mod refusal;
 pub mod reserve;
 pub mod resource;
+pub mod rules;
 pub mod shared;
 pub mod signal;
 pub mod size;

@@ -1,0 +1,913 @@
+//! What an administrator decides: partitions, accounts, users and QOS, and changes of them.
+//!
+//! Each is a list of settings, `key=value`, on the command line, in the configuration file, on the wire and in the
+//! store: [`Rules::settings`] writes it and [`Rules::change`] reads it, so there is one grammar. A change is checked
+//! against all the rest before it holds: nothing can name what does not exist.
+
+use super::account::{Account, DEFAULT, ROOT, User};
+use super::hostlist;
+use super::limits::{Level, LimitKind, Limits, parse_seconds};
+use super::partition::{Partition, PreemptMode};
+use super::qos::Qos;
+use super::refusal::{Code, Refusal};
+use super::time::format_duration;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The QOS of jobs that name none.
+pub const NORMAL: &str = "normal";
+/// Longest name and text; bytes.
+const TEXT_MAX: usize = 256;
+/// Most of each noun.
+const MOST: usize = 10_000;
+/// Most accounts above one another.
+const DEPTH_MAX: usize = 32;
+
+/// The nouns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Noun {
+    /// A partition.
+    Partition,
+    /// An account.
+    Account,
+    /// A user.
+    User,
+    /// A QOS.
+    Qos,
+}
+
+impl Noun {
+    /// Every noun.
+    pub const ALL: [Noun; 4] = [Noun::Partition, Noun::Account, Noun::User, Noun::Qos];
+
+    /// Its word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Noun::Partition => "partition",
+            Noun::Account => "account",
+            Noun::User => "user",
+            Noun::Qos => "qos",
+        }
+    }
+
+    /// What is said of one that does not exist.
+    #[must_use]
+    pub fn unknown(self) -> Code {
+        match self {
+            Noun::Partition => Code::UnknownPartition,
+            Noun::Account => Code::UnknownAccount,
+            Noun::User => Code::Invalid,
+            Noun::Qos => Code::UnknownQos,
+        }
+    }
+
+    /// Its keys beside the limits, and what they hold.
+    #[must_use]
+    pub fn keys(self) -> &'static [&'static str] {
+        match self {
+            Noun::Partition => &[
+                "default",
+                "max-time",
+                "default-time",
+                "nodes",
+                "state",
+                "priority",
+                "tier",
+                "preempt-mode",
+                "accounts",
+                "qos",
+            ],
+            Noun::Account => &["parent", "shares", "qos", "description"],
+            Noun::User => &["account", "accounts", "shares", "qos", "default-qos"],
+            Noun::Qos => &[
+                "priority",
+                "preempts",
+                "preempt-mode",
+                "grace-time",
+                "exempt-time",
+                "usage-factor",
+            ],
+        }
+    }
+}
+
+impl fmt::Display for Noun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// What to do with one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Act {
+    /// Make a new one.
+    Add,
+    /// Change settings of one that exists.
+    Set,
+    /// Take it away.
+    Remove,
+}
+
+impl Act {
+    /// Its word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Act::Add => "add",
+            Act::Set => "set",
+            Act::Remove => "remove",
+        }
+    }
+}
+
+/// A setting: its key and its value, as text.
+pub type Setting = (String, String);
+
+/// A change of the rules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleChange {
+    /// Of what.
+    pub noun: Noun,
+    /// What to do.
+    pub act: Act,
+    /// With which.
+    pub name: String,
+    /// Settings, in order.
+    #[serde(deserialize_with = "super::bounded::few")]
+    pub settings: Vec<Setting>,
+}
+
+impl fmt::Display for RuleChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.noun, self.act.word(), self.name)?;
+        let mut settings = self.settings.iter();
+        settings.try_for_each(|(key, value)| write!(f, " {key}={value}"))
+    }
+}
+
+/// All that is decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// Partitions, by name.
+    pub partitions: BTreeMap<String, Partition>,
+    /// Accounts, by name.
+    pub accounts: BTreeMap<String, Account>,
+    /// People of whom something is said, by name.
+    pub users: BTreeMap<String, User>,
+    /// QOS, by name.
+    pub qos: BTreeMap<String, Qos>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Rules::initial()
+    }
+}
+
+impl Rules {
+    /// What holds before anything is decided.
+    #[must_use]
+    pub fn initial() -> Self {
+        let partitions = Partition::initial();
+        let accounts = [ROOT, DEFAULT].map(Account::named);
+        Rules {
+            partitions: partitions
+                .into_iter()
+                .map(|one| (one.name.clone(), one))
+                .collect(),
+            accounts: accounts
+                .into_iter()
+                .map(|one| (one.name.clone(), one))
+                .collect(),
+            users: BTreeMap::new(),
+            qos: [(NORMAL.to_owned(), Qos::named(NORMAL))].into(),
+        }
+    }
+
+    /// The partition of jobs that name none.
+    #[must_use]
+    pub fn default_partition(&self) -> Option<&Partition> {
+        self.partitions.values().find(|known| known.default)
+    }
+
+    /// What is said of a person, or what holds when nothing is.
+    #[must_use]
+    pub fn user(&self, name: &str) -> User {
+        self.users
+            .get(name)
+            .cloned()
+            .unwrap_or_else(|| User::named(name))
+    }
+
+    /// An account and those above it, the root last.
+    pub fn lineage<'a>(&'a self, account: &str) -> impl Iterator<Item = &'a Account> {
+        std::iter::successors(self.accounts.get(account), |one| {
+            one.parent
+                .as_ref()
+                .and_then(|above| self.accounts.get(above))
+        })
+        .take(DEPTH_MAX + 1)
+    }
+
+    /// The levels whose limits hold for a job, in the order in which they decide.
+    #[must_use]
+    pub fn levels(
+        &self,
+        partition: &str,
+        qos: &str,
+        user: &str,
+        account: &str,
+    ) -> Vec<(Level, &Limits)> {
+        let mut levels = Vec::new();
+        if let Some(known) = self.partitions.get(partition) {
+            levels.push((Level::Partition(known.name.clone()), &known.limits));
+        }
+        if let Some(known) = self.qos.get(qos) {
+            levels.push((Level::Qos(known.name.clone()), &known.limits));
+        }
+        if let Some(known) = self.users.get(user) {
+            levels.push((Level::User(known.name.clone()), &known.limits));
+        }
+        let above = self.lineage(account);
+        levels.extend(above.map(|known| (Level::Account(known.name.clone()), &known.limits)));
+        levels.retain(|(_, limits)| !limits.is_empty());
+        levels
+    }
+
+    /// Names of all of a noun.
+    #[must_use]
+    pub fn names(&self, noun: Noun) -> Vec<&str> {
+        match noun {
+            Noun::Partition => self.partitions.keys().map(String::as_str).collect(),
+            Noun::Account => self.accounts.keys().map(String::as_str).collect(),
+            Noun::User => self.users.keys().map(String::as_str).collect(),
+            Noun::Qos => self.qos.keys().map(String::as_str).collect(),
+        }
+    }
+
+    /// What is said of one, in the grammar that [`Rules::change`] reads; `None` = there is none. What is as it was
+    /// before anything was said is left out.
+    #[must_use]
+    pub fn settings(&self, noun: Noun, name: &str) -> Option<Vec<Setting>> {
+        let all = match noun {
+            Noun::Partition => of_partition(self.partitions.get(name)?),
+            Noun::Account => of_account(self.accounts.get(name)?),
+            Noun::User => of_user(self.users.get(name)?),
+            Noun::Qos => of_qos(self.qos.get(name)?),
+        };
+        let blank = match noun {
+            Noun::Partition => of_partition(&Partition::named(name)),
+            Noun::Account => of_account(&Account::named(name)),
+            Noun::User => of_user(&User::named(name)),
+            Noun::Qos => of_qos(&Qos::named(name)),
+        };
+        let said = all.into_iter().filter(|setting| !blank.contains(setting));
+        Some(said.collect())
+    }
+
+    /// The rules with this change.
+    ///
+    /// # Errors
+    /// A refusal that names the value and what would work.
+    pub fn change(&self, change: &RuleChange) -> Result<Rules, Refusal> {
+        let RuleChange {
+            noun, act, name, ..
+        } = change;
+        let (noun, act) = (*noun, *act);
+        let known = self.names(noun).contains(&name.as_str());
+        match act {
+            Act::Add if known => {
+                let what = format!("{noun} `{name}` exists already");
+                let hint = format!("change it with `hpc {noun} set {name} KEY=VALUE`");
+                return Err(Refusal::new(Code::Conflict, what, hint));
+            }
+            Act::Add => check_name(noun, name)?,
+            // Everybody is known already, as somebody of whom nothing is said.
+            Act::Set if noun == Noun::User => check_name(noun, name)?,
+            Act::Set | Act::Remove if !known => return Err(self.unknown(noun, name)),
+            Act::Set | Act::Remove => {}
+        }
+        let mut after = self.clone();
+        if act == Act::Remove {
+            after.remove(noun, name);
+        } else {
+            for (key, value) in &change.settings {
+                let set = after.set(noun, name, key, value);
+                set.map_err(|why| wrong_setting(noun, name, key, value, &why))?;
+            }
+            if change.settings.is_empty() {
+                after.touch(noun, name);
+            }
+        }
+        if after.names(noun).len() > MOST {
+            let what = format!("{MOST} of {noun} exist, which is the most");
+            return Err(Refusal::new(Code::TooMuch, what, "remove some first"));
+        }
+        after.check()?;
+        Ok(after)
+    }
+
+    /// The rules that these settings make, each noun and name with its own; for what was stored.
+    ///
+    /// # Errors
+    /// A refusal that names what does not fit.
+    pub fn from_settings(all: &[(Noun, String, Vec<Setting>)]) -> Result<Rules, Refusal> {
+        let mut rules = Rules {
+            partitions: BTreeMap::new(),
+            accounts: BTreeMap::new(),
+            users: BTreeMap::new(),
+            qos: BTreeMap::new(),
+        };
+        for (noun, name, settings) in all {
+            rules.touch(*noun, name);
+            for (key, value) in settings {
+                let set = rules.set(*noun, name, key, value);
+                set.map_err(|why| wrong_setting(*noun, name, key, value, &why))?;
+            }
+        }
+        rules.check()?;
+        Ok(rules)
+    }
+
+    /// The refusal of a name that does not exist.
+    #[must_use]
+    pub fn unknown(&self, noun: Noun, name: &str) -> Refusal {
+        let known = self.names(noun).join(", ");
+        let word = match noun {
+            Noun::Qos => "QOS",
+            other => other.word(),
+        };
+        let what = format!("there is no {word} `{name}`");
+        Refusal::new(noun.unknown(), what, format!("there are: {known}"))
+    }
+
+    fn touch(&mut self, noun: Noun, name: &str) {
+        let owned = || name.to_owned();
+        match noun {
+            Noun::Partition => {
+                let known = self.partitions.entry(owned());
+                known.or_insert_with(|| Partition::named(name));
+            }
+            Noun::Account => {
+                let known = self.accounts.entry(owned());
+                known.or_insert_with(|| Account::named(name));
+            }
+            Noun::User => {
+                let known = self.users.entry(owned());
+                known.or_insert_with(|| User::named(name));
+            }
+            Noun::Qos => {
+                let known = self.qos.entry(owned());
+                known.or_insert_with(|| Qos::named(name));
+            }
+        }
+    }
+
+    fn remove(&mut self, noun: Noun, name: &str) {
+        match noun {
+            Noun::Partition => _ = self.partitions.remove(name),
+            Noun::Account => _ = self.accounts.remove(name),
+            Noun::User => _ = self.users.remove(name),
+            Noun::Qos => _ = self.qos.remove(name),
+        }
+    }
+
+    fn set(&mut self, noun: Noun, name: &str, key: &str, value: &str) -> Result<(), String> {
+        self.touch(noun, name);
+        let missing = || Err(String::from("it is gone"));
+        match noun {
+            Noun::Partition => {
+                if key == "default" && parse_bool(value)? {
+                    for other in self.partitions.values_mut() {
+                        other.default = false;
+                    }
+                }
+                let Some(one) = self.partitions.get_mut(name) else {
+                    return missing();
+                };
+                set_partition(one, key, value)
+            }
+            Noun::Account => match self.accounts.get_mut(name) {
+                Some(one) => set_account(one, key, value),
+                None => missing(),
+            },
+            Noun::User => match self.users.get_mut(name) {
+                Some(one) => set_user(one, key, value),
+                None => missing(),
+            },
+            Noun::Qos => match self.qos.get_mut(name) {
+                Some(one) => set_qos(one, key, value),
+                None => missing(),
+            },
+        }
+    }
+
+    /// Whether all names that are named exist, and what must exist does.
+    fn check(&self) -> Result<(), Refusal> {
+        for (noun, name) in [
+            (Noun::Account, ROOT),
+            (Noun::Account, DEFAULT),
+            (Noun::Qos, NORMAL),
+        ] {
+            if !self.names(noun).contains(&name) {
+                let what = format!("{noun} `{name}` cannot be removed");
+                let hint = "jobs that name none belong to it";
+                return Err(Refusal::new(Code::Conflict, what, hint));
+            }
+        }
+        if self.default_partition().is_none() {
+            let hint = "make another partition the default first, with `default=yes`";
+            let what = "one partition must be the default";
+            return Err(Refusal::new(Code::Conflict, what, hint));
+        }
+        for one in self.partitions.values() {
+            let from = || format!("partition `{}`", one.name);
+            self.check_names(Noun::Account, &one.accounts, from)?;
+            self.check_names(Noun::Qos, &one.qos, from)?;
+        }
+        for one in self.users.values() {
+            let from = || format!("user `{}`", one.name);
+            self.check_names(
+                Noun::Account,
+                [&one.account].into_iter().chain(&one.accounts),
+                from,
+            )?;
+            self.check_names(Noun::Qos, one.qos.iter().chain(&one.default_qos), from)?;
+        }
+        for one in self.qos.values() {
+            self.check_names(Noun::Qos, &one.preempts, || format!("QOS `{}`", one.name))?;
+        }
+        for one in self.accounts.values() {
+            let from = || format!("account `{}`", one.name);
+            self.check_names(Noun::Account, &one.parent, from)?;
+            self.check_names(Noun::Qos, &one.qos, from)?;
+            let top = self.lineage(&one.name).last();
+            if top.is_none_or(|top| top.name != ROOT) {
+                let what = format!(
+                    "account `{}` does not lie below `{ROOT}`, or more than {DEPTH_MAX} deep",
+                    one.name
+                );
+                let hint = "give it a parent that does";
+                return Err(Refusal::new(Code::Invalid, what, hint));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_names<'a>(
+        &self,
+        noun: Noun,
+        named: impl IntoIterator<Item = &'a String>,
+        from: impl Fn() -> String,
+    ) -> Result<(), Refusal> {
+        for name in named {
+            if !self.names(noun).contains(&name.as_str()) {
+                let mut refusal = self.unknown(noun, name);
+                refusal.what = format!("{} names {noun} `{name}`, which does not exist", from());
+                return Err(refusal);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_name(noun: Noun, name: &str) -> Result<(), Refusal> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte);
+    if (1..=64).contains(&name.len()) && name.bytes().all(allowed) && !name.starts_with('-') {
+        return Ok(());
+    }
+    let what = format!("`{}` is no name for a {noun}", super::text::excerpt(name));
+    let hint = "use 1 to 64 letters, digits, '-', '_', '.' and '@'";
+    Err(Refusal::new(Code::Invalid, what, hint))
+}
+
+fn wrong_setting(noun: Noun, name: &str, key: &str, value: &str, why: &str) -> Refusal {
+    let (key, value) = (super::text::excerpt(key), super::text::excerpt(value));
+    let what = format!("{noun} {name}: {key}={value}: {why}");
+    let hint = format!("`hpc {noun} set --help` lists the keys");
+    Refusal::new(Code::Invalid, what, hint)
+}
+
+fn unknown_key(noun: Noun) -> String {
+    let mut keys: Vec<&str> = noun.keys().to_vec();
+    keys.extend(
+        LimitKind::ALL
+            .map(LimitKind::word)
+            .into_iter()
+            .filter(|word| !noun.keys().contains(word)),
+    );
+    format!("no such key; there are: {}", keys.join(", "))
+}
+
+fn parse_bool(value: &str) -> Result<bool, String> {
+    match value {
+        "yes" | "true" | "on" | "1" => Ok(true),
+        "no" | "false" | "off" | "0" | "" => Ok(false),
+        _ => Err("write yes or no".to_owned()),
+    }
+}
+
+fn show_bool(value: bool) -> String {
+    if value { "yes" } else { "no" }.to_owned()
+}
+
+fn parse_u32(value: &str, least: u32) -> Result<u32, String> {
+    match value.parse() {
+        Ok(number) if number >= least => Ok(number),
+        _ => Err(format!("write a whole number from {least} to {}", u32::MAX)),
+    }
+}
+
+fn parse_span(value: &str) -> Result<Option<u32>, String> {
+    if matches!(value, "" | "none" | "unlimited") {
+        return Ok(None);
+    }
+    let span = parse_seconds(value)?;
+    Ok(span.and_then(|span| u32::try_from(span).ok()))
+}
+
+fn show_span(span: Option<u32>) -> String {
+    span.map_or_else(
+        || "none".to_owned(),
+        |span| format_duration(u64::from(span)),
+    )
+}
+
+/// A list as `a,b`; nothing, `all` or `none` is the empty one.
+fn parse_list(value: &str) -> Vec<String> {
+    if matches!(value, "all" | "none") {
+        return Vec::new();
+    }
+    let names = value.split(',').map(str::trim);
+    let mut list: Vec<String> = Vec::new();
+    for name in names.filter(|name| !name.is_empty()) {
+        if !list.iter().any(|known| known == name) {
+            list.push(name.to_owned());
+        }
+    }
+    list
+}
+
+fn show_list(list: &[String], empty: &str) -> String {
+    if list.is_empty() {
+        empty.to_owned()
+    } else {
+        list.join(",")
+    }
+}
+
+fn parse_text(value: &str) -> Result<String, String> {
+    if value.len() > TEXT_MAX || value.contains(|one: char| one.is_control()) {
+        return Err(format!("write at most {TEXT_MAX} bytes on one line"));
+    }
+    Ok(value.to_owned())
+}
+
+fn parse_mode(value: &str) -> Result<PreemptMode, String> {
+    let mut modes = PreemptMode::ALL.into_iter();
+    modes.find(|mode| mode.word() == value).ok_or_else(|| {
+        let words = PreemptMode::ALL.map(PreemptMode::word);
+        format!("write one of: {}", words.join(", "))
+    })
+}
+
+fn set_limit(limits: &mut Limits, noun: Noun, key: &str, value: &str) -> Result<(), String> {
+    let kind = LimitKind::parse(key).ok_or_else(|| unknown_key(noun))?;
+    limits.set(kind, kind.parse_value(value)?);
+    Ok(())
+}
+
+fn of_limits(limits: &Limits) -> impl Iterator<Item = Setting> {
+    limits
+        .iter()
+        .map(|(kind, value)| (kind.word().to_owned(), kind.show(value)))
+}
+
+fn listed<const N: usize>(settings: [(&str, String); N], limits: &Limits) -> Vec<Setting> {
+    let settings = settings.into_iter();
+    let settings = settings.map(|(key, value)| (key.to_owned(), value));
+    settings.chain(of_limits(limits)).collect()
+}
+
+fn set_partition(one: &mut Partition, key: &str, value: &str) -> Result<(), String> {
+    match key {
+        "default" => one.default = parse_bool(value)?,
+        "max-time" => one.max_time_s = parse_span(value)?,
+        "default-time" => one.default_time_s = parse_span(value)?,
+        "nodes" if matches!(value, "" | "all") => one.nodes = Vec::new(),
+        "nodes" => one.nodes = hostlist::parse(value).map_err(|error| error.to_string())?,
+        "state" => {
+            one.up = match value.to_ascii_lowercase().as_str() {
+                "up" => true,
+                "down" => false,
+                _ => return Err("write up or down".to_owned()),
+            }
+        }
+        "priority" => one.priority = parse_u32(value, 0)?,
+        "tier" => one.tier = parse_u32(value, 0)?,
+        "preempt-mode" => one.preempt_mode = parse_mode(value)?,
+        "accounts" => one.accounts = parse_list(value),
+        "qos" => one.qos = parse_list(value),
+        _ => set_limit(&mut one.limits, Noun::Partition, key, value)?,
+    }
+    Ok(())
+}
+
+fn of_partition(one: &Partition) -> Vec<Setting> {
+    let nodes = if one.nodes.is_empty() {
+        "all".to_owned()
+    } else {
+        hostlist::fold(&one.nodes)
+    };
+    let settings = [
+        ("default", show_bool(one.default)),
+        ("max-time", show_span(one.max_time_s)),
+        ("default-time", show_span(one.default_time_s)),
+        ("nodes", nodes),
+        ("state", if one.up { "up" } else { "down" }.to_owned()),
+        ("priority", one.priority.to_string()),
+        ("tier", one.tier.to_string()),
+        ("preempt-mode", one.preempt_mode.word().to_owned()),
+        ("accounts", show_list(&one.accounts, "all")),
+        ("qos", show_list(&one.qos, "all")),
+    ];
+    listed(settings, &one.limits)
+}
+
+fn set_account(one: &mut Account, key: &str, value: &str) -> Result<(), String> {
+    match key {
+        "parent" if one.name == ROOT => return Err("nothing is above it".to_owned()),
+        "parent" => one.parent = Some(value.to_owned()),
+        "shares" => one.shares = parse_u32(value, 0)?,
+        "qos" => one.qos = parse_list(value),
+        "description" => one.description = parse_text(value)?,
+        _ => set_limit(&mut one.limits, Noun::Account, key, value)?,
+    }
+    Ok(())
+}
+
+fn of_account(one: &Account) -> Vec<Setting> {
+    let settings = [
+        ("parent", one.parent.clone().unwrap_or_default()),
+        ("shares", one.shares.to_string()),
+        ("qos", show_list(&one.qos, "all")),
+        ("description", one.description.clone()),
+    ];
+    listed(settings, &one.limits)
+}
+
+fn set_user(one: &mut User, key: &str, value: &str) -> Result<(), String> {
+    match key {
+        "account" => one.account = value.to_owned(),
+        "accounts" => one.accounts = parse_list(value),
+        "shares" => one.shares = parse_u32(value, 0)?,
+        "qos" => one.qos = parse_list(value),
+        "default-qos" => {
+            one.default_qos = (!matches!(value, "" | "none")).then(|| value.to_owned());
+        }
+        _ => set_limit(&mut one.limits, Noun::User, key, value)?,
+    }
+    Ok(())
+}
+
+fn of_user(one: &User) -> Vec<Setting> {
+    let default_qos = one.default_qos.clone();
+    let settings = [
+        ("account", one.account.clone()),
+        ("accounts", show_list(&one.accounts, "none")),
+        ("shares", one.shares.to_string()),
+        ("qos", show_list(&one.qos, "all")),
+        (
+            "default-qos",
+            default_qos.unwrap_or_else(|| "none".to_owned()),
+        ),
+    ];
+    listed(settings, &one.limits)
+}
+
+fn set_qos(one: &mut Qos, key: &str, value: &str) -> Result<(), String> {
+    match key {
+        "priority" => one.priority = parse_u32(value, 0)?,
+        "preempts" => one.preempts = parse_list(value),
+        "preempt-mode" => one.preempt_mode = parse_mode(value)?,
+        "grace-time" => one.grace_s = parse_span(value)?.unwrap_or(0),
+        "exempt-time" => one.exempt_s = parse_span(value)?.unwrap_or(0),
+        "usage-factor" => one.usage_factor_milli = parse_milli(value)?,
+        _ => set_limit(&mut one.limits, Noun::Qos, key, value)?,
+    }
+    Ok(())
+}
+
+fn of_qos(one: &Qos) -> Vec<Setting> {
+    let milli = one.usage_factor_milli;
+    let settings = [
+        ("priority", one.priority.to_string()),
+        ("preempts", show_list(&one.preempts, "none")),
+        ("preempt-mode", one.preempt_mode.word().to_owned()),
+        ("grace-time", format_duration(u64::from(one.grace_s))),
+        ("exempt-time", format_duration(u64::from(one.exempt_s))),
+        (
+            "usage-factor",
+            format!("{}.{:03}", milli / 1000, milli % 1000),
+        ),
+    ];
+    listed(settings, &one.limits)
+}
+
+/// A number with up to three digits behind its point, in thousandths.
+fn parse_milli(value: &str) -> Result<u32, String> {
+    let (whole, part) = value.split_once('.').unwrap_or((value, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let whole_milli = whole
+        .parse::<u32>()
+        .ok()
+        .and_then(|whole| whole.checked_mul(1000));
+    match whole_milli {
+        Some(milli) if part.len() <= 3 && digits(part) => {
+            let part: u32 = format!("{part:0<3}").parse().unwrap_or(0);
+            Ok(milli.saturating_add(part))
+        }
+        _ => Err("write a number such as 1, 0.5 or 2.25".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(
+        rules: &Rules,
+        act: Act,
+        noun: Noun,
+        name: &str,
+        text: &str,
+    ) -> Result<Rules, String> {
+        let settings = text
+            .split_whitespace()
+            .filter_map(|one| one.split_once('='));
+        let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let change = RuleChange {
+            noun,
+            act,
+            name: name.to_owned(),
+            settings: settings.collect(),
+        };
+        rules.change(&change).map_err(|refusal| refusal.to_string())
+    }
+
+    fn all(rules: &Rules) -> Vec<(Noun, String, Vec<Setting>)> {
+        let mut all = Vec::new();
+        for noun in Noun::ALL {
+            for name in rules.names(noun) {
+                let settings = rules.settings(noun, name).unwrap();
+                all.push((noun, name.to_owned(), settings));
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let mut rules = Rules::initial();
+        assert_eq!(Rules::from_settings(&all(&rules)).unwrap(), rules);
+        let steps = [
+            (
+                Act::Add,
+                Noun::Qos,
+                "scavenger",
+                "usage-factor=0.25 preempt-mode=requeue grace-time=30s",
+            ),
+            (
+                Act::Add,
+                Noun::Qos,
+                "high",
+                "priority=10 preempts=scavenger,normal exempt-time=5m",
+            ),
+            (
+                Act::Add,
+                Noun::Account,
+                "physics",
+                "shares=3 max-jobs-per-user=4",
+            ),
+            (
+                Act::Add,
+                Noun::Account,
+                "optics",
+                "parent=physics group-memory=2G description=light",
+            ),
+            (
+                Act::Set,
+                Noun::User,
+                "ann",
+                "account=optics accounts=physics shares=2 default-qos=high",
+            ),
+            (
+                Act::Set,
+                Noun::Partition,
+                "batch",
+                "max-time=2d nodes=n[1-3,7] accounts=physics,optics",
+            ),
+            (
+                Act::Add,
+                Noun::Partition,
+                "gpu",
+                "default=yes tier=2 state=down default-time=1h",
+            ),
+            (
+                Act::Set,
+                Noun::Qos,
+                "normal",
+                "max-jobs-per-user=1 max-submit-per-user=3",
+            ),
+        ];
+        for (act, noun, name, text) in steps {
+            rules = change(&rules, act, noun, name, text).unwrap();
+            assert_eq!(Rules::from_settings(&all(&rules)).unwrap(), rules, "{text}");
+        }
+        assert_eq!(rules.default_partition().unwrap().name, "gpu");
+        let levels = rules.levels("batch", "normal", "ann", "optics");
+        let levels: Vec<String> = levels.iter().map(|(level, _)| level.to_string()).collect();
+        assert_eq!(levels, ["QOS normal", "account optics", "account physics"]);
+        // Taken back, it is as before.
+        rules = change(
+            &rules,
+            Act::Set,
+            Noun::Qos,
+            "normal",
+            "max-jobs-per-user=none",
+        )
+        .unwrap();
+        assert_eq!(
+            rules.settings(Noun::Qos, "normal").unwrap(),
+            [("max-submit-per-user".to_owned(), "3".to_owned())]
+        );
+    }
+
+    #[test]
+    fn mistakes_are_named_and_change_nothing() {
+        let rules = Rules::initial();
+        let cases = [
+            (Act::Set, Noun::Qos, "fast", "", "there is no QOS `fast`"),
+            (Act::Add, Noun::Qos, "normal", "", "exists already"),
+            (Act::Remove, Noun::Qos, "normal", "", "cannot be removed"),
+            (Act::Remove, Noun::Account, "root", "", "cannot be removed"),
+            (
+                Act::Remove,
+                Noun::Partition,
+                "batch",
+                "",
+                "one partition must be the default",
+            ),
+            (Act::Add, Noun::Account, "a b", "", "is no name"),
+            (
+                Act::Add,
+                Noun::Account,
+                "a",
+                "parent=b",
+                "names account `b`",
+            ),
+            (
+                Act::Set,
+                Noun::Account,
+                "default",
+                "parent=default",
+                "does not lie below `root`",
+            ),
+            (Act::Set, Noun::Qos, "normal", "max-jobs=1", "no such key"),
+            (
+                Act::Set,
+                Noun::Qos,
+                "normal",
+                "max-jobs-per-user=-3",
+                "not a whole number",
+            ),
+            (
+                Act::Set,
+                Noun::Qos,
+                "normal",
+                "usage-factor=0.1234",
+                "write a number",
+            ),
+            (
+                Act::Set,
+                Noun::Partition,
+                "batch",
+                "state=open",
+                "up or down",
+            ),
+            (
+                Act::Set,
+                Noun::User,
+                "ann",
+                "account=none",
+                "names account `none`",
+            ),
+        ];
+        for (act, noun, name, text, named) in cases {
+            let error = change(&rules, act, noun, name, text).unwrap_err();
+            assert!(error.contains(named), "{text}: {error}");
+        }
+    }
+}
