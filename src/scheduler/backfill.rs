@@ -1,117 +1,349 @@
-//! Which waiting jobs start now: in order, or in order with others in the gaps.
+//! Which waiting jobs start now: in order, and in the gaps before those that must wait.
 //!
-//! [`in_order`] starts jobs until one does not fit. [`easy`] then keeps a place for that one, the head: it will start at
-//! the shadow time, when enough of what runs has ended at the latest; others may start now if they end before that, or
-//! if what they take is not needed by the head then (Lifka, "The ANL/IBM SP Scheduling System", JSSPP 1995; Mu'alem and
-//! Feitelson, IEEE TPDS 12(6), 2001). In what order the others are tried is the caller's choice: shortest first is
+//! A [`Pass`] is given jobs in the order of the policy. A job that does not fit may be kept a place ([`Pass::reserve`]):
+//! it will start at its shadow time, when enough of what runs has ended at the latest. From then on others start only if
+//! they end before that, or if what they take is not needed by it then. With one place kept this is EASY (Lifka, "The
+//! ANL/IBM SP Scheduling System", JSSPP 1995; Mu'alem and Feitelson, IEEE TPDS 12(6), 2001); with a place for every job
+//! it comes close to conservative backfill. In what order the others are tried is the caller's choice: shortest first is
 //! Tsafrir's SJBF (IEEE TPDS 18(6), 2007).
+//!
+//! The same functions serve the live controller over nodes and the replay of traces over processors.
 
 use super::pool::Pool;
-
-/// A job that waits.
-#[derive(Debug)]
-pub struct Waiting<A> {
-    /// Its number, for the answer.
-    pub id: u32,
-    /// What it asks for.
-    pub ask: A,
-    /// How long it will run at most, or is thought to; seconds.
-    pub length: i64,
-}
 
 /// Something that runs, or is booked: its share is back at `ends`.
 #[derive(Debug, Clone, Copy)]
 pub struct Running<'a, S> {
-    /// When it has ended at the latest, or is thought to; seconds.
+    /// When it has ended at the latest, or is thought to.
     pub ends: i64,
     /// What it holds.
     pub share: &'a S,
 }
 
-/// What starts: whose, and where.
-pub type Start<S> = (u32, S);
-
-/// Starts jobs in this order, up to the first that does not fit; how many were started.
-pub fn in_order<'a, P: Pool>(
-    pool: &mut P,
-    queue: impl IntoIterator<Item = &'a Waiting<P::Ask>>,
-    starts: &mut Vec<Start<P::Share>>,
-) -> usize
-where
-    P::Ask: 'a,
-{
-    let before = starts.len();
-    for job in queue {
-        let Some(share) = pool.find(&job.ask) else {
-            break;
-        };
-        pool.take(&share);
-        starts.push((job.id, share));
-    }
-    starts.len() - before
+/// A place that is kept.
+#[derive(Debug, Clone)]
+pub struct Kept<P: Pool> {
+    /// When the job will start at the latest.
+    pub shadow: i64,
+    /// What it will have.
+    pub share: P::Share,
+    /// What is free at that instant beside it.
+    later: P,
 }
 
-/// When there is room for this at the latest, and what is free at that instant without it. `running` by its end, soonest
-/// first. `None` when there is never enough.
-pub fn shadow<'a, P: Pool>(
-    pool: &P,
-    ask: &P::Ask,
-    running: impl IntoIterator<Item = Running<'a, P::Share>>,
-) -> Option<(i64, P)>
-where
-    P::Share: 'a,
-{
-    let mut later = pool.clone();
-    let mut found = None;
-    for one in running {
-        // All that ends at the shadow instant is free then.
-        match found {
-            Some((at, _)) if one.ends > at => break,
-            _ => later.give(one.share),
-        }
-        if found.is_none()
-            && let Some(share) = later.find(ask)
-        {
-            found = Some((one.ends, share));
-        }
-    }
-    let (at, _) = found?;
-    // Placed again, among all that is free then.
-    let share = later.find(ask)?;
-    later.take(&share);
-    Some((at, later))
-}
-
-/// EASY: keeps the head's place and fills the gaps. `queue` in order, its first entry the head, which does not fit;
-/// `order` names the places in it of those to be tried, first to last.
-pub fn fill_gaps<'a, P: Pool>(
-    pool: &mut P,
+/// One pass of a policy.
+#[derive(Debug, Clone)]
+pub struct Pass<P: Pool> {
     now: i64,
-    queue: &[Waiting<P::Ask>],
-    order: impl IntoIterator<Item = usize>,
-    running: impl IntoIterator<Item = Running<'a, P::Share>>,
-    starts: &mut Vec<Start<P::Share>>,
-) where
-    P::Share: 'a,
-{
-    let Some(head) = queue.first() else { return };
-    let Some((shadow, mut later)) = shadow(pool, &head.ask, running) else {
-        return;
-    };
-    for at in order {
-        let Some(job) = queue.get(at) else { continue };
-        let share = if now + job.length <= shadow {
-            pool.find(&job.ask)
-        } else {
-            let share = pool.find_in_both(&later, &job.ask);
-            if let Some(share) = &share {
-                later.take(share);
-            }
-            share
-        };
-        if let Some(share) = share {
-            pool.take(&share);
-            starts.push((job.id, share));
+    /// What is free now.
+    pub free: P,
+    kept: Vec<Kept<P>>,
+}
+
+impl<P: Pool> Pass<P> {
+    /// With so much free at this time.
+    pub fn new(now: i64, free: P) -> Self {
+        Pass {
+            now,
+            free,
+            kept: Vec::new(),
         }
+    }
+
+    /// The places that are kept, in the order in which they were.
+    pub fn kept(&self) -> &[Kept<P>] {
+        &self.kept
+    }
+
+    /// Starts a job that runs for at most `length`, if there is room and no kept place is in its way.
+    pub fn start(&mut self, ask: &P::Ask, length: i64) -> Option<P::Share> {
+        let until = self.now.saturating_add(length);
+        let share = match self.kept.as_slice() {
+            [] => self.free.find(ask),
+            // The common case, without a list.
+            [one] if until <= one.shadow => self.free.find(ask),
+            [one] => self.free.find_in_all(&[&one.later], ask),
+            all => {
+                let later: Vec<&P> = overlapped(all, until).collect();
+                self.free.find_in_all(&later, ask)
+            }
+        }?;
+        self.free.take(&share);
+        self.take_later(&share, until);
+        Some(share)
+    }
+
+    /// Lets something that holds this share, until `ends` at the latest, go on for `length` more, if no kept place is in
+    /// the way.
+    pub fn extend(&mut self, share: &P::Share, ends: i64, length: i64) -> bool {
+        let begins = ends.max(self.now);
+        let until = begins.saturating_add(length);
+        // Who waits for less than this share's end does not count on it.
+        let concerned = |kept: &Kept<P>| kept.shadow >= begins && kept.shadow < until;
+        let mut kept = self.kept.iter().filter(|kept| concerned(kept));
+        if !kept.all(|kept| kept.later.holds(share)) {
+            return false;
+        }
+        for kept in self.kept.iter_mut().filter(|kept| concerned(kept)) {
+            kept.later.take(share);
+        }
+        true
+    }
+
+    fn take_later(&mut self, share: &P::Share, until: i64) {
+        for kept in self.kept.iter_mut().filter(|kept| kept.shadow < until) {
+            kept.later.take(share);
+        }
+    }
+
+    /// Keeps a place for a job that does not fit now; when it will start. `running` by its end, soonest first, with what
+    /// this pass has started. `None` when there is never enough.
+    pub fn reserve<'a>(
+        &mut self,
+        ask: &P::Ask,
+        length: i64,
+        running: &[Running<'a, P::Share>],
+    ) -> Option<i64>
+    where
+        P::Share: 'a,
+    {
+        let mut search = Search {
+            ask,
+            length,
+            running,
+            kept: &self.kept,
+        };
+        let (shadow, share, mut later) = search.earliest(self.now, &self.free)?;
+        later.take(&share);
+        let until = shadow.saturating_add(length);
+        for kept in &mut self.kept {
+            if kept.shadow >= shadow && kept.shadow < until {
+                kept.later.take(&share);
+            }
+        }
+        self.kept.push(Kept {
+            shadow,
+            share,
+            later,
+        });
+        Some(shadow)
+    }
+}
+
+/// Places that something which runs until then would be in the way of.
+fn overlapped<P: Pool>(kept: &[Kept<P>], until: i64) -> impl Iterator<Item = &P> {
+    kept.iter()
+        .filter(move |kept| kept.shadow < until)
+        .map(|kept| &kept.later)
+}
+
+/// The search for the earliest time at which a job fits.
+struct Search<'s, 'a, P: Pool> {
+    ask: &'s P::Ask,
+    length: i64,
+    running: &'s [Running<'a, P::Share>],
+    kept: &'s [Kept<P>],
+}
+
+impl<P: Pool> Search<'_, '_, P> {
+    /// From `now` on; the time, the share, and what is free then.
+    fn earliest(&mut self, now: i64, free: &P) -> Option<(i64, P::Share, P)> {
+        let mut pool = free.clone();
+        let mut begins: Vec<(i64, &P::Share)> = self
+            .kept
+            .iter()
+            .map(|kept| (kept.shadow, &kept.share))
+            .collect();
+        begins.sort_by_key(|(at, _)| *at);
+        let mut done = 0;
+        // Between two kept starts what is free only grows, so each stretch is searched in leaps.
+        for stretch in 0..=begins.len() {
+            let until = begins.get(stretch).map_or(i64::MAX, |(at, _)| *at);
+            let last = done
+                + self.running[done..]
+                    .iter()
+                    .take_while(|one| one.ends < until)
+                    .count();
+            let known = stretch > 0;
+            if known && let Some(found) = self.try_at(begins[stretch - 1].0, &pool) {
+                return Some(found);
+            }
+            if let Some(found) = self.leap(now, &mut pool, done, last) {
+                return Some(found);
+            }
+            done = last;
+            if let Some((at, share)) = begins.get(stretch) {
+                // What ends at that very time is there for it.
+                while let Some(one) = self.running.get(done)
+                    && one.ends <= *at
+                {
+                    pool.give(one.share);
+                    done += 1;
+                }
+                if !pool.holds(share) {
+                    // It counts on what others have promised to leave: nothing more can be said before its start.
+                    return None;
+                }
+                pool.take(share);
+            }
+        }
+        None
+    }
+
+    /// Gives back `running[done..last]`, which end one after the other, until the job fits. The pool is left with all of
+    /// them given back when it never does.
+    fn leap(
+        &self,
+        now: i64,
+        pool: &mut P,
+        mut done: usize,
+        last: usize,
+    ) -> Option<(i64, P::Share, P)> {
+        let mut step = 1;
+        while done < last {
+            let before = (done, pool.clone());
+            let mut to = (done + step).min(last);
+            // All that ends at one instant is there together.
+            while to < last && self.running[to].ends == self.running[to - 1].ends {
+                to += 1;
+            }
+            for one in &self.running[done..to] {
+                pool.give(one.share);
+            }
+            done = to;
+            step = step.saturating_mul(2);
+            let at = self.running[to - 1].ends.max(now);
+            if self.try_at(at, pool).is_some() {
+                return self.narrow(now, before, to);
+            }
+        }
+        None
+    }
+
+    /// The first of the instants in `running[from.0..to]` at which it fits; it does at the last.
+    fn narrow(&self, now: i64, from: (usize, P), to: usize) -> Option<(i64, P::Share, P)> {
+        let (mut low, mut pool) = from;
+        let mut high = to;
+        loop {
+            // Instants in between, by the place behind their last end.
+            let mut ends = Vec::new();
+            for at in low..high {
+                if at + 1 == high || self.running[at + 1].ends != self.running[at].ends {
+                    ends.push(at + 1);
+                }
+            }
+            let middle = *ends.get((ends.len() - 1) / 2)?;
+            let mut there = pool.clone();
+            for one in &self.running[low..middle] {
+                there.give(one.share);
+            }
+            let at = self.running[middle - 1].ends.max(now);
+            match self.try_at(at, &there) {
+                Some(found) if ends.len() == 1 => return Some(found),
+                Some(_) => high = middle,
+                None => {
+                    if ends.len() == 1 {
+                        return None;
+                    }
+                    low = middle;
+                    pool = there;
+                }
+            }
+        }
+    }
+
+    /// Whether it fits at this time, with so much free, beside the places kept for later.
+    fn try_at(&self, at: i64, pool: &P) -> Option<(i64, P::Share, P)> {
+        let until = at.saturating_add(self.length);
+        let later: Vec<&P> = self
+            .kept
+            .iter()
+            .filter(|kept| kept.shadow > at && kept.shadow < until)
+            .map(|kept| &kept.later)
+            .collect();
+        let share = pool.find_in_all(&later, self.ask)?;
+        Some((at, share, pool.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pool::Processors;
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The earliest time by looking at each end in turn.
+    fn plainly(free: u32, ask: u32, running: &[(i64, u32)]) -> Option<i64> {
+        let mut free = free;
+        for (at, (ends, share)) in running.iter().enumerate() {
+            free += share;
+            let last = running.get(at + 1).is_none_or(|next| next.0 > *ends);
+            if last && free >= ask {
+                return Some(*ends);
+            }
+        }
+        None
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn leaps_find_what_small_steps_find(
+            free in 0u32..4,
+            ask in 5u32..40,
+            mut running in proptest::collection::vec((1i64..20, 1u32..5), 0..40),
+        ) {
+            running.sort();
+            let shares: Vec<u32> = running.iter().map(|(_, share)| *share).collect();
+            let listed: Vec<Running<'_, u32>> = running
+                .iter()
+                .zip(&shares)
+                .map(|((ends, _), share)| Running { ends: *ends, share })
+                .collect();
+            let mut pass = Pass::new(0, Processors(free));
+            prop_assert_eq!(pass.reserve(&ask, 10, &listed), plainly(free, ask, &running));
+        }
+    }
+
+    #[test]
+    fn a_gap_is_filled_unless_a_kept_place_is_in_the_way() {
+        let running = [Running { ends: 10, share: &3 }];
+        let mut pass = Pass::new(0, Processors(2));
+        assert_eq!(pass.start(&4, 5), None);
+        assert_eq!(pass.reserve(&4, 5, &running), Some(10));
+        // One more is free then, so one long job may run on.
+        assert_eq!(pass.start(&2, 11), None);
+        assert_eq!(pass.start(&1, 11), Some(1));
+        assert_eq!(pass.start(&1, 11), None);
+        assert_eq!(pass.start(&1, 10), Some(1));
+    }
+
+    #[test]
+    fn a_second_place_respects_the_first() {
+        // 2 free, 2 back at 10, 4 back at 20.
+        let running = [
+            Running { ends: 10, share: &2 },
+            Running { ends: 20, share: &4 },
+        ];
+        let mut pass = Pass::new(0, Processors(2));
+        assert_eq!(pass.reserve(&4, 100, &running), Some(10));
+        // Everything is taken from 10 on, so the next begins at 20.
+        assert_eq!(pass.reserve(&3, 5, &running), Some(20));
+        // What ends before 10 is in nobody's way.
+        assert_eq!(pass.start(&2, 11), None);
+        assert_eq!(pass.start(&2, 10), Some(2));
+    }
+
+    #[test]
+    fn what_runs_goes_on_unless_somebody_waits_for_its_share() {
+        let running = [Running { ends: 0, share: &2 }];
+        let mut pass = Pass::new(0, Processors(1));
+        assert_eq!(pass.reserve(&3, 5, &running), Some(0));
+        assert!(!pass.extend(&2, 0, 5), "the head would start at once");
+        let mut pass = Pass::new(0, Processors(2));
+        assert_eq!(pass.reserve(&3, 5, &running), Some(0));
+        assert!(!pass.extend(&2, 0, 5));
+        assert!(pass.extend(&1, 0, 5), "one processor is left over then");
+        assert!(!pass.extend(&1, 0, 5));
     }
 }

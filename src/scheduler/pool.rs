@@ -1,20 +1,23 @@
 //! What jobs are placed on, as the policies see it: something that can be found room in, taken from and given back to.
 //!
 //! A policy is written once, over a [`Pool`]. In a trace without places a processor is any processor ([`Processors`]),
-//! which makes a replay of years take a moment.
+//! which makes a replay of years take a moment; a cluster is a pool of nodes ([`super::nodes::NodePool`]).
 
 /// What jobs are placed on.
-pub trait Pool: Clone {
+pub trait Pool: Clone + std::fmt::Debug {
     /// What a job asks for.
     type Ask;
     /// What it is given.
-    type Share: Clone;
+    type Share: Clone + std::fmt::Debug;
 
     /// Room for this, if there is any.
     fn find(&self, ask: &Self::Ask) -> Option<Self::Share>;
 
-    /// Room for this that is room in `other` too, if there is any.
-    fn find_in_both(&self, other: &Self, ask: &Self::Ask) -> Option<Self::Share>;
+    /// Room for this that is room in all of `others` too, if there is any.
+    fn find_in_all(&self, others: &[&Self], ask: &Self::Ask) -> Option<Self::Share>;
+
+    /// Whether there is room for exactly this share.
+    fn holds(&self, share: &Self::Share) -> bool;
 
     /// Takes what was found.
     fn take(&mut self, share: &Self::Share);
@@ -35,8 +38,13 @@ impl Pool for Processors {
         (*ask <= self.0).then_some(*ask)
     }
 
-    fn find_in_both(&self, other: &Self, ask: &u32) -> Option<u32> {
-        (*ask <= self.0.min(other.0)).then_some(*ask)
+    fn find_in_all(&self, others: &[&Self], ask: &u32) -> Option<u32> {
+        let everywhere = others.iter().all(|other| *ask <= other.0);
+        (*ask <= self.0 && everywhere).then_some(*ask)
+    }
+
+    fn holds(&self, share: &u32) -> bool {
+        *share <= self.0
     }
 
     fn take(&mut self, share: &u32) {

@@ -5,7 +5,7 @@
 //! out. The policies are those of [`crate::scheduler`], over processors without places.
 
 use super::swf::{Trace, TraceJob};
-use crate::scheduler::backfill::{self, Running, Waiting};
+use crate::scheduler::backfill::{Pass, Running};
 use crate::scheduler::pool::{Pool, Processors};
 use crate::scheduler::predict::{History, raised};
 use crate::scheduler::timeline::Timeline;
@@ -82,13 +82,22 @@ struct Planned {
     first: i64,
 }
 
+/// What waits, as the policy sees it.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    id: u32,
+    processors: u32,
+    /// How long it will run at most, or is thought to; seconds.
+    length: i64,
+}
+
 /// Policies with a queue and no more than one reservation.
 struct Queued<'a> {
     trace: &'a Trace,
     rule: Rule,
     pool: Processors,
     /// In order.
-    queue: Vec<Waiting<u32>>,
+    queue: Vec<Waiting>,
     /// By the time at which they have ended at the latest, or are thought to.
     running: BTreeMap<(i64, u32), Planned>,
     /// Under which time each running job is entered.
@@ -143,7 +152,7 @@ impl<'a> Queued<'a> {
         };
         let waiting = Waiting {
             id,
-            ask: job.processors,
+            processors: job.processors,
             length,
         };
         let at = match self.rule {
@@ -167,9 +176,14 @@ impl<'a> Queued<'a> {
         if self.rule == Rule::EasyPredicted {
             self.raise(now);
         }
-        let mut starts = Vec::new();
-        let started = backfill::in_order(&mut self.pool, &self.queue, &mut starts);
-        let first: Vec<_> = self.queue.drain(..started).collect();
+        let mut pass = Pass::new(now, self.pool);
+        let first = self
+            .queue
+            .iter()
+            .take_while(|waiting| pass.start(&waiting.processors, waiting.length).is_some())
+            .count();
+        self.pool = pass.free;
+        let first: Vec<_> = self.queue.drain(..first).collect();
         first.iter().for_each(|waiting| self.begin(waiting, now));
         let order: Vec<usize> = match self.rule {
             Rule::Fcfs | Rule::Sjf => return,
@@ -181,34 +195,41 @@ impl<'a> Queued<'a> {
                 order
             }
         };
-        starts.clear();
-        let running = self.running.iter().map(|((ends, _), planned)| Running {
-            ends: *ends,
-            share: &planned.processors,
-        });
-        backfill::fill_gaps(
-            &mut self.pool,
-            now,
-            &self.queue,
-            order,
-            running,
-            &mut starts,
-        );
-        for (id, _) in starts {
-            let Some(at) = self.queue.iter().position(|waiting| waiting.id == id) else {
-                continue;
-            };
-            let waiting = self.queue.remove(at);
+        let running: Vec<Running<'_, u32>> = self
+            .running
+            .iter()
+            .map(|((ends, _), planned)| Running {
+                ends: *ends,
+                share: &planned.processors,
+            })
+            .collect();
+        let mut pass = Pass::new(now, self.pool);
+        let head = self.queue[0];
+        pass.reserve(&head.processors, head.length, &running);
+        let mut started: Vec<usize> = order
+            .into_iter()
+            .filter(|at| {
+                let waiting = self.queue[*at];
+                pass.free.0 > 0 && pass.start(&waiting.processors, waiting.length).is_some()
+            })
+            .collect();
+        self.pool = pass.free;
+        for at in &started {
+            let waiting = self.queue[*at];
             self.begin(&waiting, now);
+        }
+        started.sort_unstable();
+        for at in started.into_iter().rev() {
+            self.queue.remove(at);
         }
     }
 
-    fn begin(&mut self, waiting: &Waiting<u32>, now: i64) {
+    fn begin(&mut self, waiting: &Waiting, now: i64) {
         let id = waiting.id;
         self.starts[place(id)] = now;
         self.ends.start(id, now + self.trace.jobs[place(id)].run);
         let planned = Planned {
-            processors: waiting.ask,
+            processors: waiting.processors,
             first: waiting.length,
         };
         self.enter(id, now + waiting.length, planned);
