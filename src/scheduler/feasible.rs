@@ -1,62 +1,33 @@
 //! May it ever run here? Asked at submission, against what the nodes have in all.
 
-use super::fit::{FreeNode, FreeNodes};
-use super::place::{admits, capacity, choose, is_open};
+use super::nodes::{NodePool, admits, is_open};
+use super::pool::Pool;
 use crate::model::job::Owner;
 use crate::model::node::Node;
+use crate::model::partition::Partition;
 use crate::model::resource::{GpuRequest, MemoryRequest, Request};
-
-/// A node as if nothing were granted.
-fn emptied(node: &Node) -> FreeNode<'_> {
-    FreeNode {
-        node,
-        cpus: node
-            .inventory
-            .topology
-            .cpus
-            .iter()
-            .map(|cpu| cpu.id)
-            .collect(),
-        memory_mib: node.memory_total_mib(),
-        gpus: node
-            .inventory
-            .topology
-            .gpus
-            .iter()
-            .map(|gpu| gpu.index)
-            .collect(),
-    }
-}
-
-fn fits_on<'a>(request: &Request, owner: &Owner, nodes: impl Iterator<Item = &'a Node>) -> bool {
-    let emptied: Vec<FreeNode<'_>> = nodes
-        .filter(|node| admits(request, owner, node))
-        .map(emptied)
-        .collect();
-    let candidates: Vec<(&FreeNode<'_>, u32)> = emptied
-        .iter()
-        .map(|free| (free, capacity(request, free)))
-        .filter(|(_, tasks)| *tasks > 0)
-        .collect();
-    choose(request, &candidates).is_some()
-}
 
 /// Whether the nodes that accept work now could run it once empty.
 #[must_use]
-pub fn fits_on_available(request: &Request, owner: &Owner, free: &FreeNodes<'_>) -> bool {
-    fits_on(
-        request,
-        owner,
-        free.nodes
-            .iter()
-            .map(|free| free.node)
-            .filter(|node| is_open(request, node)),
-    )
+pub fn fits_on_available(
+    request: &Request,
+    owner: &Owner,
+    partition: Option<&Partition>,
+    nodes: &[&Node],
+) -> bool {
+    let pool = NodePool::emptied(nodes.iter().copied());
+    let admitted = |node: &Node| admits(request, owner, partition, node) && is_open(request, node);
+    pool.find(&pool.ask(request, admitted)).is_some()
 }
 
 /// Why this request can never run on these nodes, in one line with the limit; `None` = it can.
 #[must_use]
-pub fn never(request: &Request, owner: &Owner, nodes: &[&Node]) -> Option<String> {
+pub fn never(
+    request: &Request,
+    owner: &Owner,
+    partition: Option<&Partition>,
+    nodes: &[&Node],
+) -> Option<String> {
     if nodes.is_empty() {
         return None;
     }
@@ -66,19 +37,26 @@ pub fn never(request: &Request, owner: &Owner, nodes: &[&Node]) -> Option<String
             return Some(format!("node `{name}` does not exist"));
         }
     }
-    if fits_on(request, owner, nodes.iter().copied()) {
-        return None;
+    let pool = NodePool::emptied(nodes.iter().copied());
+    let ask = pool.ask(request, |node| admits(request, owner, partition, node));
+    match pool.find(&ask) {
+        Some(_) => None,
+        None => Some(explain(request, owner, partition, nodes)),
     }
-    Some(explain(request, owner, nodes))
 }
 
-fn explain(request: &Request, owner: &Owner, nodes: &[&Node]) -> String {
+fn explain(
+    request: &Request,
+    owner: &Owner,
+    partition: Option<&Partition>,
+    nodes: &[&Node],
+) -> String {
     let admitted: Vec<&&Node> = nodes
         .iter()
-        .filter(|node| admits(request, owner, node))
+        .filter(|node| admits(request, owner, partition, node))
         .collect();
     if admitted.is_empty() {
-        return "no node serves this user, node list and exclusion".to_owned();
+        return "no node serves this user, partition, node list and exclusion".to_owned();
     }
     let (least, _) = (request.nodes_min, request.nodes_max);
     if least as usize > admitted.len() {

@@ -1,0 +1,548 @@
+//! Nodes as a pool: how much is free where, in numbers, and which nodes a job would get.
+//!
+//! Cpus of a node are as good as each other here, and so are GPUs of one kind; which of them a job gets is decided once
+//! it starts ([`super::place`]). So a pool is a few bytes a node, and a policy can copy it to look ahead.
+//!
+//! One node where one serves: a job without GPUs first where no GPU is free, then the one with the fewest free cpus that
+//! still holds all tasks, so that room stays together for wide jobs. Else as few nodes as hold the tasks, those with most
+//! room first; each gets at least one task and the first ones are filled (Slurm's order: 3 + 1, not 2 + 2).
+
+use super::pool::Pool;
+use crate::model::allocation::{Allocation, NodeShare};
+use crate::model::ids::NodeId;
+use crate::model::job::Owner;
+use crate::model::node::Node;
+use crate::model::partition::Partition;
+use crate::model::resource::{GpuCount, GpuRequest, MemoryRequest, Request};
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// Kinds of GPU told apart on one node; further ones are not given to jobs.
+pub const KINDS: usize = 4;
+
+/// GPUs by kind, in the order of the node's kinds.
+pub type Gpus = [u16; KINDS];
+
+fn sum(gpus: &Gpus) -> u32 {
+    gpus.iter().map(|count| u32::from(*count)).sum()
+}
+
+fn narrow(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// What is free on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Free {
+    /// Cpus.
+    pub cpus: u32,
+    /// Memory; MiB.
+    pub memory_mib: u64,
+    /// GPUs.
+    pub gpus: Gpus,
+}
+
+impl Free {
+    fn least(self, other: Free) -> Free {
+        let mut gpus = self.gpus;
+        for (count, other) in gpus.iter_mut().zip(other.gpus) {
+            *count = (*count).min(other);
+        }
+        Free {
+            cpus: self.cpus.min(other.cpus),
+            memory_mib: self.memory_mib.min(other.memory_mib),
+            gpus,
+        }
+    }
+}
+
+/// What does not change of a node while a pool is in use.
+#[derive(Debug)]
+pub struct Site<'a> {
+    /// The node.
+    pub node: &'a Node,
+    all: Free,
+    /// Memory that goes with each cpu where none is asked for; MiB.
+    memory_per_cpu: u64,
+    kinds: SmallVec<[&'a str; 1]>,
+}
+
+impl<'a> Site<'a> {
+    fn of(node: &'a Node) -> Self {
+        let mut kinds: SmallVec<[&'a str; 1]> = SmallVec::new();
+        for gpu in &node.inventory.topology.gpus {
+            if kinds.len() < KINDS && !kinds.contains(&gpu.kind.as_str()) {
+                kinds.push(&gpu.kind);
+            }
+        }
+        let mut all = Free {
+            cpus: node.cpus_total(),
+            memory_mib: node.memory_total_mib(),
+            gpus: Gpus::default(),
+        };
+        for gpu in &node.inventory.topology.gpus {
+            if let Some(kind) = kinds.iter().position(|kind| *kind == gpu.kind) {
+                all.gpus[kind] = all.gpus[kind].saturating_add(1);
+            }
+        }
+        let memory_per_cpu = all.memory_mib / u64::from(all.cpus.max(1));
+        Site {
+            node,
+            all,
+            memory_per_cpu,
+            kinds,
+        }
+    }
+
+    /// GPUs with these indices, by kind.
+    #[must_use]
+    pub fn count_gpus(&self, indices: &[u32]) -> Gpus {
+        let mut gpus = Gpus::default();
+        if indices.is_empty() {
+            return gpus;
+        }
+        for gpu in &self.node.inventory.topology.gpus {
+            if indices.contains(&gpu.index)
+                && let Some(kind) = self.kinds.iter().position(|kind| *kind == gpu.kind)
+            {
+                gpus[kind] = gpus[kind].saturating_add(1);
+            }
+        }
+        gpus
+    }
+
+    /// The place of a kind among the node's.
+    #[must_use]
+    pub fn kind_of(&self, kind: &str) -> Option<usize> {
+        let mut kinds = self.kinds.iter();
+        kinds.position(|known| known.eq_ignore_ascii_case(kind))
+    }
+
+    fn free_now(&self) -> Free {
+        Free {
+            cpus: self.node.cpus_free.len(),
+            memory_mib: self.node.memory_free_mib(),
+            gpus: self.count_gpus(&self.node.gpus_free),
+        }
+    }
+}
+
+/// One node's part of what a job is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// The node.
+    pub node: NodeId,
+    /// Tasks there.
+    pub tasks: u32,
+    /// Cpus, memory and GPUs.
+    pub amount: Free,
+}
+
+/// What a job is given; the first node leads.
+pub type Parts = SmallVec<[Part; 1]>;
+
+/// What a job asks for, and where it may go.
+#[derive(Debug, Clone)]
+pub struct Ask<'a> {
+    /// The amounts.
+    pub request: &'a Request,
+    /// Places of the nodes that may be given to it now.
+    open: Arc<[u32]>,
+}
+
+/// Nodes and what is free on them.
+#[derive(Debug, Clone)]
+pub struct NodePool<'a> {
+    sites: Arc<[Site<'a>]>,
+    /// By the number of a node, its place among the sites; `u32::MAX` = it is not there.
+    places: Arc<[u32]>,
+    free: Vec<Free>,
+}
+
+/// Whether this node may serve this job at all, free or not.
+#[must_use]
+pub fn admits(request: &Request, owner: &Owner, partition: Option<&Partition>, node: &Node) -> bool {
+    let named = |list: &[String]| list.iter().any(|name| name == node.name());
+    node.serves.admits(owner)
+        && partition.is_none_or(|partition| partition.has_node(node.name()))
+        && (request.nodelist.is_empty() || named(&request.nodelist))
+        && !named(&request.exclude)
+}
+
+/// Whether this node may be given this job now, as far as its state goes. Files are carried from drained nodes too.
+#[must_use]
+pub fn is_open(request: &Request, node: &Node) -> bool {
+    node.accepts_work() || (request.takes_nothing() && node.is_up())
+}
+
+fn gpu_count(request: &Request) -> Option<&GpuCount> {
+    match &request.gpus {
+        GpuRequest::None => None,
+        GpuRequest::PerNode(count) | GpuRequest::PerTask(count) | GpuRequest::Total(count) => {
+            Some(count)
+        }
+    }
+}
+
+/// How many nodes at least and at most.
+fn node_range(request: &Request) -> (usize, usize) {
+    let tasks = request.ntasks_or_default();
+    let mut least = request.nodes_min.max(1);
+    if let Some(per_node) = request.ntasks_per_node {
+        least = least.max(tasks.div_ceil(per_node.max(1)));
+    }
+    if request.nodes_max.is_none() {
+        // A list of nodes means all of them, as far as there are tasks for them.
+        let listed = narrow(request.nodelist.len());
+        least = least.max(listed.min(tasks));
+    }
+    let most = request.nodes_max.unwrap_or(tasks).max(least);
+    (least as usize, most as usize)
+}
+
+/// What of a request is the same on every node.
+struct Wanted<'r> {
+    request: &'r Request,
+    per_task: u32,
+    tasks: u32,
+    gpus: Option<&'r GpuCount>,
+}
+
+impl<'r> Wanted<'r> {
+    fn of(request: &'r Request) -> Self {
+        Wanted {
+            request,
+            per_task: request.cpus_per_task_or_default(),
+            tasks: request.ntasks_or_default(),
+            gpus: gpu_count(request),
+        }
+    }
+
+    /// Free GPUs of the kind that is asked for.
+    fn gpus_free(&self, site: &Site<'_>, free: &Free) -> u32 {
+        let Some(wanted) = self.gpus else { return 0 };
+        match &wanted.kind {
+            None => sum(&free.gpus),
+            Some(kind) => site.kind_of(kind).map_or(0, |at| u32::from(free.gpus[at])),
+        }
+    }
+
+    /// Memory of so many cpus on this node; MiB.
+    fn memory(&self, site: &Site<'_>, cpus: u32) -> u64 {
+        match self.request.memory {
+            MemoryRequest::Default => site.memory_per_cpu.saturating_mul(u64::from(cpus)),
+            MemoryRequest::PerNode(0) => site.all.memory_mib,
+            MemoryRequest::PerNode(mib) => mib,
+            MemoryRequest::PerCpu(mib) => mib.saturating_mul(u64::from(cpus)),
+        }
+    }
+
+    /// How many tasks a node with so much free holds.
+    fn capacity(&self, site: &Site<'_>, free: &Free) -> u32 {
+        let request = self.request;
+        if request.exclusive && free.cpus != site.all.cpus {
+            return 0;
+        }
+        let mut tasks = free.cpus.checked_div(self.per_task).unwrap_or(u32::MAX);
+        if tasks == 0 {
+            return 0;
+        }
+        let one = self.memory(site, self.per_task);
+        match request.memory {
+            MemoryRequest::PerNode(_) if one > free.memory_mib => return 0,
+            MemoryRequest::PerNode(_) => {}
+            MemoryRequest::Default | MemoryRequest::PerCpu(_) => {
+                if one.saturating_mul(u64::from(tasks)) > free.memory_mib {
+                    let most = free.memory_mib.checked_div(one).unwrap_or(u64::MAX);
+                    tasks = tasks.min(u32::try_from(most).unwrap_or(u32::MAX));
+                }
+            }
+        }
+        match &request.gpus {
+            GpuRequest::None => {}
+            GpuRequest::PerNode(wanted) if self.gpus_free(site, free) < wanted.count => return 0,
+            GpuRequest::PerTask(wanted) if wanted.count > 0 => {
+                tasks = tasks.min(self.gpus_free(site, free) / wanted.count);
+            }
+            GpuRequest::PerNode(_) | GpuRequest::PerTask(_) | GpuRequest::Total(_) => {}
+        }
+        request
+            .ntasks_per_node
+            .map_or(tasks, |most| tasks.min(most))
+    }
+
+    /// What so many tasks take on a node; `gpus` of those that are asked for over the whole job.
+    fn part(&self, site: &Site<'_>, free: &Free, tasks: u32, gpus_total: u32) -> Option<Part> {
+        let request = self.request;
+        let asked = tasks.saturating_mul(self.per_task);
+        let cpus = if request.exclusive { free.cpus } else { asked };
+        let memory_mib = if request.exclusive && request.memory == MemoryRequest::Default {
+            free.memory_mib
+        } else {
+            self.memory(site, asked)
+        };
+        let gpus = match &request.gpus {
+            GpuRequest::None => 0,
+            GpuRequest::PerNode(wanted) => wanted.count,
+            GpuRequest::PerTask(wanted) => wanted.count.saturating_mul(tasks),
+            GpuRequest::Total(_) => gpus_total,
+        };
+        let amount = Free {
+            cpus,
+            memory_mib,
+            gpus: self.take_gpus(site, free, gpus)?,
+        };
+        let fits = cpus <= free.cpus && memory_mib <= free.memory_mib;
+        fits.then_some(Part {
+            node: site.node.id,
+            tasks,
+            amount,
+        })
+    }
+
+    fn take_gpus(&self, site: &Site<'_>, free: &Free, count: u32) -> Option<Gpus> {
+        let mut left = u16::try_from(count).ok()?;
+        let mut gpus = Gpus::default();
+        let only = match self.gpus.and_then(|wanted| wanted.kind.as_deref()) {
+            Some(kind) if left > 0 => Some(site.kind_of(kind)?),
+            _ => None,
+        };
+        for (at, taken) in gpus.iter_mut().enumerate() {
+            if only.is_none_or(|only| only == at) {
+                *taken = left.min(free.gpus[at]);
+                left -= *taken;
+            }
+        }
+        (left == 0).then_some(gpus)
+    }
+
+    /// The parts of these nodes with so many tasks each.
+    fn parts(&self, chosen: &[(&Site<'_>, Free, u32)]) -> Option<Parts> {
+        let mut total = match &self.request.gpus {
+            GpuRequest::Total(wanted) => wanted.count,
+            _ => 0,
+        };
+        let mut parts = Parts::new();
+        for (at, (site, free, tasks)) in chosen.iter().enumerate() {
+            // Spread evenly over the nodes that are left, as far as they have them.
+            let left = narrow(chosen.len() - at);
+            let share = total.div_ceil(left).min(self.gpus_free(site, free));
+            parts.push(self.part(site, free, *tasks, share)?);
+            total -= share;
+        }
+        (total == 0).then_some(parts)
+    }
+}
+
+impl<'a> NodePool<'a> {
+    /// Of these nodes, as they are now.
+    pub fn of(nodes: impl IntoIterator<Item = &'a Node>) -> Self {
+        let sites: Vec<Site<'a>> = nodes.into_iter().map(Site::of).collect();
+        let free = sites.iter().map(Site::free_now).collect();
+        Self::with(sites, free)
+    }
+
+    /// Of these nodes, as if nothing were granted.
+    pub fn emptied(nodes: impl IntoIterator<Item = &'a Node>) -> Self {
+        let sites: Vec<Site<'a>> = nodes.into_iter().map(Site::of).collect();
+        let free = sites.iter().map(|site| site.all).collect();
+        Self::with(sites, free)
+    }
+
+    fn with(sites: Vec<Site<'a>>, free: Vec<Free>) -> Self {
+        let most = sites.iter().map(|site| site.node.id.0).max();
+        let mut places = vec![u32::MAX; most.map_or(0, |most| most as usize + 1)];
+        for (site, at) in sites.iter().zip(0..) {
+            places[site.node.id.0 as usize] = at;
+        }
+        NodePool {
+            sites: sites.into(),
+            places: places.into(),
+            free,
+        }
+    }
+
+    /// The nodes.
+    #[must_use]
+    pub fn sites(&self) -> &[Site<'a>] {
+        &self.sites
+    }
+
+    /// The site of a node.
+    #[must_use]
+    pub fn site(&self, id: NodeId) -> Option<&Site<'a>> {
+        self.place(id).map(|at| &self.sites[at])
+    }
+
+    fn place(&self, id: NodeId) -> Option<usize> {
+        let at = *self.places.get(id.0 as usize)?;
+        (at != u32::MAX).then_some(at as usize)
+    }
+
+    /// An ask for these amounts, on those of the nodes that `admits`.
+    pub fn ask<'r>(&self, request: &'r Request, admits: impl Fn(&Node) -> bool) -> Ask<'r> {
+        let sites = self.sites.iter().zip(0..);
+        let open = sites.filter(|(site, _)| admits(site.node));
+        Ask {
+            request,
+            open: open.map(|(_, at)| at).collect(),
+        }
+    }
+
+    /// What an allocation holds, in numbers. Of nodes that are not in the pool, nothing.
+    #[must_use]
+    pub fn parts_of(&self, allocation: &Allocation) -> Parts {
+        let part = |share: &NodeShare| {
+            let site = self.site(share.node)?;
+            Some(Part {
+                node: share.node,
+                tasks: share.tasks,
+                amount: Free {
+                    cpus: share.cpus.len(),
+                    memory_mib: share.memory_mib,
+                    gpus: site.count_gpus(&share.gpus),
+                },
+            })
+        };
+        allocation.nodes.iter().filter_map(part).collect()
+    }
+
+    fn choose(&self, ask: &Ask<'_>, free_at: impl Fn(usize) -> Free) -> Option<Parts> {
+        let wanted = Wanted::of(ask.request);
+        let (least, most) = node_range(ask.request);
+        if least <= 1 {
+            let mut best: Option<(u32, u32, u32)> = None;
+            for at in ask.open.iter() {
+                let site = &self.sites[*at as usize];
+                let free = free_at(*at as usize);
+                if free.cpus < wanted.per_task || wanted.capacity(site, &free) < wanted.tasks {
+                    continue;
+                }
+                let spared = if wanted.gpus.is_none() {
+                    sum(&free.gpus)
+                } else {
+                    0
+                };
+                let key = (spared, free.cpus, *at);
+                if best.is_none_or(|best| key < best)
+                    && wanted.parts(&[(site, free, wanted.tasks)]).is_some()
+                {
+                    best = Some(key);
+                }
+            }
+            if let Some((_, _, at)) = best {
+                let at = at as usize;
+                return wanted.parts(&[(&self.sites[at], free_at(at), wanted.tasks)]);
+            }
+        }
+        if most < 2 {
+            return None;
+        }
+        self.choose_several(ask, &wanted, least.max(2), most, free_at)
+    }
+
+    fn choose_several(
+        &self,
+        ask: &Ask<'_>,
+        wanted: &Wanted<'_>,
+        least: usize,
+        most: usize,
+        free_at: impl Fn(usize) -> Free,
+    ) -> Option<Parts> {
+        let mut by_room: Vec<(u32, u32)> = ask
+            .open
+            .iter()
+            .map(|at| {
+                let free = free_at(*at as usize);
+                (wanted.capacity(&self.sites[*at as usize], &free), *at)
+            })
+            .filter(|(holds, _)| *holds > 0)
+            .collect();
+        if by_room.len() < least {
+            return None;
+        }
+        by_room.sort_by_key(|(holds, at)| (std::cmp::Reverse(*holds), *at));
+        let mut room: u64 = by_room[..least - 1]
+            .iter()
+            .map(|(holds, _)| u64::from(*holds))
+            .sum();
+        for count in least..=most.min(by_room.len()) {
+            room += u64::from(by_room[count - 1].0);
+            if room < u64::from(wanted.tasks) || count > wanted.tasks as usize {
+                continue;
+            }
+            let mut chosen: Vec<(u32, u32)> = by_room[..count].to_vec();
+            chosen.sort_by_key(|(_, at)| *at);
+            let mut rest = wanted.tasks - narrow(count);
+            let filled: Vec<(&Site<'_>, Free, u32)> = chosen
+                .into_iter()
+                .map(|(holds, at)| {
+                    let more = rest.min(holds - 1);
+                    rest -= more;
+                    let at = at as usize;
+                    (&self.sites[at], free_at(at), 1 + more)
+                })
+                .collect();
+            if let Some(parts) = wanted.parts(&filled) {
+                return Some(parts);
+            }
+        }
+        None
+    }
+}
+
+impl<'a> Pool for NodePool<'a> {
+    type Ask = Ask<'a>;
+    type Share = Parts;
+
+    fn find(&self, ask: &Ask<'a>) -> Option<Parts> {
+        self.choose(ask, |at| self.free[at])
+    }
+
+    fn find_in_all(&self, others: &[&Self], ask: &Ask<'a>) -> Option<Parts> {
+        let least = |at: usize| {
+            let others = others.iter().map(|other| other.free[at]);
+            others.fold(self.free[at], Free::least)
+        };
+        self.choose(ask, least)
+    }
+
+    fn holds(&self, share: &Parts) -> bool {
+        share.iter().all(|part| {
+            let Some(at) = self.place(part.node) else {
+                return false;
+            };
+            part.amount.least(self.free[at]) == part.amount
+        })
+    }
+
+    fn take(&mut self, share: &Parts) {
+        for part in share {
+            let Some(at) = self.place(part.node) else {
+                continue;
+            };
+            let (free, amount) = (&mut self.free[at], part.amount);
+            // What a node came back without is missing here too.
+            free.cpus = free.cpus.saturating_sub(amount.cpus);
+            free.memory_mib = free.memory_mib.saturating_sub(amount.memory_mib);
+            for (count, taken) in free.gpus.iter_mut().zip(amount.gpus) {
+                *count = count.saturating_sub(taken);
+            }
+        }
+    }
+
+    fn give(&mut self, share: &Parts) {
+        for part in share {
+            let Some(at) = self.place(part.node) else {
+                continue;
+            };
+            let (free, amount) = (&mut self.free[at], part.amount);
+            let all = self.sites[at].all;
+            free.cpus = all.cpus.min(free.cpus + amount.cpus);
+            free.memory_mib = all.memory_mib.min(free.memory_mib + amount.memory_mib);
+            for ((count, given), all) in free.gpus.iter_mut().zip(amount.gpus).zip(all.gpus) {
+                *count = all.min(*count + given);
+            }
+        }
+    }
+}
