@@ -20,6 +20,7 @@ pub mod place;
 pub mod plan;
 pub mod pool;
 pub mod predict;
+pub mod priority;
 pub mod timeline;
 pub mod view;
 
