@@ -14,6 +14,8 @@ use crate::model::rules::{NORMAL, Noun};
 use crate::model::shared::Text;
 use crate::model::time::Timestamp;
 use crate::scheduler::feasible;
+use crate::scheduler::limits::{Check, Held};
+use crate::scheduler::queue::Class;
 use std::sync::Arc;
 
 /// Longest text a specification may hold in one field; bytes.
@@ -38,6 +40,7 @@ pub(super) fn submit(
     check_time_limit(cluster, &spec)?;
     check_possible(cluster, &who.owner, &spec)?;
     check_nice(who, &spec)?;
+    check_limits(cluster, now, &who.owner, &spec)?;
     let id = JobId(cluster.counters.job_next);
     let mut job = new_job(id, now, who, spec);
     let mut events = Vec::new();
@@ -57,7 +60,7 @@ pub(super) fn submit(
         }
     }
     if dry_run {
-        return Ok((Reply::WouldRun(would_run(cluster, &job)), Vec::new()));
+        return Ok((Reply::WouldRun(would_run(cluster, now, &job)), Vec::new()));
     }
     events.insert(0, Event::JobSubmitted(Box::new(job)));
     Ok((Reply::Submitted(id), events))
@@ -380,9 +383,59 @@ fn check_nice(who: &Principal, spec: &JobSpec) -> Result<(), Refusal> {
     ))
 }
 
+/// Refuses what a limit on submission does not allow, and what could never run within a limit.
+fn check_limits(
+    cluster: &Cluster,
+    now: Timestamp,
+    owner: &Owner,
+    spec: &JobSpec,
+) -> Result<(), Refusal> {
+    let class = Class {
+        partition: spec.partition.clone(),
+        account: spec.account.clone(),
+        qos: spec.qos.clone(),
+        user: Arc::clone(&owner.name),
+        uid: owner.uid,
+    };
+    let length_ms = spec
+        .time_limit_s
+        .map_or(0, |seconds| i64::from(seconds) * 1000);
+    let more = Held::by_request(&spec.request, now.plus_ms(length_ms)).with_job(true, true);
+    let check = Check {
+        rules: &cluster.rules,
+        tally: &cluster.tally,
+        now,
+    };
+    let Some(hit) = check.refuses(&class, &more, spec.time_limit_s) else {
+        return Ok(());
+    };
+    let hint = match (hit.used, hit.wanted > hit.limit) {
+        (_, true) | (0, _) => {
+            format!(
+                "ask for what the limit allows; an administrator of {} set it (`hpc limits`)",
+                hit.level
+            )
+        }
+        _ => format!(
+            "a job of {} has to end first, or be cancelled; an administrator set this at {} (`hpc limits`)",
+            owner.name, hit.level
+        ),
+    };
+    Err(Refusal::new(
+        Code::Limit,
+        format!("{}: {hit}", hit.word()),
+        hint,
+    ))
+}
+
 fn check_possible(cluster: &Cluster, owner: &Owner, spec: &JobSpec) -> Result<(), Refusal> {
     let nodes: Vec<_> = cluster.nodes.values().map(|node| &**node).collect();
-    match feasible::never(&spec.request, owner, &nodes) {
+    match feasible::never(
+        &spec.request,
+        owner,
+        partition(cluster, &spec.partition),
+        &nodes,
+    ) {
         Some(why) => {
             let code = if why.starts_with("node `") {
                 Code::UnknownNode
@@ -395,11 +448,11 @@ fn check_possible(cluster: &Cluster, owner: &Owner, spec: &JobSpec) -> Result<()
     }
 }
 
-fn would_run(cluster: &Cluster, job: &Job) -> String {
+fn would_run(cluster: &Cluster, now: Timestamp, job: &Job) -> String {
     let processors = job.spec.request.cpus_total();
     let partition = &job.spec.partition;
     let view = cluster.view();
-    let ahead = crate::scheduler::jobs_ahead(&view, partition, job.id);
+    let ahead = crate::scheduler::jobs_ahead(&view, cluster.policy().weights, job, now);
     match crate::scheduler::would_place(&view, job) {
         Some(allocation) if ahead == 0 && Cluster::is_eligible(job) => {
             let names: Vec<String> = allocation

@@ -8,7 +8,7 @@ use crate::model::ids::{JobId, NodeId, SlotId};
 use crate::model::index_set::IndexSet;
 use crate::model::resource::Request;
 use crate::model::time::Timestamp;
-use crate::scheduler::place::is_open;
+use crate::scheduler::nodes::is_open;
 use crate::scheduler::{Entry, Plan};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,7 +34,11 @@ pub(super) fn adopt(cluster: &Cluster, now: Timestamp, plan: Plan) -> Vec<Event>
             Entry::Extend { job, slot, count } => extend(cluster, &mut given, job, slot, count),
         });
     }
-    events.push(Event::Blocked(plan.blocked));
+    events.push(Event::Blocked {
+        jobs: plan.blocked,
+        groups: plan.held,
+        kept: plan.kept,
+    });
     events
 }
 

@@ -3,6 +3,7 @@
 
 use super::effect::Effect;
 use super::event::Event;
+use super::snapshot::Blocked;
 use super::{Cluster, launch};
 use crate::model::history::{Granted, StepRow};
 use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
@@ -21,11 +22,11 @@ impl Cluster {
                 self.counters.job_next = job.id.0.saturating_add(job.spec.count());
                 self.touched.counters = true;
                 self.touched.jobs.insert(job.id);
-                self.index_in(&job);
                 let mut job = *job;
                 if let Some(spec) = Arc::get_mut(&mut job.spec) {
                     spec.share(&mut self.commons);
                 }
+                self.index_in(&job);
                 self.jobs.insert(job.id, Arc::new(job));
                 effects.push(Effect::Plan);
             }
@@ -41,6 +42,7 @@ impl Cluster {
                     job.waits_for = waits_for.into();
                     job.reason = Reason::None;
                 });
+                self.ends_move(job);
                 self.say_limit(job, effects);
                 effects.push(Effect::Plan);
             }
@@ -167,6 +169,7 @@ impl Cluster {
                     slot.confirmed = true;
                     slot.current = Some(current);
                 });
+                self.end_moves(job, slot);
                 if first {
                     self.touched.jobs.insert(job);
                 }
@@ -218,13 +221,16 @@ impl Cluster {
                 self.change_slot(job, slot, |job, at| job.slots[at].released = Some(code));
                 self.tell(job, slot, effects, |_, _| ToSlot::Release { code });
             }
-            Event::SlotClosed { job, slot } => {
+            Event::SlotClosed { job, slot, at } => {
                 self.steps.remove(&SlotKey { job, slot });
                 self.tell(job, slot, effects, |_, _| ToSlot::Close);
                 let Some(closed) = self.slot(SlotKey { job, slot }).cloned() else {
                     return;
                 };
                 self.give_back(&closed.allocation);
+                if let Some(known) = self.jobs.get(&job).cloned() {
+                    self.vacate(&known, &closed, at);
+                }
                 let nodes = closed.allocation.nodes.iter().map(|share| share.node);
                 self.closed.push_back(super::ClosedSlot {
                     key: SlotKey { job, slot },
@@ -315,6 +321,7 @@ impl Cluster {
                 });
             }
             Event::ClockStepped { by_ms } => {
+                self.books.clock_stepped(by_ms);
                 for since in self.cut_off.values_mut() {
                     *since = since.plus_ms(by_ms);
                 }
@@ -373,9 +380,14 @@ impl Cluster {
                 self.rules_changed(*rules);
                 effects.push(Effect::Plan);
             }
-            Event::Blocked(blocked) => {
-                if !(blocked.is_empty() && self.blocked.is_empty()) {
-                    self.blocked = Arc::new(blocked.into_iter().collect());
+            Event::Blocked { jobs, groups, kept } => {
+                let nothing = jobs.is_empty() && groups.is_empty();
+                if !(nothing && self.blocked.is_empty()) {
+                    self.blocked = Arc::new(Blocked {
+                        jobs: jobs.into_iter().collect(),
+                        groups: groups.into_iter().collect(),
+                        kept: kept.into_iter().collect(),
+                    });
                 }
             }
         }
@@ -545,6 +557,11 @@ impl Cluster {
                 present: Vec::new(),
             });
         });
+        if let Some(job) = self.jobs.get(&id).cloned()
+            && let Some(granted) = job.slot(slot)
+        {
+            self.occupy(&job, granted, Some(at));
+        }
         if alone {
             effects.push(Effect::SlotGranted {
                 key: SlotKey { job: id, slot },

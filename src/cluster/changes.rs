@@ -7,6 +7,8 @@ use crate::model::ids::JobId;
 use crate::model::job::Job;
 use crate::model::node::Node;
 use crate::model::rules::{Noun, Setting};
+use crate::scheduler::priority::Usage;
+use crate::scheduler::shares::Member;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -29,7 +31,7 @@ impl Default for Counters {
 }
 
 /// Rows to store, in one transaction.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Changes {
     /// Hot jobs as they are now; `None` = gone from the hot state (its end is in `ended`).
     pub jobs: Vec<(JobId, Option<Arc<Job>>)>,
@@ -49,6 +51,8 @@ pub struct Changes {
     pub invitations: Vec<(TokenHash, Option<Arc<Invitation>>)>,
     /// Settings of partitions, accounts, users and QOS as they are now; `None` = removed.
     pub rules: Vec<(Noun, String, Option<Vec<Setting>>)>,
+    /// Usage of those whose books moved.
+    pub usage: Vec<(Member, Usage)>,
     /// Who asked for what, in order. The shell adds these: the cluster itself does not look back.
     pub audit: Vec<AuditRecord>,
 }
@@ -66,6 +70,7 @@ impl Changes {
             && self.keys.is_empty()
             && self.invitations.is_empty()
             && self.rules.is_empty()
+            && self.usage.is_empty()
             && self.audit.is_empty()
     }
 }

@@ -9,6 +9,7 @@ use crate::model::job::{Current, ElementEnd, Hold, Job, JobSpec, Kill, NodeEnd, 
 use crate::model::node::{Link, Node};
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
+use crate::scheduler::queue::GroupKey;
 use crate::wire::worker::{SignalTarget, StepLaunch};
 use std::sync::Arc;
 
@@ -221,6 +222,8 @@ pub enum Event {
         job: JobId,
         /// Which.
         slot: SlotId,
+        /// When.
+        at: Timestamp,
     },
     /// A job has ended and leaves the hot state.
     JobEnded(Box<EndedJob>),
@@ -352,6 +355,13 @@ pub enum Event {
     },
     /// Partitions, accounts, users and QOS are as these rules say from now on.
     RulesChanged(Box<Rules>),
-    /// The planner said who could not go on.
-    Blocked(Vec<(JobId, Reason)>),
+    /// The planner said who could not go on, and why.
+    Blocked {
+        /// Jobs by themselves.
+        jobs: Vec<(JobId, Reason)>,
+        /// All jobs of these groups.
+        groups: Vec<(GroupKey, Reason)>,
+        /// Jobs that are kept a place, and when they start at the latest.
+        kept: Vec<(JobId, Timestamp)>,
+    },
 }

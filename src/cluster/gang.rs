@@ -55,6 +55,7 @@ pub(super) fn disband(now: Timestamp, job: &Job, slot: &Slot) -> Vec<Event> {
     events.push(Event::SlotClosed {
         job: job.id,
         slot: slot.id,
+        at: now,
     });
     events
 }

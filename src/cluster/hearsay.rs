@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(ends[0].ended, now.plus_ms(AHEAD_MS));
         assert_eq!(ends[1].state, JobState::NodeFail);
         assert_eq!(
-            ends[1].reason.detail(),
+            ends[1].reason.detail().as_deref(),
             Some("its node says that it ended as PENDING")
         );
     }

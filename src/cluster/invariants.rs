@@ -4,7 +4,8 @@ use super::Cluster;
 use crate::model::cpu_set::CpuSet;
 use crate::model::ids::{JobId, NodeId, SlotKey};
 use crate::model::node::Link;
-use crate::scheduler::QueueKey;
+use crate::scheduler::limits::{Held, Tally};
+use crate::scheduler::queue::Class;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The first sentence that does not hold, if any.
@@ -104,12 +105,42 @@ fn positions_are_in_one_place(cluster: &Cluster) -> Result<(), String> {
     Ok(())
 }
 
+fn books_are_true(cluster: &Cluster) -> Result<(), String> {
+    let mut tally = Tally::default();
+    for job in cluster.jobs.values() {
+        let class = Class::of(job);
+        tally.add(&class, Held::by_job(job));
+        for slot in &job.slots {
+            let key = SlotKey {
+                job: job.id,
+                slot: slot.id,
+            };
+            let Some(ends) = cluster.occupancy.ends(key) else {
+                return Err(format!("slot {key} is not in the books"));
+            };
+            tally.add(&class, Held::by_slot(&slot.allocation, ends));
+        }
+    }
+    if tally != cluster.tally {
+        let known = &cluster.tally;
+        return Err(format!("counted is {known:?}, there is {tally:?}"));
+    }
+    let gone = |key: &SlotKey| cluster.slot(*key).is_none();
+    match cluster.occupancy.iter().find(|(_, key, _)| gone(key)) {
+        Some((_, key, _)) => Err(format!("slot {key} is in the books and gone")),
+        None => Ok(()),
+    }
+}
+
 fn indexes_are_true(cluster: &Cluster) -> Result<(), String> {
     let queued: BTreeSet<JobId> = cluster
-        .queues
-        .values()
-        .flat_map(|queue| queue.values().copied())
+        .queue
+        .groups()
+        .flat_map(|(_, jobs)| jobs.iter().map(|(_, id)| *id))
         .collect();
+    if queued.len() != cluster.queue.len() {
+        return Err(format!("{} jobs are queued", cluster.queue.len()));
+    }
     for job in cluster.jobs.values() {
         if queued.contains(&job.id) != Cluster::is_eligible(job) {
             return Err(format!(
@@ -118,11 +149,7 @@ fn indexes_are_true(cluster: &Cluster) -> Result<(), String> {
                 queued.contains(&job.id)
             ));
         }
-        let entered = cluster
-            .queues
-            .get(job.spec.partition.as_str())
-            .and_then(|queue| queue.get(&QueueKey::of(job)));
-        if Cluster::is_eligible(job) && entered != Some(&job.id) {
+        if Cluster::is_eligible(job) && !cluster.queue.has(job) {
             return Err(format!("job {} is queued in the wrong place", job.id));
         }
         for slot in &job.slots {
@@ -145,6 +172,7 @@ fn indexes_are_true(cluster: &Cluster) -> Result<(), String> {
             }
         }
     }
+    books_are_true(cluster)?;
     for (id, node) in &cluster.nodes {
         let cut_off = cluster.cut_off.get(id);
         let counted = match node.link {

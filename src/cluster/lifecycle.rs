@@ -87,6 +87,7 @@ fn finish(cluster: &Cluster, now: Timestamp, id: JobId) -> Vec<Event> {
         .map(|slot| Event::SlotClosed {
             job: id,
             slot: slot.id,
+            at: now,
         })
         .collect();
     if events.len() == job.slots.len() {
@@ -129,13 +130,14 @@ fn ended(now: Timestamp, job: &Job) -> EndedJob {
 }
 
 /// Slots with nothing to do whose job was given nothing more.
-pub(super) fn close_idle(cluster: &Cluster) -> Vec<Event> {
+pub(super) fn close_idle(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
     cluster
         .idle
         .iter()
         .map(|key| Event::SlotClosed {
             job: key.job,
             slot: key.slot,
+            at: now,
         })
         .collect()
 }

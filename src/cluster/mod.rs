@@ -29,6 +29,7 @@ pub mod leases;
 pub mod lifecycle;
 pub mod membership;
 pub mod nodes;
+mod occupancy;
 mod rules;
 pub mod select;
 pub mod snapshot;
@@ -48,7 +49,11 @@ use crate::model::node::{Link, Node};
 use crate::model::refusal::Refusal;
 use crate::model::rules::{Noun, Rules};
 use crate::model::time::Timestamp;
-use crate::scheduler::view::{QueueKey, Queues};
+use crate::scheduler::limits::{Held, Tally};
+use crate::scheduler::occupancy::Occupancy;
+use crate::scheduler::priority::Usage;
+use crate::scheduler::queue::{Class, Queue};
+use crate::scheduler::shares::{Books, Member, Standings};
 use crate::scheduler::{Plan, Policy, View};
 use crate::wire::worker::{StepLaunch, ToSlot};
 use changes::Counters;
@@ -77,6 +82,10 @@ pub struct Settings {
     pub certificate_life_ms: i64,
     /// Whether jobs of root are taken.
     pub allow_root_jobs: bool,
+    /// Who goes first and who starts.
+    pub policy: Policy,
+    /// What was used counts half for fair share after so many seconds.
+    pub half_life_s: u32,
     /// How long all nodes of a gang may take to say that they have its slot.
     pub gang_start_ms: i64,
 }
@@ -92,6 +101,8 @@ impl Default for Settings {
             retract_after_ms: 300,
             certificate_life_ms: 90 * 86_400_000,
             allow_root_jobs: true,
+            policy: Policy::default(),
+            half_life_s: 7 * 86_400,
             gang_start_ms: 30_000,
         }
     }
@@ -121,6 +132,7 @@ struct Touched {
     keys: BTreeSet<KeyId>,
     invitations: BTreeSet<TokenHash>,
     rules: BTreeSet<(Noun, String)>,
+    members: BTreeSet<Member>,
     changes: changes::Changes,
 }
 
@@ -132,8 +144,19 @@ pub struct Cluster {
     jobs: OrdMap<JobId, Arc<Job>>,
     nodes: OrdMap<NodeId, Arc<Node>>,
     rules: Arc<Rules>,
-    /// Eligible jobs in order, by partition.
-    queues: Queues,
+    /// Eligible jobs, by what they have in common.
+    queue: Queue,
+    /// What runs, by its end.
+    occupancy: Occupancy,
+    /// What is in use of limits.
+    tally: Tally,
+    /// Who has used how much.
+    books: Books,
+    /// Where everybody stood, and when.
+    standings: Arc<Standings>,
+    standings_at: Timestamp,
+    /// When the books of those were stored for whom something runs.
+    members_stored_at: Timestamp,
     /// Who waits for whom.
     dependants: BTreeMap<JobId, BTreeSet<JobId>>,
     /// Jobs that wait to be the only one of their name.
@@ -153,8 +176,8 @@ pub struct Cluster {
     /// Jobs that ended lately, oldest first in the queue beside it.
     recent: OrdMap<JobId, Outcome>,
     recent_order: VecDeque<JobId>,
-    /// Jobs the last plan could not start, and why.
-    blocked: Arc<BTreeMap<JobId, Reason>>,
+    /// What the last plan could not start, and why.
+    blocked: Arc<snapshot::Blocked>,
     touched: Touched,
     /// Steps that run, as they were ordered: said again to a worker that comes back. Not stored, since whoever asked
     /// for a step hears of it only after its order has left.
@@ -189,13 +212,20 @@ impl Cluster {
         recent: Vec<(JobId, JobState, ExitStatus)>,
         now: Timestamp,
     ) -> Self {
+        let half_life_s = settings.half_life_s;
         let mut cluster = Cluster {
             settings,
             counters,
             jobs: OrdMap::new(),
             nodes: OrdMap::new(),
             rules: Arc::default(),
-            queues: Queues::new(),
+            queue: Queue::default(),
+            occupancy: Occupancy::default(),
+            tally: Tally::default(),
+            books: Books::new(half_life_s),
+            standings: Arc::default(),
+            standings_at: Timestamp::default(),
+            members_stored_at: now,
             dependants: BTreeMap::new(),
             singletons: BTreeSet::new(),
             timed: BTreeSet::new(),
@@ -233,6 +263,9 @@ impl Cluster {
                 }
             }
             cluster.index_in(&job);
+            for slot in &job.slots {
+                cluster.occupy(&job, slot, None);
+            }
             cluster.jobs.insert(job.id, job);
         }
         for (id, state, exit) in recent {
@@ -253,11 +286,26 @@ impl Cluster {
         self
     }
 
+    /// With the usage that the store holds.
+    #[must_use]
+    pub fn with_usage(mut self, usage: Vec<(Member, Usage)>) -> Self {
+        for (member, usage) in usage {
+            self.books.restore(member, usage);
+        }
+        self
+    }
+
     /// With the rules that the store holds.
     #[must_use]
     pub fn with_rules(mut self, rules: Rules) -> Self {
         self.rules = Arc::new(rules);
         self
+    }
+
+    /// Who goes first and who starts.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.settings.policy
     }
 
     /// What an administrator decided.
@@ -336,7 +384,7 @@ impl Cluster {
                 quiet(lifecycle::report(self, now, node, key, report))
             }
             Command::Adopt(plan) => quiet(adopt::adopt(self, now, plan)),
-            Command::CloseIdle => quiet(lifecycle::close_idle(self)),
+            Command::CloseIdle => quiet(lifecycle::close_idle(self, now)),
             Command::ClockStepped { by_ms } => quiet(vec![Event::ClockStepped { by_ms }]),
             Command::Tick => quiet(lifecycle::tick(self, now)),
             Command::Invite {
@@ -356,13 +404,13 @@ impl Cluster {
 
     /// What to start now.
     #[must_use]
-    pub fn plan(&self, now: Timestamp, policy: Policy) -> Plan {
-        crate::scheduler::plan(&self.view(), now, policy)
+    pub fn plan(&self, now: Timestamp) -> Plan {
+        crate::scheduler::plan(&self.view(), now, self.settings.policy)
     }
 
     /// Plans, adopts, and gives back what idle slots hold; again when that made room. The end of every turn.
-    pub fn schedule(&mut self, now: Timestamp, policy: Policy) -> Vec<Effect> {
-        let mut effects = self.round(now, policy);
+    pub fn schedule(&mut self, now: Timestamp) -> Vec<Effect> {
+        let mut effects = self.round(now);
         // Closing idle slots made room that the plan did not see. A second round closes nothing that waits.
         if effects.iter().any(|effect| {
             matches!(
@@ -373,13 +421,14 @@ impl Cluster {
                 }
             )
         }) {
-            effects.extend(self.round(now, policy));
+            effects.extend(self.round(now));
         }
         effects
     }
 
-    fn round(&mut self, now: Timestamp, policy: Policy) -> Vec<Effect> {
-        let plan = self.plan(now, policy);
+    fn round(&mut self, now: Timestamp) -> Vec<Effect> {
+        self.stand(now);
+        let plan = self.plan(now);
         let mut effects = Vec::new();
         for command in [Command::Adopt(plan), Command::CloseIdle] {
             if let Ok(handled) = self.handle(now, command) {
@@ -395,7 +444,12 @@ impl Cluster {
         View {
             nodes: &self.nodes,
             jobs: &self.jobs,
-            queues: &self.queues,
+            queue: &self.queue,
+            occupancy: &self.occupancy,
+            idle: &self.idle,
+            rules: &self.rules,
+            tally: &self.tally,
+            standings: &self.standings,
         }
     }
 
@@ -436,6 +490,7 @@ impl Cluster {
             jobs: self.jobs.clone(),
             nodes: self.nodes.clone(),
             rules: Arc::clone(&self.rules),
+            standings: Arc::clone(&self.standings),
             blocked: Arc::clone(&self.blocked),
             recent: self.recent.clone(),
             job_next: self.counters.job_next,
@@ -476,6 +531,11 @@ impl Cluster {
                 let settings = self.rules.settings(noun, &name);
                 (noun, name, settings)
             })
+            .collect();
+        changes.usage = touched
+            .members
+            .into_iter()
+            .filter_map(|member| Some((member.clone(), self.books.usage(&member)?)))
             .collect();
         changes.counters = touched.counters.then(|| self.counters.clone());
         changes
@@ -522,12 +582,9 @@ impl Cluster {
     /// Enters a job in every index.
     fn index_in(&mut self, job: &Job) {
         if Self::is_eligible(job) {
-            let queue = self
-                .queues
-                .entry(job.spec.partition.to_string())
-                .or_default();
-            queue.insert(QueueKey::of(job), job.id);
+            self.queue.enter(job);
         }
+        self.tally.add(&Class::of(job), Held::by_job(job));
         if let Some(at) = job.not_before {
             self.timed.insert((at, job.id));
         }
@@ -558,9 +615,10 @@ impl Cluster {
 
     /// Takes a job out of every index.
     fn index_out(&mut self, job: &Job) {
-        if let Some(queue) = self.queues.get_mut(job.spec.partition.as_str()) {
-            queue.remove(&QueueKey::of(job));
+        if Self::is_eligible(job) {
+            self.queue.leave(job);
         }
+        self.tally.remove(&Class::of(job), Held::by_job(job));
         if let Some(at) = job.not_before {
             self.timed.remove(&(at, job.id));
         }

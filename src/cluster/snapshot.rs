@@ -6,9 +6,40 @@ use crate::model::ids::{JobId, NodeId};
 use crate::model::job::{Job, Reason};
 use crate::model::node::Node;
 use crate::model::rules::Rules;
+use crate::model::time::Timestamp;
+use crate::scheduler::queue::GroupKey;
+use crate::scheduler::shares::Standings;
 use imbl::OrdMap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// What the last plan could not start, and why. Whoever is not named waits behind others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Blocked {
+    /// Jobs by themselves.
+    pub jobs: BTreeMap<JobId, Reason>,
+    /// All jobs of these groups.
+    pub groups: BTreeMap<GroupKey, Reason>,
+    /// Jobs that are kept a place, and when they start at the latest.
+    pub kept: BTreeMap<JobId, Timestamp>,
+}
+
+impl Blocked {
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.groups.is_empty()
+    }
+
+    /// Why this job waits.
+    #[must_use]
+    pub fn reason(&self, job: &Job) -> Option<&Reason> {
+        let own = self.jobs.get(&job.id);
+        own.or_else(|| {
+            // Few groups are held, so most jobs are spared the making of a key.
+            let any = !self.groups.is_empty();
+            any.then(|| self.groups.get(&GroupKey::of(job))).flatten()
+        })
+    }
+}
 
 /// A committed state, for reading.
 #[derive(Debug, Clone, Default)]
@@ -21,8 +52,10 @@ pub struct Snapshot {
     pub nodes: OrdMap<NodeId, Arc<Node>>,
     /// What was decided of partitions, accounts, users and QOS.
     pub rules: Arc<Rules>,
-    /// Why the heads of the queues wait.
-    pub blocked: Arc<BTreeMap<JobId, Reason>>,
+    /// Where everybody stood of late.
+    pub standings: Arc<Standings>,
+    /// Why jobs wait.
+    pub blocked: Arc<Blocked>,
     /// Jobs that ended lately.
     pub recent: OrdMap<JobId, Outcome>,
     /// The next job's number: everything below was given out.

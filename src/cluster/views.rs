@@ -178,7 +178,7 @@ fn blank(id: u32, position: u32, spec: &JobSpec, owner: &Owner, submitted: Times
 
 fn say_reason(view: &mut JobView, reason: &Reason) {
     view.reason = (*reason != Reason::None).then(|| reason.word().to_owned());
-    view.reason_detail = reason.detail().map(str::to_owned);
+    view.reason_detail = reason.detail();
 }
 
 fn set_paths(view: &mut JobView, spec: &JobSpec, position: u32, node: &str) {
@@ -219,7 +219,7 @@ pub fn pending_reason(snapshot: &Snapshot, job: &Job) -> Reason {
     }
     snapshot
         .blocked
-        .get(&job.id)
+        .reason(job)
         .cloned()
         .unwrap_or(Reason::Priority)
 }

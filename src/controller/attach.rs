@@ -388,7 +388,7 @@ impl Client<'_> {
     async fn say_why(&mut self) -> Result<(), Stop> {
         let number = self.attach.job;
         let ended = blocking(self.shared, move |reader| find_ended(reader, number)).await?;
-        let reason = ended.and_then(|ended| ended.reason.detail().map(str::to_owned));
+        let reason = ended.and_then(|ended| ended.reason.detail());
         if let Some(text) = reason {
             self.outgoing.send(&ToClient::Why { text }).await?;
         }

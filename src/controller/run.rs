@@ -15,7 +15,6 @@ use crate::model::refusal::{Code, Refusal};
 use crate::model::time::Timestamp;
 use crate::net::identity::{Authority, IdentityError};
 use crate::net::server::{Cutter, Peer, Server, ServerError};
-use crate::scheduler::Policy;
 use crate::store::{Reader, Store, StoreError, StoreOptions};
 use crate::sys::{clock, files};
 use crate::wire::worker::ToWorker;
@@ -525,8 +524,7 @@ impl Owner {
             if self.frozen {
                 self.handle(now, Command::CloseIdle, &mut turn);
             } else {
-                turn.effects
-                    .extend(self.cluster.schedule(now, Policy::Fcfs));
+                turn.effects.extend(self.cluster.schedule(now));
             }
         }
         self.commit_and_act(turn)

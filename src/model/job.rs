@@ -17,6 +17,7 @@ use super::dependency::Dependency;
 use super::history::Granted;
 use super::ids::{BlobId, JobId, NodeId, SlotId, StepId};
 use super::index_set::IndexSet;
+use super::limits::LimitHit;
 use super::rare::{Blank, Rare};
 use super::resource::Request;
 use super::shared::{Pool, Text};
@@ -370,6 +371,10 @@ pub enum Reason {
     NodeDown,
     /// Something of ours failed; the text says what.
     SystemFailure(String),
+    /// A limit is reached; it says which.
+    Limit(Box<LimitHit>),
+    /// Its partition starts nothing.
+    PartitionDown,
 }
 
 impl Reason {
@@ -394,14 +399,17 @@ impl Reason {
             Reason::OutOfMemory => "OutOfMemory",
             Reason::NodeDown => "NodeDown",
             Reason::SystemFailure(_) => "SystemFailure",
+            Reason::Limit(hit) => hit.word(),
+            Reason::PartitionDown => "PartitionDown",
         }
     }
 
     /// The text beside the word, where there is one.
     #[must_use]
-    pub fn detail(&self) -> Option<&str> {
+    pub fn detail(&self) -> Option<String> {
         match self {
-            Reason::JobLaunchFailure(text) | Reason::SystemFailure(text) => Some(text),
+            Reason::JobLaunchFailure(text) | Reason::SystemFailure(text) => Some(text.clone()),
+            Reason::Limit(hit) => Some(hit.to_string()),
             _ => None,
         }
     }

@@ -41,6 +41,8 @@ pub enum Code {
     Failed,
     /// A key that the cluster does not know, or no longer.
     Revoked,
+    /// Beyond a limit that an administrator set.
+    Limit,
 }
 
 impl Code {
@@ -65,6 +67,7 @@ impl Code {
             Code::Conflict => 15,
             Code::Failed => 16,
             Code::Revoked => 17,
+            Code::Limit => 18,
         }
     }
 }

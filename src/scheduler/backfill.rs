@@ -307,7 +307,10 @@ mod tests {
 
     #[test]
     fn a_gap_is_filled_unless_a_kept_place_is_in_the_way() {
-        let running = [Running { ends: 10, share: &3 }];
+        let running = [Running {
+            ends: 10,
+            share: &3,
+        }];
         let mut pass = Pass::new(0, Processors(2));
         assert_eq!(pass.start(&4, 5), None);
         assert_eq!(pass.reserve(&4, 5, &running), Some(10));
@@ -322,8 +325,14 @@ mod tests {
     fn a_second_place_respects_the_first() {
         // 2 free, 2 back at 10, 4 back at 20.
         let running = [
-            Running { ends: 10, share: &2 },
-            Running { ends: 20, share: &4 },
+            Running {
+                ends: 10,
+                share: &2,
+            },
+            Running {
+                ends: 20,
+                share: &4,
+            },
         ];
         let mut pass = Pass::new(0, Processors(2));
         assert_eq!(pass.reserve(&4, 100, &running), Some(10));

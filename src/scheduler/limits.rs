@@ -56,7 +56,13 @@ impl Held {
             MemoryRequest::PerNode(mib) => mib.saturating_mul(nodes),
             MemoryRequest::PerCpu(mib) => mib.saturating_mul(cpus),
         };
-        Held::amounts(cpus, u64::from(request.gpus_total()), memory_mib, nodes, ends)
+        Held::amounts(
+            cpus,
+            u64::from(request.gpus_total()),
+            memory_mib,
+            nodes,
+            ends,
+        )
     }
 
     fn amounts(cpus: u64, gpus: u64, memory_mib: u64, nodes: u64, ends: Timestamp) -> Self {
@@ -83,6 +89,16 @@ impl Held {
         }
     }
 
+    /// With a job that is new to what waits or runs, and one that is new to what runs.
+    #[must_use]
+    pub fn with_job(self, is_new: bool, runs_anew: bool) -> Self {
+        Held {
+            submitted: u64::from(is_new),
+            running: u64::from(runs_anew),
+            ..self
+        }
+    }
+
     /// Both together.
     #[must_use]
     pub fn plus(self, other: Held) -> Held {
@@ -104,7 +120,8 @@ impl Held {
     /// When the other was not part of it: our own mistake in counting.
     #[must_use]
     pub fn minus(self, other: Held) -> Held {
-        let less = |one: u64, other: u64| one.checked_sub(other).expect("what is taken was counted");
+        let less =
+            |one: u64, other: u64| one.checked_sub(other).expect("what is taken was counted");
         Held {
             submitted: less(self.submitted, other.submitted),
             running: less(self.running, other.running),
@@ -313,13 +330,7 @@ impl Check<'_> {
         hit.or_else(|| self.never(class, more, limit_s))
     }
 
-    fn first(
-        &self,
-        class: &Class,
-        more: &Held,
-        effect: Effect,
-        also: &Tally,
-    ) -> Option<LimitHit> {
+    fn first(&self, class: &Class, more: &Held, effect: Effect, also: &Tally) -> Option<LimitHit> {
         for (level, kind, limit) in self.deciding(class) {
             if kind.effect() != effect || kind == LimitKind::MaxTime {
                 continue;
@@ -405,9 +416,30 @@ mod tests {
         let mut rules = Rules::initial();
         rules = set(&rules, Act::Add, Noun::Account, "lab", "group-cpus", "10");
         rules = set(&rules, Act::Add, Noun::Account, "optics", "parent", "lab");
-        rules = set(&rules, Act::Set, Noun::Account, "optics", "max-cpus-per-user", "4");
-        rules = set(&rules, Act::Set, Noun::Qos, "normal", "max-jobs-per-user", "2");
-        rules = set(&rules, Act::Set, Noun::User, "ann", "max-cpus-per-user", "6");
+        rules = set(
+            &rules,
+            Act::Set,
+            Noun::Account,
+            "optics",
+            "max-cpus-per-user",
+            "4",
+        );
+        rules = set(
+            &rules,
+            Act::Set,
+            Noun::Qos,
+            "normal",
+            "max-jobs-per-user",
+            "2",
+        );
+        rules = set(
+            &rules,
+            Act::Set,
+            Noun::User,
+            "ann",
+            "max-cpus-per-user",
+            "6",
+        );
         let mut tally = Tally::default();
         let nothing = Tally::default();
         let (ann, bob) = (class("ann", "optics"), class("bob", "optics"));
@@ -455,7 +487,10 @@ mod tests {
             };
             check.holds(&ann, &job(1, now + 30), &nothing).is_some()
         };
-        assert!(at(0), "80 minutes are left of the first, 30 more are too many");
+        assert!(
+            at(0),
+            "80 minutes are left of the first, 30 more are too many"
+        );
         assert!(!at(5), "70 are left");
     }
 }

@@ -68,7 +68,9 @@ pub struct Site<'a> {
 }
 
 impl<'a> Site<'a> {
-    fn of(node: &'a Node) -> Self {
+    /// Of this node.
+    #[must_use]
+    pub fn of(node: &'a Node) -> Self {
         let mut kinds: SmallVec<[&'a str; 1]> = SmallVec::new();
         for gpu in &node.inventory.topology.gpus {
             if kinds.len() < KINDS && !kinds.contains(&gpu.kind.as_str()) {
@@ -111,11 +113,38 @@ impl<'a> Site<'a> {
         gpus
     }
 
+    /// What a share of this node holds, in numbers.
+    #[must_use]
+    pub fn part_of(&self, share: &NodeShare) -> Part {
+        Part {
+            node: share.node,
+            tasks: share.tasks,
+            amount: Free {
+                cpus: share.cpus.len(),
+                memory_mib: share.memory_mib,
+                gpus: self.count_gpus(&share.gpus),
+            },
+        }
+    }
+
     /// The place of a kind among the node's.
     #[must_use]
     pub fn kind_of(&self, kind: &str) -> Option<usize> {
         let mut kinds = self.kinds.iter();
         kinds.position(|known| known.eq_ignore_ascii_case(kind))
+    }
+
+    /// What this costs, in thousandths of a cpu of this node: the largest of its parts of cpus, memory and GPUs.
+    #[must_use]
+    pub fn cost_milli(&self, amount: &Free) -> u64 {
+        let cpus = u64::from(self.all.cpus);
+        let part = |count: u64, all: u64| match all {
+            0 => 0,
+            all => count.saturating_mul(cpus).saturating_mul(1000) / all,
+        };
+        let gpus = part(u64::from(sum(&amount.gpus)), u64::from(sum(&self.all.gpus)));
+        let memory = part(amount.memory_mib, self.all.memory_mib);
+        (u64::from(amount.cpus) * 1000).max(gpus).max(memory)
     }
 
     fn free_now(&self) -> Free {
@@ -161,7 +190,12 @@ pub struct NodePool<'a> {
 
 /// Whether this node may serve this job at all, free or not.
 #[must_use]
-pub fn admits(request: &Request, owner: &Owner, partition: Option<&Partition>, node: &Node) -> bool {
+pub fn admits(
+    request: &Request,
+    owner: &Owner,
+    partition: Option<&Partition>,
+    node: &Node,
+) -> bool {
     let named = |list: &[String]| list.iter().any(|name| name == node.name());
     node.serves.admits(owner)
         && partition.is_none_or(|partition| partition.has_node(node.name()))
@@ -392,19 +426,10 @@ impl<'a> NodePool<'a> {
     /// What an allocation holds, in numbers. Of nodes that are not in the pool, nothing.
     #[must_use]
     pub fn parts_of(&self, allocation: &Allocation) -> Parts {
-        let part = |share: &NodeShare| {
-            let site = self.site(share.node)?;
-            Some(Part {
-                node: share.node,
-                tasks: share.tasks,
-                amount: Free {
-                    cpus: share.cpus.len(),
-                    memory_mib: share.memory_mib,
-                    gpus: site.count_gpus(&share.gpus),
-                },
-            })
-        };
-        allocation.nodes.iter().filter_map(part).collect()
+        let shares = allocation.nodes.iter();
+        shares
+            .filter_map(|share| self.site(share.node).map(|site| site.part_of(share)))
+            .collect()
     }
 
     fn choose(&self, ask: &Ask<'_>, free_at: impl Fn(usize) -> Free) -> Option<Parts> {

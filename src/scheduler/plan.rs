@@ -1,8 +1,10 @@
 //! What the planner says.
 
+use super::queue::GroupKey;
 use crate::model::allocation::Allocation;
 use crate::model::ids::{JobId, SlotId};
 use crate::model::job::Reason;
+use crate::model::time::Timestamp;
 
 /// One proposal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,4 +36,8 @@ pub struct Plan {
     pub entries: Vec<Entry>,
     /// Jobs that could not go on, and why; every eligible job not named waits for Priority.
     pub blocked: Vec<(JobId, Reason)>,
+    /// Groups of which none can go on, and why.
+    pub held: Vec<(GroupKey, Reason)>,
+    /// Jobs that are kept a place, and when they will start at the latest.
+    pub kept: Vec<(JobId, Timestamp)>,
 }

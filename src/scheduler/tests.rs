@@ -1,8 +1,6 @@
 //! Placement and order on small hand-made clusters.
 
-use super::fit::FreeNodes;
-use super::place::{NoPlace, place};
-use super::view::Queues;
+use super::pool::Pool;
 use super::*;
 use crate::model::allocation::Allocation;
 use crate::model::cpu_set::CpuSet;
@@ -73,8 +71,6 @@ fn node(id: u32, name: &str, cpus: u32) -> Arc<Node> {
 
 struct Nodes {
     nodes: OrdMap<NodeId, Arc<Node>>,
-    jobs: OrdMap<JobId, Arc<Job>>,
-    queues: Queues,
 }
 
 impl Nodes {
@@ -84,19 +80,35 @@ impl Nodes {
             .zip(1..)
             .map(|(cpus, id)| (NodeId(id), node(id, &format!("n{id}"), *cpus)))
             .collect();
-        Nodes {
-            nodes,
-            jobs: OrdMap::new(),
-            queues: Queues::new(),
-        }
+        Nodes { nodes }
     }
 
-    fn free(&self) -> FreeNodes<'_> {
-        FreeNodes::of(&View {
-            nodes: &self.nodes,
-            jobs: &self.jobs,
-            queues: &self.queues,
-        })
+    fn room(&self) -> Room<'_> {
+        Room {
+            pool: NodePool::of(self.nodes.values().map(|node| &**node)),
+            picks: Picks::default(),
+        }
+    }
+}
+
+/// What is free, less what was given.
+struct Room<'a> {
+    pool: NodePool<'a>,
+    picks: Picks,
+}
+
+impl<'a> Room<'a> {
+    /// A place for this, which is taken.
+    fn take(&mut self, request: &'a Request, owner: &Owner) -> Option<Allocation> {
+        let there = |node: &Node| is_open(request, node) && admits(request, owner, None, node);
+        let parts = self.pool.find(&self.pool.ask(request, there))?;
+        let allocation = self
+            .picks
+            .pick(&self.pool, &parts)
+            .expect("what fits can be picked");
+        assert_eq!(self.pool.parts_of(&allocation), parts);
+        self.pool.take(&parts);
+        Some(allocation)
     }
 }
 
@@ -124,7 +136,7 @@ fn a_job_goes_to_the_fullest_node_that_holds_it_and_stays_in_one_numa_node() {
         ..Request::default()
     };
     assert_eq!(
-        shares(&place(&two, &user(0), &nodes.free()).unwrap()),
+        shares(&nodes.room().take(&two, &user(0)).unwrap()),
         [(2, 1, "0-1".to_owned())]
     );
     let three = Request {
@@ -132,14 +144,14 @@ fn a_job_goes_to_the_fullest_node_that_holds_it_and_stays_in_one_numa_node() {
         ..Request::default()
     };
     assert_eq!(
-        shares(&place(&three, &user(0), &nodes.free()).unwrap())[0].0,
+        shares(&nodes.room().take(&three, &user(0)).unwrap())[0].0,
         2,
         "the smaller node holds it, over its halves"
     );
-    let mut free = nodes.free();
-    free.take(&place(&two, &user(0), &free).unwrap());
+    let mut room = nodes.room();
+    room.take(&two, &user(0)).unwrap();
     assert_eq!(
-        shares(&place(&two, &user(0), &free).unwrap()),
+        shares(&room.take(&two, &user(0)).unwrap()),
         [(2, 1, "2-3".to_owned())]
     );
 }
@@ -153,7 +165,9 @@ fn tasks_fill_the_first_node_and_leave_one_for_each_other() {
         ntasks: Some(4),
         ..Request::default()
     };
-    let tasks: Vec<u32> = place(&request, &user(0), &nodes.free())
+    let tasks: Vec<u32> = nodes
+        .room()
+        .take(&request, &user(0))
         .unwrap()
         .nodes
         .iter()
@@ -166,7 +180,9 @@ fn tasks_fill_the_first_node_and_leave_one_for_each_other() {
         nodes_max: Some(2),
         ..Request::default()
     };
-    let tasks: Vec<u32> = place(&even, &user(0), &nodes.free())
+    let tasks: Vec<u32> = nodes
+        .room()
+        .take(&even, &user(0))
         .unwrap()
         .nodes
         .iter()
@@ -186,27 +202,22 @@ fn memory_and_gpus_are_counted_and_gpus_lie_beside_the_cpus() {
         memory: MemoryRequest::PerNode(3000),
         ..Request::default()
     };
-    let mut free = nodes.free();
-    let first = place(&request, &user(0), &free).unwrap();
+    let mut room = nodes.room();
+    let first = room.take(&request, &user(0)).unwrap();
     assert_eq!(
         (first.nodes[0].gpus.clone(), first.memory_mib()),
         (vec![0], 3000)
     );
-    free.take(&first);
-    assert_eq!(
-        place(&request, &user(0), &free),
-        Err(NoPlace::NotNow),
-        "1096 MiB are left"
-    );
+    assert_eq!(room.take(&request, &user(0)), None, "1096 MiB are left");
     let other = Request {
         gpus: GpuRequest::Total(GpuCount {
             kind: Some("h100".into()),
             count: 1,
         }),
-        ..request
+        ..request.clone()
     };
-    assert_eq!(place(&other, &user(0), &nodes.free()), Err(NoPlace::NotNow));
-    assert!(feasible::never(&other, &user(0), &[&nodes.nodes[&NodeId(1)]]).is_some());
+    assert_eq!(nodes.room().take(&other, &user(0)), None);
+    assert!(feasible::never(&other, &user(0), None, &[&nodes.nodes[&NodeId(1)]]).is_some());
 }
 
 #[test]
@@ -215,8 +226,9 @@ fn a_worker_that_is_not_root_serves_its_own_user_only() {
     let mut own = (*nodes.nodes[&NodeId(1)]).clone();
     own.serves = Serves::Uid(1000);
     nodes.nodes.insert(NodeId(1), Arc::new(own));
-    assert!(place(&Request::default(), &user(1000), &nodes.free()).is_ok());
-    assert!(place(&Request::default(), &user(1001), &nodes.free()).is_err());
+    let request = Request::default();
+    assert!(nodes.room().take(&request, &user(1000)).is_some());
+    assert!(nodes.room().take(&request, &user(1001)).is_none());
 }
 
 proptest! {
@@ -227,33 +239,43 @@ proptest! {
         wishes in prop::collection::vec((1u32..4, 1u32..4, 1u32..3, 0u64..3000, 0u32..3, any::<bool>()), 1..12),
     ) {
         let nodes = Nodes::new(&sizes);
-        let mut free = nodes.free();
-        for (tasks, cpus, least, memory, gpus, exclusive) in wishes {
-            let request = Request {
-                ntasks: Some(tasks.max(least)),
-                nodes_min: least,
-                cpus_per_task: Some(cpus),
-                memory: if memory == 0 { MemoryRequest::Default } else { MemoryRequest::PerCpu(memory) },
-                gpus: if gpus == 0 { GpuRequest::None } else { GpuRequest::Total(GpuCount { kind: None, count: gpus }) },
-                exclusive,
+        let requests: Vec<Request> = wishes
+            .iter()
+            .map(|(tasks, cpus, least, memory, gpus, exclusive)| Request {
+                ntasks: Some(*tasks.max(least)),
+                nodes_min: *least,
+                cpus_per_task: Some(*cpus),
+                memory: if *memory == 0 { MemoryRequest::Default } else { MemoryRequest::PerCpu(*memory) },
+                gpus: if *gpus == 0 { GpuRequest::None } else { GpuRequest::Total(GpuCount { kind: None, count: *gpus }) },
+                exclusive: *exclusive,
                 ..Request::default()
-            };
-            let before = free.clone();
-            let Ok(allocation) = place(&request, &user(0), &free) else { continue };
-            prop_assert_eq!(allocation.tasks(), tasks.max(least));
-            prop_assert!(allocation.nodes.len() >= least as usize);
-            if gpus > 0 {
-                prop_assert_eq!(allocation.gpus(), gpus);
+            })
+            .collect();
+        let mut room = nodes.room();
+        let mut granted: Vec<Allocation> = Vec::new();
+        for request in &requests {
+            let Some(allocation) = room.take(request, &user(0)) else { continue };
+            prop_assert_eq!(allocation.tasks(), request.ntasks.unwrap());
+            prop_assert!(allocation.nodes.len() >= request.nodes_min as usize);
+            if let GpuRequest::Total(wanted) = &request.gpus {
+                prop_assert_eq!(allocation.gpus(), wanted.count);
             }
+            let per_task = request.cpus_per_task.unwrap();
             for share in &allocation.nodes {
-                let had = before.nodes.iter().find(|node| node.node.id == share.node).unwrap();
-                prop_assert!(share.cpus.is_subset(&had.cpus));
-                prop_assert!(share.tasks >= 1 && share.cpus.len() >= share.tasks * cpus);
-                prop_assert!(share.memory_mib <= had.memory_mib);
-                prop_assert!(share.gpus.iter().all(|gpu| had.gpus.contains(gpu)));
+                prop_assert!(share.tasks >= 1 && share.cpus.len() >= share.tasks * per_task);
+                let others = granted.iter().filter_map(|other| other.share(share.node));
+                let mut memory_mib = share.memory_mib;
+                for other in others {
+                    prop_assert!(share.cpus.is_disjoint(&other.cpus));
+                    prop_assert!(share.gpus.iter().all(|gpu| !other.gpus.contains(gpu)));
+                    memory_mib += other.memory_mib;
+                }
+                let node = &nodes.nodes[&share.node];
+                prop_assert!(share.cpus.is_subset(&node.cpus_free));
+                prop_assert!(memory_mib <= node.memory_total_mib());
+                prop_assert!(share.gpus.iter().all(|gpu| node.gpus_free.contains(gpu)));
             }
-            // Panics when something was not free.
-            free.take(&allocation);
+            granted.push(allocation);
         }
     }
 }

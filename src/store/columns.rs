@@ -306,7 +306,7 @@ fn outcome_runs(
             outcome
                 .reason
                 .detail()
-                .map_or(0, str::len)
+                .map_or(0, |text| text.len())
                 .saturating_mul(length),
         );
         if text > TEXT_MAX {

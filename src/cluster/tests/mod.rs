@@ -141,7 +141,7 @@ impl Fixture {
         let handled = self.cluster.handle(self.now, command)?;
         let mut effects = handled.effects;
         if effects.contains(&Effect::Plan) {
-            effects.extend(self.cluster.schedule(self.now, Policy::Fcfs));
+            effects.extend(self.cluster.schedule(self.now));
         }
         for effect in effects {
             match effect {

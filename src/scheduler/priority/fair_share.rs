@@ -37,7 +37,7 @@ pub struct Node {
 }
 
 /// Where a node stands among its siblings, and a user among all users.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Standing {
     /// S: its shares, of those of all its siblings together; 0 to 1, and 0 where shares are `parent`.
     pub shares_norm: f64,

@@ -1,0 +1,121 @@
+//! The books that follow what runs: until when at the latest, what is in use of limits, who is charged.
+
+use super::Cluster;
+use crate::model::ids::{JobId, SlotId, SlotKey};
+use crate::model::job::{Job, Slot};
+use crate::model::time::Timestamp;
+use crate::scheduler::limits::Held;
+use crate::scheduler::nodes::{Parts, Site};
+use crate::scheduler::queue::Class;
+use crate::scheduler::shares::{Member, rate_milli};
+use crate::scheduler::slot_ends;
+use std::sync::Arc;
+
+/// For how long standings are good.
+const STANDINGS_MS: i64 = 1_000;
+/// How often the books of those are stored for whom something runs.
+const STORED_MS: i64 = 60_000;
+
+fn member(job: &Job) -> Member {
+    (job.spec.account.clone(), Arc::clone(&job.owner.name))
+}
+
+impl Cluster {
+    /// A slot holds its nodes: from `now` on, or as before a restart.
+    pub(super) fn occupy(&mut self, job: &Job, slot: &Slot, now: Option<Timestamp>) {
+        let key = SlotKey {
+            job: job.id,
+            slot: slot.id,
+        };
+        let nodes = &self.nodes;
+        let sites: Vec<Site<'_>> = slot
+            .allocation
+            .nodes
+            .iter()
+            .filter_map(|share| nodes.get(&share.node).map(|node| Site::of(node)))
+            .collect();
+        let site = |id| sites.iter().find(|site| site.node.id == id);
+        let shares = slot.allocation.nodes.iter();
+        let parts: Parts = shares
+            .filter_map(|share| site(share.node).map(|site| site.part_of(share)))
+            .collect();
+        let factor = self.rules.qos.get(job.spec.qos.as_str());
+        let factor = factor.map_or(1000, |qos| u64::from(qos.usage_factor_milli));
+        let rate = rate_milli(&parts, site).saturating_mul(factor) / 1000;
+        let ends = slot_ends(slot, self.time_limit_s(job));
+        match now {
+            Some(now) => self.books.begin(key, member(job), rate, now),
+            None => self.books.resume(key, member(job), rate, slot.granted),
+        }
+        self.tally
+            .add(&Class::of(job), Held::by_slot(&slot.allocation, ends));
+        self.occupancy.enter(key, ends, parts);
+    }
+
+    /// A slot holds nothing any more.
+    pub(super) fn vacate(&mut self, job: &Job, slot: &Slot, now: Timestamp) {
+        let key = SlotKey {
+            job: job.id,
+            slot: slot.id,
+        };
+        if let Some(ends) = self.occupancy.ends(key) {
+            let held = Held::by_slot(&slot.allocation, ends);
+            self.tally.remove(&Class::of(job), held);
+            self.occupancy.leave(key);
+        }
+        if let Some(member) = self.books.end(key, now) {
+            self.touched.members.insert(member);
+        }
+    }
+
+    /// A job's limit was changed: what it runs ends at another time.
+    pub(super) fn ends_move(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        let slots: Vec<SlotId> = job.slots.iter().map(|slot| slot.id).collect();
+        for slot in slots {
+            self.end_moves(id, slot);
+        }
+    }
+
+    /// What a slot runs ends at another time: its next element has begun.
+    pub(super) fn end_moves(&mut self, id: JobId, slot: SlotId) {
+        let key = SlotKey { job: id, slot };
+        let Some(job) = self.jobs.get(&id).cloned() else {
+            return;
+        };
+        let (Some(slot), Some(before)) = (job.slot(slot), self.occupancy.ends(key)) else {
+            return;
+        };
+        let after = slot_ends(slot, self.time_limit_s(&job));
+        if before != after {
+            let class = Class::of(&job);
+            let held = |ends| Held::by_slot(&slot.allocation, ends);
+            self.tally.remove(&class, held(before));
+            self.tally.add(&class, held(after));
+            self.occupancy.moves(key, after);
+        }
+    }
+
+    /// Draws up where everybody stands, unless that was done a moment ago and nobody is new.
+    pub(super) fn stand(&mut self, now: Timestamp) {
+        let age_ms = now.minus(self.standings_at);
+        let waiting = || {
+            let classes = self.tally.iter();
+            classes.map(|(class, _)| (class.account.clone(), Arc::clone(&class.user)))
+        };
+        let is_fresh = (0..STANDINGS_MS).contains(&age_ms);
+        if is_fresh && waiting().all(|member| self.standings.knows(&member)) {
+            return;
+        }
+        self.books.settle(now);
+        let also: Vec<Member> = waiting().collect();
+        self.standings = Arc::new(self.books.standings(&self.rules, now, also));
+        self.standings_at = now;
+        if now.minus(self.members_stored_at) >= STORED_MS {
+            self.members_stored_at = now;
+            self.touched.members.extend(self.books.busy().cloned());
+        }
+    }
+}
