@@ -10,12 +10,13 @@
 //!
 //! Read [`view`] (what it sees), [`plan`](Plan) (what it says), [`fit`] and [`place`]. [`backfill`], [`timeline`] and
 //! [`predict`] are those further policies, over a [`pool`] of what jobs are placed on; so far the simulator alone calls
-//! them, over processors without places.
+//! them, over processors without places. [`packing`] has the rules by which GPUs are shared out, for the simulator too.
 
 pub mod backfill;
 pub mod feasible;
 pub mod fit;
 pub mod pace;
+pub mod packing;
 pub mod place;
 pub mod plan;
 pub mod pool;
