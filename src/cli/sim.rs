@@ -1,5 +1,8 @@
 //! `hpc sim`: what a policy would have made of a trace.
 
+mod packing;
+mod plot;
+
 use super::Verb;
 use super::connection::Target;
 use super::exit::{self, Failure, Outcome};
@@ -10,6 +13,7 @@ use crate::sim::swf::{LINE_MAX, Lines, Trace, TraceError};
 use crate::sim::{Rule, replay};
 use clap::{Args, ValueEnum};
 use flate2::read::MultiGzDecoder;
+use packing::Packing;
 use serde::Serialize;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -20,21 +24,29 @@ use std::path::{Path, PathBuf};
 /// The trace is in the Standard Workload Format (SWF), plain or gzip. Jobs are placed on processors of which one is as
 /// good as any other; nothing is started, and no controller is asked.
 ///
+/// With a trace of a GPU cluster (CSV, as Alibaba publishes them) the cluster is filled instead: tasks are drawn from the
+/// trace, come one by one and never leave, until 130 % of its GPUs have been asked for. Of each rule is said how much it
+/// has given out when 100 % have been asked for, and at the end; the rest is stranded.
+///
 /// Examples:
 ///   hpc sim --trace SDSC-SP2-1998-4.2-cln.swf.gz --policy easy
 ///   hpc sim --trace jobs.swf --policy fcfs --procs 128 --json
+///   hpc sim --gpu-nodes nodes.csv.gz --gpu-tasks tasks.csv.gz --plot packing.svg
+///   hpc sim --gpu-nodes nodes.csv --gpu-tasks tasks.csv --placement fragmentation --seed 7 --json
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Sim {
     /// The trace: FILE.swf or FILE.swf.gz
     #[arg(long, value_name = "FILE")]
-    trace: PathBuf,
+    trace: Option<PathBuf>,
     /// Which jobs start when
     #[arg(long, value_enum, default_value = "easy", value_name = "POLICY")]
     policy: Policy,
     /// Processors of the machine [default: as the trace says]
     #[arg(long, value_name = "P")]
     procs: Option<u32>,
+    #[command(flatten)]
+    packing: Packing,
     /// One JSON object
     #[arg(long)]
     json: bool,
@@ -105,7 +117,15 @@ struct Figures {
 
 impl Verb for Sim {
     fn run(self, _target: &Target) -> Outcome {
-        let trace = load(&self.trace, self.procs)?;
+        if let Some(outcome) = self.packing.run(self.json) {
+            return outcome;
+        }
+        let Some(path) = &self.trace else {
+            return Err(Failure::Usage(
+                "name a trace: --trace FILE, or --gpu-nodes FILE and --gpu-tasks FILE".to_owned(),
+            ));
+        };
+        let trace = load(path, self.procs)?;
         let report = Report::of(&trace, &replay(&trace, self.policy.rule()));
         if !self.json {
             output::text(&report.text())?;
@@ -140,20 +160,33 @@ impl Verb for Sim {
     }
 }
 
-/// A trace, unpacked if it is gzip; line by line, so that it is never there as a whole.
 fn load(path: &Path, processors: Option<u32>) -> Outcome<Trace> {
-    let failed = |error: std::io::Error| {
-        Failure::refused(
-            Code::Path,
-            format!("cannot read {}: {}", path.display(), exit::plain(&error)),
-            "name a trace with --trace FILE.swf or FILE.swf.gz",
-        )
-    };
     let refused = |error: TraceError| {
         Failure::refused(
             Code::Invalid,
             format!("{}: {error}", path.display()),
             "a trace is in the Standard Workload Format: 18 numbers a line, `;` before comments",
+        )
+    };
+    let mut lines = Lines::default();
+    each_line(path, LINE_MAX, "--trace FILE.swf or FILE.swf.gz", |line| {
+        lines.push(line).map_err(refused)
+    })?;
+    lines.finish(processors).map_err(refused)
+}
+
+/// Reads a file, unpacked if it is gzip; line by line, so that it is never there as a whole. `option` is what names it.
+fn each_line(
+    path: &Path,
+    most: usize,
+    option: &str,
+    mut each: impl FnMut(&str) -> Outcome<()>,
+) -> Outcome<()> {
+    let failed = |error: std::io::Error| {
+        Failure::refused(
+            Code::Path,
+            format!("cannot read {}: {}", path.display(), exit::plain(&error)),
+            format!("name a trace with {option}"),
         )
     };
     let mut file = BufReader::new(File::open(path).map_err(failed)?);
@@ -163,18 +196,15 @@ fn load(path: &Path, processors: Option<u32>) -> Outcome<Trace> {
     } else {
         Box::new(file)
     };
-    let mut lines = Lines::default();
     let mut line = Vec::new();
     loop {
         line.clear();
         // One byte more than a line may have, so that a longer one is told by its length.
-        let mut part = file.by_ref().take(LINE_MAX as u64 + 1);
+        let mut part = file.by_ref().take(most as u64 + 1);
         if part.read_until(b'\n', &mut line).map_err(failed)? == 0 {
-            return lines.finish(processors).map_err(refused);
+            return Ok(());
         }
         // Names in comments may be in any encoding.
-        lines
-            .push(&String::from_utf8_lossy(&line))
-            .map_err(refused)?;
+        each(&String::from_utf8_lossy(&line))?;
     }
 }

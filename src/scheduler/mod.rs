@@ -10,7 +10,8 @@
 //!
 //! Read [`view`] (what it sees), [`plan`](Plan) (what it says), then [`backfill`] over a [`pool`]: of [`nodes`] here, of
 //! processors without places in the replay of a trace, which has [`timeline`] and [`predict`] besides. [`place`] picks the
-//! cores, [`priority`] and [`shares`] say who goes first, [`feasible`] what could never run.
+//! cores, [`priority`] and [`shares`] say who goes first, [`feasible`] what could never run. [`packing`] has
+//! the rules by which shares of GPUs are given out, for the simulator so far.
 
 pub mod backfill;
 pub mod feasible;
@@ -19,6 +20,7 @@ pub mod nodes;
 pub mod occupancy;
 pub mod order;
 pub mod pace;
+pub mod packing;
 pub mod place;
 pub mod plan;
 pub mod pool;

@@ -21,6 +21,8 @@ use hpc::model::join_line::{JoinLine, parse_address};
 use hpc::model::signal::SignalSpec;
 use hpc::model::time::{self, Timestamp};
 use hpc::model::{directive, gres, hostlist, signal, size};
+use hpc::scheduler::packing::{self, Measure, Mix, Node, Packer};
+use hpc::sim::gpu::GpuLines;
 use hpc::sim::swf::Trace;
 use hpc::sim::{Rule, replay};
 use hpc::steps::journal::{self, Record, Replay};
@@ -42,7 +44,7 @@ use std::sync::Arc;
 pub type Check = fn(&[u8]) -> bool;
 
 /// Every target by its name, which is also that of its corpus.
-pub const TARGETS: [(&str, Check); 9] = [
+pub const TARGETS: [(&str, Check); 10] = [
     ("frames", frames),
     ("client", client),
     ("worker", worker),
@@ -52,6 +54,7 @@ pub const TARGETS: [(&str, Check); 9] = [
     ("journal", journal),
     ("config", config),
     ("trace", trace),
+    ("gpu_trace", gpu_trace),
 ];
 
 /// Lists that unfold to more than this are only parsed, so that the fuzzer does not spend its time on them.
@@ -817,6 +820,52 @@ pub fn trace(bytes: &[u8]) -> bool {
                 used <= u64::from(trace.processors),
                 "{rule:?}: {used} in use"
             );
+        }
+    }
+    true
+}
+
+/// A trace of a GPU cluster; a short one is placed by every rule. Bytes: nodes, a line `---`, tasks.
+pub fn gpu_trace(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let Some((nodes, tasks)) = text.split_once("---\n") else {
+        return false;
+    };
+    let mut lines = GpuLines::default();
+    let read = nodes
+        .lines()
+        .try_for_each(|line| lines.push_node(line))
+        .and_then(|()| tasks.lines().try_for_each(|line| lines.push_task(line)))
+        .and_then(|()| lines.finish());
+    let trace = match read {
+        Ok(trace) => trace,
+        Err(error) => {
+            let _ = error.to_string();
+            return false;
+        }
+    };
+    if trace.nodes.len() > 50 || trace.tasks.len() > 50 {
+        return true;
+    }
+    let mix = Mix::of(&trace.tasks);
+    for rule in [
+        packing::Rule::FirstFit,
+        packing::Rule::BestFit,
+        packing::Rule::DotProduct,
+        packing::Rule::Fragmentation,
+    ] {
+        let mut packer = Packer::new(rule, trace.nodes.clone(), &mix);
+        for task in trace.tasks.iter().chain(&trace.tasks) {
+            let before = packer.nodes().to_vec();
+            let plain = Measure::new(rule, &trace.nodes, &mix).place(&before, task);
+            let placement = packer.place(task);
+            assert_eq!(
+                placement, plain,
+                "{rule:?}: what is remembered is what is so"
+            );
+            let milli = |nodes: &[Node]| nodes.iter().map(Node::gpu_milli).sum::<u64>();
+            let given = placement.map_or(0, |_| task.gpus.milli());
+            assert_eq!(milli(packer.nodes()) + given, milli(&before), "{rule:?}");
         }
     }
     true

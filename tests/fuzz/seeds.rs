@@ -20,6 +20,7 @@ use hpc::model::refusal::{Code, Refusal};
 use hpc::model::resource::{GpuCount, GpuRequest, MemoryRequest};
 use hpc::model::time::Timestamp;
 use hpc::model::topology::{Gpu, LogicalCpu, NumaNode, Topology};
+use hpc::sim::gpu::{NODES_HEADER, TASKS_HEADER};
 use hpc::steps::Entry;
 use hpc::steps::journal::{self, Opened, Record};
 use hpc::store::bytes as stored;
@@ -68,6 +69,9 @@ pub(crate) fn all() -> Vec<Seed> {
     for text in TRACES {
         add("trace", numbered(4, text.as_bytes()));
     }
+    for rows in GPU_TRACES {
+        add("gpu_trace", gpu_trace(rows));
+    }
     seeds
 }
 
@@ -76,6 +80,23 @@ const TRACES: [&str; 2] = [
     "; MaxProcs: 4\n1 0 -1 100 1 -1 -1 1 100\n2 10 -1 50 4 -1 -1 -1 80\n3 20.5 -1 5 2 -1 -1 2 60 -1 1 7 1 1 1 1 -1 -1\n",
     "1 0 0 9 2\n2 0 0 9 2\n3 0 0 9 3 0 0 0 0 0 1 5\n4 1 0 2 1 0 0 0 30 0 1 5\n5 2 0 2 1 0 0 0 30 0 1 5\n6 3 0 90 1 0 0 0 99 0 1 5\n",
 ];
+
+/// Rows of nodes and tasks.
+const GPU_TRACES: [(&str, &str); 2] = [
+    (
+        "n0,32000,262144,0,\nn1,104000,524288,2,T4\nn2,96000,393216,8,G2\n",
+        "t0,12000,16384,1,1000,,LS,Running,0,125,0\nt1,6000,12288,1,460,T4|G2,BE,Pending,4,,\n\
+         t2,4000,8192,0,0,,LS,Failed,1,2,1\nt3,64000,262144,8,1000,G2,LS,Running,5,6,5\n",
+    ),
+    (
+        "n,0,0,1,\nn,4000,64,3,A\n",
+        "t,0,0,1,1,,,,,,\nt,1500,16,1,999,A,,,,,\nt,1,1,2,1000,B|A,,,,,\n",
+    ),
+];
+
+fn gpu_trace((nodes, tasks): (&str, &str)) -> Vec<u8> {
+    format!("{NODES_HEADER}\n{nodes}---\n{TASKS_HEADER}\n{tasks}").into_bytes()
+}
 
 fn numbered(kind: u8, rest: &[u8]) -> Vec<u8> {
     [&[kind], rest].concat()

@@ -6,6 +6,8 @@
     reason = "a test: it starts programs and reads files"
 )]
 
+mod packing;
+
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -317,36 +317,82 @@ fn a_job_is_launched_at_once_and_its_end_frees_the_node() {
 }
 
 #[test]
-fn the_first_that_does_not_fit_holds_those_behind_it() {
-    let mut f = Fixture::new(&[("ws1", 2)]);
-    let wide = |cpus| JobSpec {
+fn the_first_that_does_not_fit_holds_those_behind_it_unless_they_end_in_time() {
+    let mut f = Fixture::new(&[("ws1", 3)]);
+    let job = |cpus, limit_s| JobSpec {
         request: Request {
             cpus_per_task: Some(cpus),
             ..Request::default()
         }
         .into(),
+        time_limit_s: Some(limit_s),
         ..spec()
     };
-    let first = f.submit(wide(1));
-    let second = f.submit(wide(2));
-    let third = f.submit(wide(1));
-    assert_eq!(f.running().len(), 1);
+    let first = f.submit(job(1, 3600));
+    let second = f.submit(job(3, 3600));
+    let long = f.submit(job(1, 3601));
+    let short = f.submit(job(1, 3600));
+    let running = |f: &Fixture| f.running().iter().map(|(job, ..)| *job).collect::<Vec<_>>();
+    assert_eq!(running(&f), [first, short], "it fills the gap");
     let snapshot = f.cluster.snapshot();
     let reason = |id: JobId| views::pending_reason(&snapshot, &snapshot.jobs[&id]);
     assert_eq!(
-        (reason(second), reason(third)),
+        (reason(second), reason(long)),
         (Reason::Resources, Reason::Priority)
     );
+    let latest = snapshot.blocked.kept[&second];
+    assert_eq!(latest, f.now.plus_ms(3_600_000));
     f.report_end(first, 0, 0, 0);
-    assert_eq!(
-        f.running().iter().map(|(job, ..)| *job).collect::<Vec<_>>(),
-        [second]
-    );
+    f.report_end(short, 0, 0, 0);
+    assert_eq!(running(&f), [second]);
     f.report_end(second, 0, 0, 0);
-    assert_eq!(
-        f.running().iter().map(|(job, ..)| *job).collect::<Vec<_>>(),
-        [third]
-    );
+    assert_eq!(running(&f), [long]);
+    // Strictly in order nobody goes past.
+    let mut f = Fixture::new(&[("ws1", 3)]);
+    f.cluster.settings.policy.rule = crate::scheduler::Rule::Fcfs;
+    let first = f.submit(job(1, 3600));
+    f.submit(job(3, 3600));
+    f.submit(job(1, 60));
+    assert_eq!(running(&f), [first]);
+}
+
+#[test]
+fn limits_hold_and_refuse_with_slurms_words() {
+    use crate::model::rules::{Act, Noun, RuleChange};
+    let mut f = Fixture::new(&[("ws1", 4)]);
+    let settings = [("max-jobs-per-user", "1"), ("max-submit-per-user", "3")];
+    let change = RuleChange {
+        noun: Noun::Qos,
+        act: Act::Set,
+        name: "normal".into(),
+        settings: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+    };
+    let who = user(1000);
+    let refused = f.run(Command::ChangeRule { who, change: change.clone() }).unwrap_err();
+    assert_eq!(refused.code, Code::NotPermitted);
+    f.run(Command::ChangeRule { who: user(0), change }).unwrap();
+    let first = f.submit(array("0-9"));
+    let second = f.submit(spec());
+    let third = f.submit(spec());
+    let running = |f: &Fixture| f.running().iter().map(|(job, ..)| *job).collect::<Vec<_>>();
+    assert_eq!(running(&f), [first; 4], "an array counts as one");
+    let snapshot = f.cluster.snapshot();
+    let reason = |id: JobId| views::pending_reason(&snapshot, &snapshot.jobs[&id]).word();
+    assert_eq!([reason(second), reason(third)], ["QOSMaxJobsPerUserLimit"; 2]);
+    let fourth = f.try_submit(spec()).unwrap_err();
+    assert_eq!(fourth.code, Code::Limit);
+    let said = "QOSMaxSubmitJobPerUserLimit: QOS normal sets max-submit-per-user=3: 3 in use, 1 more asked for";
+    assert_eq!(fourth.what, said);
+    // Another is not concerned, and the jobs held keep no place from theirs.
+    let JobSpec { request, .. } = spec();
+    let other = f.submit_as(1001, JobSpec { request, ..spec() });
+    assert!(!running(&f).contains(&other), "the array has all cpus");
+    f.report_end(first, 0, 0, 0);
+    assert!(running(&f).contains(&other));
+    // Gone with its end.
+    f.cancel_all(first);
+    assert!(running(&f).contains(&second));
+    assert!(f.try_submit(spec()).is_ok());
 }
 
 #[test]
