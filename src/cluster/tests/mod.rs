@@ -8,6 +8,7 @@ use crate::model::ids::{BlobId, NodeId, SlotId};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{ElementEnd, JobSpec, Launch, Owner, Usage};
 use crate::model::node::{Inventory, Serves};
+use crate::model::refusal::Code;
 use crate::model::resource::{MemoryRequest, Request};
 use crate::model::topology::{LogicalCpu, NumaNode, Topology};
 use crate::wire::client::{Filter, Selector};
@@ -365,34 +366,45 @@ fn limits_hold_and_refuse_with_slurms_words() {
         noun: Noun::Qos,
         act: Act::Set,
         name: "normal".into(),
-        settings: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        settings: settings
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
     };
     let who = user(1000);
-    let refused = f.run(Command::ChangeRule { who, change: change.clone() }).unwrap_err();
+    let refused = f
+        .run(Command::ChangeRule {
+            who,
+            change: change.clone(),
+        })
+        .unwrap_err();
     assert_eq!(refused.code, Code::NotPermitted);
-    f.run(Command::ChangeRule { who: user(0), change }).unwrap();
-    let first = f.submit(array("0-9"));
+    let who = user(0);
+    f.run(Command::ChangeRule { who, change }).unwrap();
+    let first = f.submit(array("0-3"));
     let second = f.submit(spec());
     let third = f.submit(spec());
     let running = |f: &Fixture| f.running().iter().map(|(job, ..)| *job).collect::<Vec<_>>();
     assert_eq!(running(&f), [first; 4], "an array counts as one");
     let snapshot = f.cluster.snapshot();
-    let reason = |id: JobId| views::pending_reason(&snapshot, &snapshot.jobs[&id]).word();
-    assert_eq!([reason(second), reason(third)], ["QOSMaxJobsPerUserLimit"; 2]);
-    let fourth = f.try_submit(spec()).unwrap_err();
+    let reason = |id: JobId| views::pending_reason(&snapshot, &snapshot.jobs[&id]);
+    let words = [second, third].map(|id| reason(id).word());
+    assert_eq!(words, ["QOSMaxJobsPerUserLimit"; 2]);
+    let fourth = f.submit_as(user(1000), spec()).unwrap_err();
     assert_eq!(fourth.code, Code::Limit);
-    let said = "QOSMaxSubmitJobPerUserLimit: QOS normal sets max-submit-per-user=3: 3 in use, 1 more asked for";
+    let said = "QOSMaxSubmitJobPerUserLimit: QOS normal sets max-submit-per-user=3: \
+                3 in use, 1 more asked for";
     assert_eq!(fourth.what, said);
-    // Another is not concerned, and the jobs held keep no place from theirs.
-    let JobSpec { request, .. } = spec();
-    let other = f.submit_as(1001, JobSpec { request, ..spec() });
-    assert!(!running(&f).contains(&other), "the array has all cpus");
+    // Another is not concerned: who is held keeps no place.
+    let other = f.submit_as(user(1001), spec()).unwrap();
     f.report_end(first, 0, 0, 0);
     assert!(running(&f).contains(&other));
-    // Gone with its end.
-    f.cancel_all(first);
+    assert!(!running(&f).contains(&second));
+    for position in 1..4 {
+        f.report_end(first, position, position, 0);
+    }
     assert!(running(&f).contains(&second));
-    assert!(f.try_submit(spec()).is_ok());
+    assert!(!running(&f).contains(&third));
+    assert!(f.submit_as(user(1000), spec()).is_ok(), "two are left");
 }
 
 #[test]
