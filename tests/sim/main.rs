@@ -7,6 +7,7 @@
 )]
 
 mod packing;
+mod properties;
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
