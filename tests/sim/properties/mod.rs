@@ -16,10 +16,16 @@
 //! 12. malleable jobs and power: they come with the features.
 //!
 //! [`traces`] has random traces and the plainest simulator there can be, [`replays`] holds the six policies of the
-//! simulator against it.
+//! simulator against it. [`backfill`] looks at a single pass, over processors and over nodes, and breaks the rule on
+//! purpose to see that the check finds it. [`views`] has random states of a cluster, [`naive`] a planner that looks at
+//! each job by itself, and [`plans`] compares.
 
+mod backfill;
+mod naive;
+mod plans;
 mod replays;
 mod traces;
+mod views;
 
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 

@@ -1,0 +1,263 @@
+//! A planner without shortcuts: every job by itself in its order, no groups, nothing remembered of what failed, and
+//! shadow times found by looking at every end in turn. Which nodes hold a job is asked of the same pool.
+//!
+//! Of places that are kept it knows what [`hpc::scheduler::backfill`] says: whoever starts must leave each place that
+//! begins before its own end; a place that was kept before another, and begins before it, is gone for good.
+
+use hpc::model::ids::{JobId, SlotKey};
+use hpc::model::job::Job;
+use hpc::model::node::Node;
+use hpc::model::time::Timestamp;
+use hpc::scheduler::limits::{Check, Held, Tally};
+use hpc::scheduler::nodes::{Ask, NodePool, Parts, admits, is_open};
+use hpc::scheduler::order::{OrderKey, Ranker};
+use hpc::scheduler::place::Picks;
+use hpc::scheduler::pool::Pool;
+use hpc::scheduler::queue::{Class, GroupKey};
+use hpc::scheduler::{Entry, Policy, Rule, View, occupancy, pace};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What it would do.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Planned {
+    pub(super) entries: Vec<Entry>,
+    pub(super) kept: Vec<(JobId, Timestamp)>,
+}
+
+/// A place that is kept.
+struct Place {
+    shadow: i64,
+    until: i64,
+    parts: Parts,
+}
+
+pub(super) struct Naive<'a> {
+    view: View<'a>,
+    now: i64,
+    rule: Rule,
+    /// As it was, less what was started.
+    free: NodePool<'a>,
+    picks: Picks,
+    /// All that runs, and when it has ended at the latest.
+    running: BTreeMap<SlotKey, (i64, Parts)>,
+    started: Vec<(i64, Parts)>,
+    places: Vec<Place>,
+    blocked: BTreeSet<String>,
+    added: Tally,
+    searches: u32,
+    /// How many entries there were when a place was looked for the second time.
+    pub(super) second_search: Option<usize>,
+    pub(super) planned: Planned,
+}
+
+fn length_ms(job: &Job) -> i64 {
+    let limit_s = job.spec.time_limit_s;
+    limit_s.map_or(occupancy::NEVER.0, |seconds| i64::from(seconds) * 1000)
+}
+
+impl<'a> Naive<'a> {
+    pub(super) fn plan(view: View<'a>, now: Timestamp, policy: Policy) -> Self {
+        let free = NodePool::of(view.nodes.values().map(|node| &**node));
+        let ranker = Ranker::new(view, &free, policy.weights, now);
+        let waits = view.jobs.values().filter(|job| !job.pending.is_empty());
+        let mut order: Vec<(OrderKey, &'a Job)> = waits
+            .map(|job| {
+                (
+                    ranker.key(&GroupKey::of(job), job.submitted, job.id),
+                    &**job,
+                )
+            })
+            .collect();
+        order.sort_by_key(|(key, _)| *key);
+        let running = view.occupancy.iter().map(|(ends, key, parts)| {
+            let ends = if view.idle.contains(&key) { now } else { ends };
+            (key, (ends.0.max(now.0), parts.clone()))
+        });
+        let mut naive = Naive {
+            view,
+            now: now.0,
+            rule: policy.rule,
+            running: running.collect(),
+            free,
+            picks: Picks::default(),
+            started: Vec::new(),
+            places: Vec::new(),
+            blocked: BTreeSet::new(),
+            added: Tally::default(),
+            searches: 0,
+            second_search: None,
+            planned: Planned::default(),
+        };
+        while !order.is_empty() {
+            let (_, job) = order.remove(0);
+            let kept_before = !naive.places.is_empty();
+            naive.advance(job);
+            if policy.rule == Rule::EasySjbf && !kept_before && !naive.places.is_empty() {
+                order.sort_by_key(|(key, job)| (length_ms(job), *key));
+            }
+        }
+        naive
+    }
+
+    fn ask(&self, job: &'a Job) -> Ask<'a> {
+        let partition = self.view.rules.partitions.get(job.spec.partition.as_str());
+        let request = &job.spec.request;
+        let there =
+            |node: &Node| is_open(request, node) && admits(request, &job.owner, partition, node);
+        self.free.ask(request, there)
+    }
+
+    fn advance(&mut self, job: &'a Job) {
+        let partition = self.view.rules.partitions.get(job.spec.partition.as_str());
+        let strict = self.rule == Rule::Fcfs && !job.spec.request.takes_nothing();
+        if partition.is_some_and(|one| !one.up)
+            || (strict && self.blocked.contains(job.spec.partition.as_str()))
+        {
+            return;
+        }
+        let (ask, length) = (self.ask(job), length_ms(job));
+        let mut waiting = job.pending.len();
+        let mut slots = u32::try_from(job.slots.len()).unwrap();
+        for slot in job.slots.iter().take(job.spec.throttle() as usize) {
+            let now = Timestamp(self.now);
+            let count = pace::extension(job, slot, u64::from(waiting), slots, now);
+            let key = SlotKey {
+                job: job.id,
+                slot: slot.id,
+            };
+            if waiting > 0 && count > 0 && self.goes_on(key, length) {
+                waiting -= count;
+                let slot = slot.id;
+                self.planned.entries.push(Entry::Extend {
+                    job: job.id,
+                    slot,
+                    count,
+                });
+            }
+        }
+        while waiting > 0 && slots < job.spec.throttle() {
+            let class = Class::of(job);
+            let ends = Timestamp(self.now).plus_ms(length);
+            let more = Held::by_request(&job.spec.request, ends).with_job(false, slots == 0);
+            let check = Check {
+                rules: self.view.rules,
+                tally: self.view.tally,
+                now: Timestamp(self.now),
+            };
+            if check.holds(&class, &more, &self.added).is_some() {
+                return;
+            }
+            let Some(parts) = self.room(&ask, length) else {
+                return self.no_room(job, &ask, length);
+            };
+            self.free.take(&parts);
+            let allocation = self.picks.pick(&self.free, &parts).unwrap();
+            self.started.push((self.now.saturating_add(length), parts));
+            let held = Held::by_slot(&allocation, ends).with_job(false, slots == 0);
+            self.added.add(&class, held);
+            (waiting, slots) = (waiting - 1, slots + 1);
+            self.planned.entries.push(Entry::Start {
+                job: job.id,
+                allocation,
+                count: 1,
+            });
+        }
+    }
+
+    /// Whether an idle slot may go on for so long: it leaves everybody who is kept a place what they count on.
+    fn goes_on(&mut self, key: SlotKey, length: i64) -> bool {
+        let until = self.now.saturating_add(length);
+        let (ends, parts) = self.running[&key].clone();
+        let counts_on_it = |place: &&Place| (ends..until).contains(&place.shadow);
+        let mut places = self.places.iter().filter(counts_on_it);
+        let open = parts
+            .iter()
+            .all(|part| self.view.nodes[&part.node].accepts_work());
+        if !open || !places.all(|place| self.beside(place).holds(&parts)) {
+            return false;
+        }
+        self.running.insert(key, (until, parts));
+        true
+    }
+
+    /// Room now that leaves alone every place that begins before the job's end.
+    fn room(&self, ask: &Ask<'a>, length: i64) -> Option<Parts> {
+        let until = self.now.saturating_add(length);
+        let in_the_way = self.places.iter().filter(|place| place.shadow < until);
+        let beside: Vec<NodePool<'a>> = in_the_way.map(|place| self.beside(place)).collect();
+        self.free
+            .find_in_all(&beside.iter().collect::<Vec<_>>(), ask)
+    }
+
+    /// All ends of what runs.
+    fn ends(&self) -> impl Iterator<Item = &(i64, Parts)> {
+        self.running.values().chain(&self.started)
+    }
+
+    /// What is free at this time, before any place is taken.
+    fn free_at(&self, time: i64) -> NodePool<'a> {
+        let mut pool = self.free.clone();
+        for (_, parts) in self.ends().filter(|(ends, _)| *ends <= time) {
+            pool.give(parts);
+        }
+        pool
+    }
+
+    /// What is free when a kept place begins, beside it.
+    fn beside(&self, place: &Place) -> NodePool<'a> {
+        let mut pool = self.free_at(place.shadow);
+        let mut is_older = true;
+        for other in &self.places {
+            let is_itself = std::ptr::eq(place, other);
+            is_older &= !is_itself;
+            let begun = other.shadow <= place.shadow;
+            if is_itself || (begun && (is_older || place.shadow < other.until)) {
+                pool.take(&other.parts);
+            }
+        }
+        pool
+    }
+
+    fn no_room(&mut self, job: &'a Job, ask: &Ask<'a>, length: i64) {
+        let partition = job.spec.partition.as_str();
+        if self.rule != Rule::Conservative && self.blocked.contains(partition) {
+            return;
+        }
+        self.searches += 1;
+        if self.searches == 2 {
+            self.second_search = Some(self.planned.entries.len());
+        }
+        let begins = self.places.iter().map(|place| place.shadow);
+        let ends = self.ends().map(|(ends, _)| *ends);
+        let times: BTreeSet<i64> = begins.chain(ends).collect();
+        for time in times {
+            let until = time.saturating_add(length);
+            let mut pool = self.free_at(time);
+            for place in self.places.iter().filter(|place| place.shadow <= time) {
+                pool.take(&place.parts);
+            }
+            let later = self
+                .places
+                .iter()
+                .filter(|place| time < place.shadow && place.shadow < until);
+            let later: Vec<NodePool<'a>> = later.map(|place| self.beside(place)).collect();
+            if let Some(parts) = pool.find_in_all(&later.iter().collect::<Vec<_>>(), ask) {
+                self.places.push(Place {
+                    shadow: time,
+                    until,
+                    parts,
+                });
+                self.blocked.insert(partition.to_owned());
+                self.planned.kept.push((job.id, Timestamp(time)));
+                return;
+            }
+        }
+    }
+
+    /// Whether this job could start beside all that was started, by the rule.
+    pub(super) fn could_start(&self, job: &'a Job) -> bool {
+        let blocked = self.blocked.contains(job.spec.partition.as_str());
+        let strict = self.rule == Rule::Fcfs && !job.spec.request.takes_nothing();
+        !(strict && blocked) && self.room(&self.ask(job), length_ms(job)).is_some()
+    }
+}

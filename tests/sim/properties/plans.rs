@@ -1,0 +1,423 @@
+//! The planner of the live cluster, on random states of it.
+
+use super::naive::Naive;
+use super::views::{Features, Lab, NOW, PLAIN, State, labs};
+use hpc::model::ids::JobId;
+use hpc::model::job::{Job, Reason};
+use hpc::model::limits::LimitKind;
+use hpc::model::node::Serves;
+use hpc::model::resource::{GpuRequest, MemoryRequest};
+use hpc::model::time::Timestamp;
+use hpc::scheduler::nodes::{NodePool, admits, is_open};
+use hpc::scheduler::occupancy::NEVER;
+use hpc::scheduler::order::{OrderKey, Ranker};
+use hpc::scheduler::pool::Pool;
+use hpc::scheduler::queue::GroupKey;
+use hpc::scheduler::{Entry, Plan, Policy, Rule, plan};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+/// All rules.
+const RULES: [Rule; 4] = [Rule::Fcfs, Rule::Easy, Rule::EasySjbf, Rule::Conservative];
+
+const MANY: Features = Features {
+    partitions: 3,
+    idle: false,
+    gpus_in_total: true,
+};
+
+fn policy(rule: Rule) -> Policy {
+    Policy {
+        rule,
+        ..Policy::default()
+    }
+}
+
+fn planned(state: &State, rule: Rule) -> Plan {
+    plan(&state.view(), NOW, policy(rule))
+}
+
+/// The state once the plan's starts are granted.
+fn adopted(state: &State, plan: &Plan) -> State {
+    let mut after = state.clone();
+    for entry in &plan.entries {
+        if let Entry::Start {
+            job,
+            allocation,
+            count,
+        } = entry
+        {
+            after.grant(*job, allocation.clone(), *count, NOW);
+        }
+    }
+    after
+}
+
+fn started(plan: &Plan) -> BTreeSet<JobId> {
+    let starts = plan.entries.iter().filter_map(|entry| match entry {
+        Entry::Start { job, .. } => Some(*job),
+        Entry::Extend { .. } => None,
+    });
+    starts.collect()
+}
+
+/// A job's place in the order.
+fn order_key(state: &State, job: &Job) -> OrderKey {
+    let view = state.view();
+    let pool = NodePool::of(view.nodes.values().map(|node| &**node));
+    let ranker = Ranker::new(view, &pool, Policy::default().weights, NOW);
+    ranker.key(&GroupKey::of(job), job.submitted, job.id)
+}
+
+/// Jobs of which the plan says that a limit holds them, and that got nothing.
+fn held_by_limits(state: &State, plan: &Plan) -> Vec<JobId> {
+    let holds = |job: &Job| {
+        let mut groups = plan.held.iter();
+        let key = GroupKey::of(job);
+        groups.any(|(held, reason)| *held == key && matches!(reason, Reason::Limit(_)))
+    };
+    let started = started(plan);
+    let jobs = state
+        .jobs
+        .values()
+        .filter(|job| !job.pending.is_empty() && job.slots.is_empty());
+    let held = jobs.filter(|job| holds(job) && !started.contains(&job.id));
+    held.map(|job| job.id).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    /// Granting all that is planned never grants anything twice ([`State::grant`] looks).
+    #[test]
+    fn group_1_what_is_planned_is_there(lab in labs(MANY)) {
+        let state = lab.state(NOW);
+        for rule in RULES {
+            adopted(&state, &planned(&state, rule));
+        }
+    }
+
+    #[test]
+    fn group_2_every_start_is_what_was_asked_for_where_it_may_be(lab in labs(MANY)) {
+        let state = lab.state(NOW);
+        for rule in RULES {
+            let plan = planned(&state, rule);
+            for entry in &plan.entries {
+                let Entry::Start { job, allocation, count } = entry else { continue };
+                let job = &state.jobs[job];
+                let wanted = &*job.spec.request;
+                let partition = &state.rules.partitions[job.spec.partition.as_str()];
+                prop_assert!(partition.up && *count == 1);
+                let nodes = u32::try_from(allocation.nodes.len()).unwrap();
+                prop_assert!(nodes >= wanted.nodes_min && wanted.nodes_max.is_none_or(|most| nodes <= most));
+                prop_assert_eq!(allocation.tasks(), wanted.ntasks_or_default());
+                let mut gpus = 0;
+                let distinct: BTreeSet<_> = allocation.nodes.iter().map(|share| share.node).collect();
+                prop_assert_eq!(distinct.len(), allocation.nodes.len());
+                for share in &allocation.nodes {
+                    let node = &state.nodes[&share.node];
+                    let name = node.name().to_owned();
+                    let may = match &node.serves {
+                        Serves::Uid(uid) => *uid == job.owner.uid,
+                        _ => true,
+                    };
+                    prop_assert!(may && node.is_up() && (node.drain.is_none() || wanted.takes_nothing()));
+                    prop_assert!(partition.nodes.is_empty() || partition.nodes.contains(&name));
+                    prop_assert!(wanted.nodelist.is_empty() || wanted.nodelist.contains(&name));
+                    prop_assert!(!wanted.exclude.contains(&name));
+                    prop_assert!(share.tasks >= 1 && wanted.ntasks_per_node.is_none_or(|most| share.tasks <= most));
+                    let cpus = share.tasks * wanted.cpus_per_task_or_default();
+                    let whole = if wanted.exclusive { node.cpus_total() } else { cpus };
+                    prop_assert_eq!(share.cpus.len(), whole);
+                    match wanted.memory {
+                        MemoryRequest::PerNode(0) => prop_assert_eq!(share.memory_mib, node.memory_total_mib()),
+                        MemoryRequest::PerNode(mib) => prop_assert_eq!(share.memory_mib, mib),
+                        MemoryRequest::PerCpu(mib) => prop_assert_eq!(share.memory_mib, mib * u64::from(cpus)),
+                        MemoryRequest::Default => {}
+                    }
+                    let there = &node.inventory.topology.gpus;
+                    let kinds: Vec<&str> = share.gpus.iter().map(|index| &*there[*index as usize].kind).collect();
+                    let count = u32::try_from(kinds.len()).unwrap();
+                    gpus += count;
+                    match &wanted.gpus {
+                        GpuRequest::None => prop_assert_eq!(count, 0),
+                        GpuRequest::PerNode(one) => prop_assert_eq!(count, one.count),
+                        GpuRequest::PerTask(one) => prop_assert_eq!(count, one.count * share.tasks),
+                        GpuRequest::Total(_) => {}
+                    }
+                    if let GpuRequest::PerNode(one) | GpuRequest::PerTask(one) | GpuRequest::Total(one) = &wanted.gpus {
+                        prop_assert!(kinds.iter().all(|kind| one.kind.as_deref().is_none_or(|known| known == *kind)));
+                    }
+                }
+                if let GpuRequest::Total(one) = &wanted.gpus {
+                    prop_assert_eq!(gpus, one.count);
+                }
+            }
+        }
+    }
+
+    /// Strictly in order: in a partition nobody starts behind the one who waits for room.
+    #[test]
+    fn group_3_in_order_nobody_passes_the_first_who_waits(lab in labs(MANY)) {
+        let state = lab.state(NOW);
+        let plan = planned(&state, Rule::Fcfs);
+        for (kept, _) in &plan.kept {
+            let first = &state.jobs[kept];
+            let key = order_key(&state, first);
+            for id in started(&plan) {
+                let job = &state.jobs[&id];
+                let same = job.spec.partition == first.spec.partition && !job.spec.request.takes_nothing();
+                prop_assert!(!same || order_key(&state, job) <= key, "{id} passes {kept}");
+            }
+        }
+    }
+
+    /// Whoever is kept a place first has room then, whatever was started beside it, when all runs as long as it may.
+    #[test]
+    fn group_3_the_head_has_its_room_at_its_time(lab in labs(MANY)) {
+        let state = lab.state(NOW);
+        for rule in RULES {
+            let plan = planned(&state, rule);
+            let Some((head, shadow)) = plan.kept.first() else { continue };
+            let after = adopted(&state, &plan);
+            let view = after.view();
+            let mut pool = NodePool::of(view.nodes.values().map(|node| &**node));
+            for (ends, _, parts) in view.occupancy.iter() {
+                if ends.max(NOW) <= *shadow {
+                    pool.give(parts);
+                }
+            }
+            let job = &state.jobs[head];
+            let (request, partition) = (&*job.spec.request, &state.rules.partitions[job.spec.partition.as_str()]);
+            let ask = pool.ask(request, |node| {
+                is_open(request, node) && admits(request, &job.owner, Some(partition), node)
+            });
+            prop_assert!(pool.find(&ask).is_some(), "{rule:?}: {head} at {shadow}");
+        }
+    }
+
+    /// Those that are put into gaps neither delay the head nor bring it forward.
+    #[test]
+    fn group_3_the_head_has_the_same_time_without_a_backfilled_job(lab in labs(MANY)) {
+        let state = lab.state(NOW);
+        for rule in RULES {
+            let plan = planned(&state, rule);
+            let Some(head) = plan.kept.first() else { continue };
+            let key = order_key(&state, &state.jobs[&head.0]);
+            for id in started(&plan) {
+                let job = &state.jobs[&id];
+                if order_key(&state, job) > key && job.slots.is_empty() {
+                    let mut less = state.clone();
+                    less.leave(id);
+                    let without = planned(&less, rule).kept;
+                    prop_assert_eq!(without.first(), Some(head), "{:?} without {}", rule, id);
+                }
+            }
+        }
+    }
+
+    /// After a pass nobody who waits for room could start beside what was started and what is kept.
+    #[test]
+    fn group_5_nobody_is_left_who_could_start(lab in labs(MANY)) {
+        let state = lab.state(NOW);
+        for rule in [Rule::Fcfs, Rule::Easy, Rule::EasySjbf] {
+            let plan = planned(&state, rule);
+            let naive = Naive::plan(state.view(), NOW, policy(rule));
+            if naive.planned.entries != plan.entries || naive.planned.kept != plan.kept {
+                // Held against each other in group 8.
+                continue;
+            }
+            let held: BTreeSet<JobId> = plan.blocked.iter().map(|(id, _)| *id).collect();
+            let group_held = |job: &Job| plan.held.iter().any(|(key, _)| *key == GroupKey::of(job));
+            let started = started(&plan);
+            for job in state.jobs.values().filter(|job| !job.pending.is_empty()) {
+                if !held.contains(&job.id) && !group_held(job) && !started.contains(&job.id) {
+                    prop_assert!(!naive.could_start(job), "{rule:?}: {}", job.id);
+                }
+            }
+            // Where nothing is kept a second pass is the same question. Minutes are rounded down, by then together.
+            let minutes = lab.limits.iter().any(|(_, kind, _)| *kind == LimitKind::GroupRunningCpuMinutes);
+            if plan.kept.is_empty() && !minutes {
+                let again = planned(&adopted(&state, &plan), rule);
+                prop_assert!(again.entries.is_empty(), "{rule:?}: {again:?}");
+            }
+        }
+    }
+
+    /// Twice the same, and also when everything was entered the other way round.
+    #[test]
+    fn group_7_the_same_state_gives_the_same_plan(lab in labs(Features { idle: true, ..MANY })) {
+        let state = lab.state(NOW);
+        let other = state.entered_in_reverse();
+        for rule in RULES {
+            let one = planned(&state, rule);
+            prop_assert_eq!(&one, &planned(&state, rule));
+            prop_assert_eq!(&one, &planned(&other, rule));
+        }
+    }
+
+    #[test]
+    fn group_8_a_later_clock_gives_the_same_plan(lab in labs(MANY), by_s in 1i64..1_000_000_000) {
+        let later = NOW.plus_ms(by_s * 1000);
+        let (state, shifted) = (lab.state(NOW), lab.state(later));
+        for rule in RULES {
+            let (one, other) = (planned(&state, rule), plan(&shifted.view(), later, policy(rule)));
+            prop_assert_eq!(&one.entries, &other.entries);
+            // What has no limit never ends, whenever it is asked.
+            let shift = |at: Timestamp| if at == NEVER { at } else { at.plus_ms(by_s * 1000) };
+            let kept: Vec<_> = one.kept.iter().map(|(job, at)| (*job, shift(*at))).collect();
+            prop_assert_eq!(kept, other.kept);
+        }
+    }
+
+    /// Nodes and jobs many times as large: the same jobs start on the same nodes.
+    #[test]
+    fn group_8_larger_nodes_and_jobs_give_the_same_plan(lab in labs(PLAIN), times in 2u32..5) {
+        let (state, large) = (lab.scaled(1).state(NOW), lab.scaled(times).state(NOW));
+        let nodes = |plan: &Plan| -> Vec<_> {
+            let starts = plan.entries.iter().filter_map(|entry| match entry {
+                Entry::Start { job, allocation, .. } => Some((*job, allocation)),
+                Entry::Extend { .. } => None,
+            });
+            let nodes = starts.map(|(job, allocation)| {
+                (job, allocation.nodes.iter().map(|share| (share.node, share.tasks)).collect::<Vec<_>>())
+            });
+            nodes.collect()
+        };
+        for rule in RULES {
+            let (one, other) = (planned(&state, rule), planned(&large, rule));
+            prop_assert_eq!(nodes(&one), nodes(&other), "{:?}", rule);
+            prop_assert_eq!(one.kept, other.kept, "{:?}", rule);
+        }
+    }
+
+    /// Who comes last changes nothing for those before.
+    #[test]
+    fn group_8_the_last_in_the_order_changes_nothing_before(lab in labs(MANY)) {
+        let state = lab.state(NOW);
+        let waiting = state.jobs.values().filter(|job| !job.pending.is_empty() && job.slots.is_empty());
+        let last = waiting.max_by_key(|job| order_key(&state, job)).unwrap().id;
+        let mut less = state.clone();
+        less.leave(last);
+        for rule in [Rule::Fcfs, Rule::Easy, Rule::Conservative] {
+            let (with, without) = (planned(&state, rule), planned(&less, rule));
+            prop_assert!(with.entries.starts_with(&without.entries), "{rule:?} with {last}");
+            prop_assert!(with.kept.starts_with(&without.kept), "{rule:?} with {last}");
+        }
+    }
+
+    /// The groups of jobs, the memory of what found no room, the leaps of the search: all that makes a pass quick gives
+    /// what looking at each job by itself gives. As far as the second search for a place: see below.
+    #[test]
+    fn group_8_a_quick_pass_gives_what_a_plain_one_gives(lab in labs(MANY)) {
+        let state = lab.state(NOW);
+        for rule in [Rule::Fcfs, Rule::Easy, Rule::EasySjbf] {
+            let quick = planned(&state, rule);
+            let naive = Naive::plan(state.view(), NOW, policy(rule));
+            match naive.second_search {
+                None => prop_assert_eq!(&quick.entries, &naive.planned.entries, "{:?}", rule),
+                Some(sure) => {
+                    let before = &naive.planned.entries[..sure];
+                    prop_assert!(quick.entries.starts_with(before), "{rule:?}");
+                }
+            }
+            prop_assert_eq!(quick.kept.first(), naive.planned.kept.first(), "{:?}", rule);
+        }
+    }
+
+    #[test]
+    #[ignore = "a second and third place are not looked for rightly: the small cases are in `backfill`"]
+    fn group_8_a_quick_pass_gives_what_a_plain_one_gives_with_several_places(lab in labs(MANY)) {
+        let state = lab.state(NOW);
+        for rule in [Rule::Fcfs, Rule::Easy, Rule::EasySjbf] {
+            let quick = planned(&state, rule);
+            let naive = Naive::plan(state.view(), NOW, policy(rule)).planned;
+            prop_assert_eq!(&quick.entries, &naive.entries, "{:?}", rule);
+            prop_assert_eq!(&quick.kept, &naive.kept, "{:?}", rule);
+        }
+    }
+
+    /// Who waits because of a limit keeps no place and stands in nobody's way.
+    #[test]
+    fn group_10_a_job_that_a_limit_holds_delays_nobody(lab in labs(MANY)) {
+        let state = lab.state(NOW);
+        for rule in RULES {
+            let plan = planned(&state, rule);
+            for id in held_by_limits(&state, &plan) {
+                let mut less = state.clone();
+                less.leave(id);
+                let without = planned(&less, rule);
+                prop_assert_eq!(&plan.entries, &without.entries, "{:?} without {}", rule, id);
+                prop_assert_eq!(&plan.kept, &without.kept, "{:?} without {}", rule, id);
+            }
+        }
+    }
+}
+
+/// What an idle slot is given in this pass it holds: who is kept a place behind it cannot have it at once.
+#[test]
+#[ignore = "a slot that this pass lets go on still counts as over: the place is promised for now"]
+fn group_3_who_waits_for_a_slot_that_goes_on_is_not_promised_it_now() {
+    let lab = Lab::of_one_node(2, 1)
+        .running(0, 60, true)
+        .waiting(0, 60, 1);
+    let plan = planned(&lab.state(NOW), Rule::Easy);
+    assert!(
+        matches!(plan.entries[..], [Entry::Extend { .. }]),
+        "{plan:?}"
+    );
+    assert_eq!(plan.kept, [(JobId(2), NOW.plus_ms(60_000))]);
+}
+
+/// Two who ask for the same are two: both are kept a place.
+#[test]
+#[ignore = "only the first of a group is kept a place"]
+fn group_4_each_who_waits_is_kept_a_place_by_the_conservative_rule() {
+    let lab = Lab::of_one_node(1, 1)
+        .running(0, 60, false)
+        .waiting(0, 60, 1)
+        .waiting(0, 60, 1);
+    let plan = planned(&lab.state(NOW), Rule::Conservative);
+    let at = |s: i64| NOW.plus_ms(s * 1000);
+    assert_eq!(plan.kept, [(JobId(2), at(60)), (JobId(3), at(120))]);
+}
+
+/// Shortest first fills gaps; whose place is kept in a partition is still said by the order.
+#[test]
+#[ignore = "once one partition's first waits, the shortest of another is kept its place instead of the first"]
+fn group_3_the_first_of_each_partition_is_kept_its_place_not_the_shortest() {
+    let lab = Lab::of_one_node(2, 1).running(0, 60, false);
+    let lab = lab.waiting(0, 60, 1).waiting(1, 3600, 1).waiting(1, 60, 1);
+    let plan = planned(&lab.state(NOW), Rule::EasySjbf);
+    let kept: Vec<JobId> = plan.kept.iter().map(|(id, _)| *id).collect();
+    assert_eq!(kept, [JobId(2), JobId(3)]);
+}
+
+/// An array that runs counts as one job already: its next element is not one more, whoever of its kind is held.
+#[test]
+#[ignore = "one who is held by a number of jobs holds all of its group, those that run already too"]
+fn group_5_an_array_that_runs_is_not_held_by_one_that_would_be_new() {
+    let mut lab = Lab::of_one_node(1, 2).waiting(0, 60, 1).waiting(0, 60, 2);
+    lab.limits = vec![(1, LimitKind::MaxJobsPerUser, 1)];
+    let mut state = lab.state(NOW);
+    let plan = planned(&state, Rule::Easy);
+    let Entry::Start { allocation, .. } = &plan.entries[0] else {
+        panic!("{plan:?}")
+    };
+    // The first of the two was held by its user when the second one's array began.
+    state.grant(JobId(2), allocation.clone(), 1, Timestamp(NOW.0 - 1000));
+    let plan = planned(&state, Rule::Easy);
+    assert_eq!(started(&plan), [JobId(2)].into(), "{plan:?}");
+}
+
+/// Who allows one node gets no two, even if that means never.
+#[test]
+#[ignore = "tasks on each node count for more than the most nodes that were asked for"]
+fn group_2_no_more_nodes_are_given_than_were_allowed() {
+    let mut lab = Lab::of_one_node(1, 1).waiting(0, 60, 1);
+    lab.machines.push(lab.machines[0].clone());
+    let request = &mut lab.requests[0];
+    (request.nodes_max, request.ntasks, request.ntasks_per_node) = (Some(1), Some(2), Some(1));
+    let plan = planned(&lab.state(NOW), Rule::Easy);
+    assert!(plan.entries.is_empty(), "{plan:?}");
+}
