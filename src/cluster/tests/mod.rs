@@ -871,7 +871,9 @@ fn a_million_elements_cost_a_run_and_are_cancelled_as_one_row() {
 
 mod copies;
 mod dependencies;
+mod fair;
 mod gangs;
 mod leases;
 mod lives;
 mod nodes;
+mod virtual_time;
