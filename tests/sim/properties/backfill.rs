@@ -1,7 +1,7 @@
 //! A single pass of backfill, over processors and over nodes: what it promised can be kept whatever it starts.
 
 use super::quiet;
-use super::views::{Features, NOW, PLAIN, labs};
+use super::views::{NOW, PLAIN, labs};
 use hpc::scheduler::backfill::{Pass, Running};
 use hpc::scheduler::nodes::NodePool;
 use hpc::scheduler::pool::{Pool, Processors};
@@ -93,11 +93,6 @@ fn busy_machine() -> impl Strategy<Value = (u32, Vec<(i64, u32)>, Vec<Wish<u32>>
         (free, running, wishes)
     })
 }
-
-const NODES: Features = Features {
-    gpus_in_total: true,
-    ..PLAIN
-};
 
 /// Asks the waiting jobs of a random cluster for room, one after the other, in a pool made by `wrap`.
 fn on_nodes<'a, P>(
@@ -222,7 +217,7 @@ proptest! {
     }
 
     #[test]
-    fn groups_1_and_3_a_kept_place_is_there_at_its_time_on_nodes(lab in labs(NODES)) {
+    fn groups_1_and_3_a_kept_place_is_there_at_its_time_on_nodes(lab in labs(PLAIN)) {
         let kept = on_nodes(&lab.state(NOW), |pool| pool);
         prop_assert!(kept.is_ok(), "{kept:?}");
     }
@@ -271,11 +266,11 @@ fn group_3_a_broken_pass_is_caught_on_processors_and_on_nodes() {
         first_keeps_its_place(forgetful(pool), pool, &running, &wishes).map_err(TestCaseError::fail)
     });
     assert!(forgets.is_err());
-    let careless = quiet().run(&labs(NODES), |lab| {
+    let careless = quiet().run(&labs(PLAIN), |lab| {
         on_nodes(&lab.state(NOW), Careless).map_err(TestCaseError::fail)
     });
     assert!(careless.is_err());
-    let forgets = quiet().run(&labs(NODES), |lab| {
+    let forgets = quiet().run(&labs(PLAIN), |lab| {
         on_nodes(&lab.state(NOW), forgetful).map_err(TestCaseError::fail)
     });
     assert!(forgets.is_err());

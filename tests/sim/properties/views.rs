@@ -58,9 +58,9 @@ pub(super) struct Machine {
     pub(super) memory_each: u64,
     /// Kinds of its GPUs.
     gpus: Vec<usize>,
-    /// Every seventh is drained, the next silent.
+    /// Every ninth is drained, the next silent.
     state: u8,
-    /// Every sixth serves one user only.
+    /// Every eighth serves one user only.
     serves: u8,
 }
 
@@ -124,7 +124,7 @@ pub(super) const PLAIN: Features = Features {
 fn machine() -> impl Strategy<Value = Machine> {
     let gpus = prop_oneof![2 => Just(vec![]), 2 => prop::collection::vec(0usize..2, 1..4)];
     let memory = prop_oneof![Just(512u64), Just(1000)];
-    (1u32..4, 1u32..4, memory, gpus, 0u8..7, 0u8..6).prop_map(
+    (1u32..4, 1u32..6, memory, gpus, 0u8..9, 0u8..8).prop_map(
         |(numa_nodes, cpus_each, memory_each, gpus, state, serves)| Machine {
             numa_nodes,
             cpus_each,
@@ -162,7 +162,7 @@ fn least(tasks: Option<u32>, per_node: Option<u32>) -> u32 {
 fn request(in_total: bool) -> impl Strategy<Value = Request> {
     let nodes = prop_oneof![3 => Just(1u32), 1 => 2u32..4];
     let tasks = prop::option::of(1u32..5);
-    let cpus = prop_oneof![1 => Just(0u32), 12 => 1u32..4];
+    let cpus = prop_oneof![1 => Just(0u32), 8 => Just(1u32), 6 => 2u32..6];
     let memory = prop_oneof![
         3 => Just(MemoryRequest::Default),
         1 => Just(MemoryRequest::PerNode(0)),
@@ -283,21 +283,36 @@ pub(super) fn labs(features: Features) -> impl Strategy<Value = Lab> {
         prop::collection::vec(division, features.partitions),
         limits(),
         prop::collection::vec(request(features.gpus_in_total), 1..5),
-        prop::collection::vec(going, 0..5),
-        prop::collection::vec(waiting, 1..11),
+        prop::collection::vec(going, 0..7),
+        prop::collection::vec(waiting, 1..16),
         prop::array::uniform3(0u32..1000),
+        any::<bool>(),
     )
         .prop_map(
-            |(machines, partitions, limits, requests, running, waiting, used)| Lab {
-                machines,
-                partitions,
-                limits,
-                requests,
-                running,
-                waiting,
-                used,
+            |(machines, partitions, limits, requests, running, waiting, used, crowded)| {
+                let lab = Lab {
+                    machines,
+                    partitions,
+                    limits,
+                    requests,
+                    running,
+                    waiting,
+                    used,
+                };
+                if crowded { lab.crowded() } else { lab }
             },
         )
+}
+
+impl Machine {
+    /// The same with so many cpus and one GPU.
+    pub(super) fn with_gpu(&self, cpus: u32) -> Machine {
+        Machine {
+            cpus_each: cpus,
+            gpus: vec![0],
+            ..self.clone()
+        }
+    }
 }
 
 /// All that a view borrows from.
@@ -555,6 +570,25 @@ impl Lab {
             waiting: Vec::new(),
             used: [0; 3],
         }
+    }
+
+    /// One machine, one kind of job that takes two thirds of it and others that are narrow: more of them fit beside what
+    /// runs than beside the wide one's place, and those that stay too long are in its way.
+    fn crowded(mut self) -> Lab {
+        self.machines.truncate(1);
+        let machine = &mut self.machines[0];
+        (machine.state, machine.serves) = (0, 0);
+        machine.cpus_each += 2;
+        let mut wide = (machine.numa_nodes * machine.cpus_each * 2).div_ceil(3);
+        for request in &mut self.requests {
+            *request = Request {
+                cpus_per_task: Some(wide),
+                memory: MemoryRequest::PerCpu(1),
+                ..Request::default()
+            };
+            wide = 1;
+        }
+        self
     }
 
     fn what(partition: usize, limit_s: u32) -> What {
