@@ -50,6 +50,7 @@ use crate::model::refusal::Refusal;
 use crate::model::rules::{Noun, Rules};
 use crate::model::time::Timestamp;
 use crate::scheduler::limits::{Held, Tally};
+use crate::scheduler::nodes::NodePool;
 use crate::scheduler::occupancy::Occupancy;
 use crate::scheduler::priority::Usage;
 use crate::scheduler::queue::{Class, Queue};
@@ -144,6 +145,8 @@ pub struct Cluster {
     jobs: OrdMap<JobId, Arc<Job>>,
     nodes: OrdMap<NodeId, Arc<Node>>,
     rules: Arc<Rules>,
+    /// The nodes as a pool: how much is free on each.
+    pool: NodePool,
     /// Eligible jobs, by what they have in common.
     queue: Queue,
     /// What runs, by its end.
@@ -219,6 +222,7 @@ impl Cluster {
             jobs: OrdMap::new(),
             nodes: OrdMap::new(),
             rules: Arc::default(),
+            pool: NodePool::default(),
             queue: Queue::default(),
             occupancy: Occupancy::default(),
             tally: Tally::default(),
@@ -268,6 +272,7 @@ impl Cluster {
             }
             cluster.jobs.insert(job.id, job);
         }
+        cluster.survey();
         for (id, state, exit) in recent {
             cluster.remember(id, Outcome { state, exit });
         }
@@ -443,6 +448,7 @@ impl Cluster {
     pub fn view(&self) -> View<'_> {
         View {
             nodes: &self.nodes,
+            pool: &self.pool,
             jobs: &self.jobs,
             queue: &self.queue,
             occupancy: &self.occupancy,

@@ -5,7 +5,7 @@ use crate::model::ids::{JobId, SlotId, SlotKey};
 use crate::model::job::{Job, Slot};
 use crate::model::time::Timestamp;
 use crate::scheduler::limits::Held;
-use crate::scheduler::nodes::{Parts, Site};
+use crate::scheduler::nodes::{NodePool, Parts, Site};
 use crate::scheduler::queue::Class;
 use crate::scheduler::shares::{Member, rate_milli};
 use crate::scheduler::slot_ends;
@@ -28,21 +28,18 @@ impl Cluster {
             slot: slot.id,
         };
         let nodes = &self.nodes;
-        let sites: Vec<Site<'_>> = slot
-            .allocation
-            .nodes
-            .iter()
-            .filter_map(|share| nodes.get(&share.node).map(|node| Site::of(node)))
-            .collect();
-        let site = |id| sites.iter().find(|site| site.node.id == id);
         let shares = slot.allocation.nodes.iter();
         let parts: Parts = shares
-            .filter_map(|share| site(share.node).map(|site| site.part_of(share)))
+            .filter_map(|share| {
+                let node = nodes.get(&share.node)?;
+                Some(Site::of(node).part_of(node, share))
+            })
             .collect();
         let factor = self.rules.qos.get(job.spec.qos.as_str());
         let factor = factor.map_or(1000, |qos| u64::from(qos.usage_factor_milli));
-        let rate = rate_milli(&parts, site).saturating_mul(factor) / 1000;
+        let rate = rate_milli(&parts, &self.pool).saturating_mul(factor) / 1000;
         let ends = slot_ends(slot, self.time_limit_s(job));
+        self.recount(slot);
         match now {
             Some(now) => self.books.begin(key, member(job), rate, now),
             None => self.books.resume(key, member(job), rate, slot.granted),
@@ -50,6 +47,20 @@ impl Cluster {
         self.tally
             .add(&Class::of(job), Held::by_slot(&slot.allocation, ends));
         self.occupancy.enter(key, ends, parts);
+    }
+
+    /// The nodes have changed: what is free on them is counted anew.
+    pub(super) fn survey(&mut self) {
+        self.pool = NodePool::of(self.nodes.values().map(|node| &**node));
+    }
+
+    /// What is free on a slot's nodes has changed.
+    fn recount(&mut self, slot: &Slot) {
+        for share in &slot.allocation.nodes {
+            if let Some(node) = self.nodes.get(&share.node) {
+                self.pool.recount(node);
+            }
+        }
     }
 
     /// A slot holds nothing any more.
@@ -63,6 +74,7 @@ impl Cluster {
             self.tally.remove(&Class::of(job), held);
             self.occupancy.leave(key);
         }
+        self.recount(slot);
         if let Some(member) = self.books.end(key, now) {
             self.touched.members.insert(member);
         }

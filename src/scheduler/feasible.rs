@@ -1,24 +1,11 @@
 //! May it ever run here? Asked at submission, against what the nodes have in all.
 
-use super::nodes::{NodePool, admits, is_open};
+use super::nodes::{NodePool, admits};
 use super::pool::Pool;
 use crate::model::job::Owner;
 use crate::model::node::Node;
 use crate::model::partition::Partition;
 use crate::model::resource::{GpuRequest, MemoryRequest, Request};
-
-/// Whether the nodes that accept work now could run it once empty.
-#[must_use]
-pub fn fits_on_available(
-    request: &Request,
-    owner: &Owner,
-    partition: Option<&Partition>,
-    nodes: &[&Node],
-) -> bool {
-    let pool = NodePool::emptied(nodes.iter().copied());
-    let admitted = |node: &Node| admits(request, owner, partition, node) && is_open(request, node);
-    pool.find(&pool.ask(request, admitted)).is_some()
-}
 
 /// Why this request can never run on these nodes, in one line with the limit; `None` = it can.
 #[must_use]
@@ -37,8 +24,10 @@ pub fn never(
             return Some(format!("node `{name}` does not exist"));
         }
     }
-    let pool = NodePool::emptied(nodes.iter().copied());
-    let ask = pool.ask(request, |node| admits(request, owner, partition, node));
+    let pool = NodePool::of(nodes.iter().copied()).emptied();
+    let there = |id| nodes.iter().find(|node| node.id == id);
+    let admitted = |id| there(id).is_some_and(|node| admits(request, owner, partition, node));
+    let ask = pool.ask(request, admitted);
     match pool.find(&ask) {
         Some(_) => None,
         None => Some(explain(request, owner, partition, nodes)),

@@ -6,15 +6,15 @@
 /// What jobs are placed on.
 pub trait Pool: Clone + std::fmt::Debug {
     /// What a job asks for.
-    type Ask;
+    type Ask<'r>;
     /// What it is given.
     type Share: Clone + std::fmt::Debug;
 
     /// Room for this, if there is any.
-    fn find(&self, ask: &Self::Ask) -> Option<Self::Share>;
+    fn find(&self, ask: &Self::Ask<'_>) -> Option<Self::Share>;
 
     /// Room for this that is room in all of `others` too, if there is any.
-    fn find_in_all(&self, others: &[&Self], ask: &Self::Ask) -> Option<Self::Share>;
+    fn find_in_all(&self, others: &[&Self], ask: &Self::Ask<'_>) -> Option<Self::Share>;
 
     /// Whether there is room for exactly this share.
     fn holds(&self, share: &Self::Share) -> bool;
@@ -31,7 +31,7 @@ pub trait Pool: Clone + std::fmt::Debug {
 pub struct Processors(pub u32);
 
 impl Pool for Processors {
-    type Ask = u32;
+    type Ask<'r> = u32;
     type Share = u32;
 
     fn find(&self, ask: &u32) -> Option<u32> {

@@ -1,6 +1,7 @@
 //! What the planner sees: the cluster's own ordered maps, borrowed, nothing copied.
 
 use super::limits::Tally;
+use super::nodes::NodePool;
 use super::occupancy::Occupancy;
 use super::queue::Queue;
 use super::shares::Standings;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 pub struct View<'a> {
     /// All nodes.
     pub nodes: &'a OrdMap<NodeId, Arc<Node>>,
+    /// The same as a pool: how much is free on each.
+    pub pool: &'a NodePool,
     /// All hot jobs.
     pub jobs: &'a OrdMap<JobId, Arc<Job>>,
     /// Those with positions that could start now if there were room.
