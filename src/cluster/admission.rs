@@ -435,6 +435,7 @@ fn check_possible(cluster: &Cluster, owner: &Owner, spec: &JobSpec) -> Result<()
         owner,
         partition(cluster, &spec.partition),
         &nodes,
+        &cluster.pool.emptied(),
     ) {
         Some(why) => {
             let code = if why.starts_with("node `") {

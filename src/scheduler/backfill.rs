@@ -199,7 +199,12 @@ impl<P: Pool> Search<'_, '_, P> {
             {
                 return Some(found);
             }
-            match self.leap(now, &mut pool, done, until, running) {
+            let searched = if P::is_local(self.ask) {
+                self.walk(now, &mut pool, done, until, running)
+            } else {
+                self.leap(now, &mut pool, done, until, running)
+            };
+            match searched {
                 Ok(found) => return Some(found),
                 Err(last) => done = last,
             }
@@ -219,6 +224,36 @@ impl<P: Pool> Search<'_, '_, P> {
             }
         }
         None
+    }
+
+    /// As [`Search::leap`], where it is enough to look at what was given back.
+    fn walk<'a, I>(
+        &self,
+        now: i64,
+        pool: &mut P,
+        mut done: usize,
+        until: i64,
+        running: &mut Ends<'a, P::Share, I>,
+    ) -> Result<Found<P>, usize>
+    where
+        I: Iterator<Item = Running<'a, P::Share>>,
+        P::Share: 'a,
+    {
+        while let Some(at) = running.before(done, until) {
+            let mut may_fit = false;
+            // All that ends at one instant is there together.
+            while let Some(one) = running.get(done)
+                && one.ends == at
+            {
+                pool.give(one.share);
+                may_fit |= pool.fits_at(one.share, self.ask);
+                done += 1;
+            }
+            if may_fit && let Some(found) = self.try_at(at.max(now), pool) {
+                return Ok(found);
+            }
+        }
+        Err(done)
     }
 
     /// Gives back what ends before `until`, from number `done` on, until the job fits. When it never does, all of that is
@@ -325,6 +360,38 @@ mod tests {
         None
     }
 
+    /// Processors that are searched in leaps, as nodes are by those who need several.
+    #[derive(Debug, Clone)]
+    struct Leaping(Processors);
+
+    impl Pool for Leaping {
+        type Ask<'r> = u32;
+        type Share = u32;
+
+        fn find(&self, ask: &u32) -> Option<u32> {
+            self.0.find(ask)
+        }
+        fn find_in_all(&self, others: &[&Self], ask: &u32) -> Option<u32> {
+            let others: Vec<&Processors> = others.iter().map(|other| &other.0).collect();
+            self.0.find_in_all(&others, ask)
+        }
+        fn holds(&self, share: &u32) -> bool {
+            self.0.holds(share)
+        }
+        fn is_local(_ask: &u32) -> bool {
+            false
+        }
+        fn fits_at(&self, _share: &u32, _ask: &u32) -> bool {
+            unreachable!("it is not local")
+        }
+        fn take(&mut self, share: &u32) {
+            self.0.take(share);
+        }
+        fn give(&mut self, share: &u32) {
+            self.0.give(share);
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
@@ -340,8 +407,11 @@ mod tests {
                 .zip(&shares)
                 .map(|((ends, _), share)| Running { ends: *ends, share })
                 .collect();
+            let expected = plainly(free, ask, &running);
             let mut pass = Pass::new(0, Processors(free));
-            prop_assert_eq!(pass.reserve(&ask, 10, listed), plainly(free, ask, &running));
+            prop_assert_eq!(pass.reserve(&ask, 10, listed.iter().copied()), expected);
+            let mut pass = Pass::new(0, Leaping(Processors(free)));
+            prop_assert_eq!(pass.reserve(&ask, 10, listed), expected);
         }
     }
 

@@ -2,18 +2,21 @@
 
 use super::nodes::{NodePool, admits};
 use super::pool::Pool;
+use crate::model::ids::NodeId;
 use crate::model::job::Owner;
 use crate::model::node::Node;
 use crate::model::partition::Partition;
 use crate::model::resource::{GpuRequest, MemoryRequest, Request};
 
-/// Why this request can never run on these nodes, in one line with the limit; `None` = it can.
+/// Why this request can never run on these nodes, in one line with the limit; `None` = it can. `emptied` are the same
+/// nodes with nothing granted.
 #[must_use]
 pub fn never(
     request: &Request,
     owner: &Owner,
     partition: Option<&Partition>,
     nodes: &[&Node],
+    emptied: &NodePool,
 ) -> Option<String> {
     if nodes.is_empty() {
         return None;
@@ -24,11 +27,15 @@ pub fn never(
             return Some(format!("node `{name}` does not exist"));
         }
     }
-    let pool = NodePool::of(nodes.iter().copied()).emptied();
-    let there = |id| nodes.iter().find(|node| node.id == id);
-    let admitted = |id| there(id).is_some_and(|node| admits(request, owner, partition, node));
-    let ask = pool.ask(request, admitted);
-    match pool.find(&ask) {
+    // By number, as the pool has them.
+    let mut admitted: Vec<NodeId> = nodes
+        .iter()
+        .filter(|node| admits(request, owner, partition, node))
+        .map(|node| node.id)
+        .collect();
+    admitted.sort_unstable();
+    let ask = emptied.ask(request, |id| admitted.binary_search(&id).is_ok());
+    match emptied.find(&ask) {
         Some(_) => None,
         None => Some(explain(request, owner, partition, nodes)),
     }

@@ -50,6 +50,7 @@ use priority::Weights;
 use queue::{Group, GroupKey};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
 
 /// Which rule starts jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -94,7 +95,7 @@ pub fn plan(view: &View<'_>, now: Timestamp, policy: Policy) -> Plan {
 }
 
 /// A group in the heap: when its turn comes, which job, and the place of the group.
-type Turn = Reverse<(i64, OrderKey, usize, bool)>;
+type Turn = Reverse<(i64, OrderKey, usize)>;
 
 /// What became of a job's turn.
 enum Advance {
@@ -117,12 +118,6 @@ struct ShapeState<'a> {
     failed: i64,
 }
 
-/// Groups of a partition for which there can be no room: only the first can matter, as the one that is kept a place.
-struct Aside {
-    turns: Vec<Turn>,
-    best: Option<Turn>,
-}
-
 /// One pass over the groups.
 struct Planner<'a> {
     view: View<'a>,
@@ -132,7 +127,13 @@ struct Planner<'a> {
     ranks: Vec<ClassRank>,
     pass: Pass<NodePool>,
     turns: BinaryHeap<Turn>,
-    aside: BTreeMap<&'a str, Aside>,
+    /// By class: the number of its partition.
+    partitions: Vec<usize>,
+    /// By shape: whether there might be room for it at all.
+    might: Vec<bool>,
+    /// By partition: the first of the groups for which there can be no room. Only that can matter, as the one that is kept
+    /// a place.
+    aside: Vec<Option<Turn>>,
     /// By shape, or by group where it matters who asks.
     shapes: Vec<ShapeState<'a>>,
     everyone: bool,
@@ -165,7 +166,7 @@ impl<'a> Planner<'a> {
         let count = if everyone {
             view.queue.shapes().count()
         } else {
-            view.queue.places()
+            view.queue.heads().len()
         };
         let mut planner = Planner {
             view: *view,
@@ -175,7 +176,9 @@ impl<'a> Planner<'a> {
             ranks: ranks.collect(),
             pass: Pass::new(now.0, view.pool.for_pass()),
             turns: BinaryHeap::new(),
-            aside: BTreeMap::new(),
+            partitions: Vec::new(),
+            might: Vec::new(),
+            aside: Vec::new(),
             shapes: vec![blank; count],
             everyone,
             emptied: None,
@@ -196,57 +199,78 @@ impl<'a> Planner<'a> {
     fn line_up(&mut self) {
         let most = self.pass.free.most();
         let shapes = self.view.queue.shapes();
-        let might = shapes.map(|shape| shape.is_some_and(|shape| might_fit(&shape.request, &most)));
-        let might: Vec<bool> = might.collect();
+        let might = |shape: &queue::Shape| might_fit(&shape.request, &most);
+        self.might = shapes.map(|shape| shape.is_some_and(might)).collect();
+        let mut known: BTreeMap<&str, usize> = BTreeMap::new();
+        for class in self.view.queue.classes() {
+            let next = known.len();
+            let at = class.map_or(0, |class| *known.entry(&class.partition).or_insert(next));
+            self.partitions.push(at);
+        }
+        self.aside = vec![None; known.len().max(1)];
         let all = self.policy.rule == Rule::Conservative;
         let mut turns = Vec::new();
-        for (at, group) in self.view.queue.groups() {
-            let order = self
-                .ranker
-                .key(&self.ranks[group.class], &group.key, &group.first);
-            let turn = Reverse((0, order, at, group.first.runs));
-            if all || group.first.runs || might[group.shape] {
+        for (head, at) in self.view.queue.heads().iter().zip(0..) {
+            if head.class == queue::VACANT {
+                continue;
+            }
+            let class = head.class as usize;
+            let turn = self.turn_of(head, at);
+            if all || head.first.runs || self.might[head.shape as usize] {
                 turns.push(turn);
                 continue;
             }
-            let partition: &'a str = &group.key.class.partition;
-            let aside = self.aside.entry(partition).or_insert_with(|| Aside {
-                turns: Vec::new(),
-                best: None,
-            });
-            if aside.best.is_none_or(|best| turn > best) {
-                aside.best = Some(turn);
+            let aside = &mut self.aside[self.partitions[class]];
+            if aside.is_none_or(|best| turn > best) {
+                *aside = Some(turn);
             }
-            aside.turns.push(turn);
         }
-        turns.extend(self.aside.values().filter_map(|aside| aside.best));
+        turns.extend(self.aside.iter().flatten());
         self.turns = turns.into();
     }
 
+    fn turn_of(&self, head: &queue::Head, at: usize) -> Turn {
+        let queue = self.view.queue;
+        let key = || queue.group(at).map(|group| Arc::clone(&group.key));
+        let order = self
+            .ranker
+            .head(&self.ranks[head.class as usize], head, key);
+        Reverse((0, order, at))
+    }
+
     /// The first of a partition for which there is no room waits for something else: another is the first.
-    fn bring_back(&mut self, partition: &str) {
-        let Some(aside) = self.aside.get_mut(partition) else {
+    fn bring_back(&mut self, class: usize) {
+        let partition = self.partitions[class];
+        let Some(best) = self.aside[partition].take() else {
             return;
         };
-        let best = aside.best.take();
-        let turns = std::mem::take(&mut aside.turns);
-        for turn in turns.into_iter().filter(|turn| Some(*turn) != best) {
-            self.push(turn);
+        for (head, at) in self.view.queue.heads().iter().zip(0..) {
+            if head.class == queue::VACANT
+                || self.partitions[head.class as usize] != partition
+                || head.first.runs
+                || self.might[head.shape as usize]
+            {
+                continue;
+            }
+            let turn = self.turn_of(head, at);
+            if turn != best {
+                self.push(turn);
+            }
         }
     }
 
     fn push(&mut self, turn: Turn) {
-        let Reverse((_, order, at, runs)) = turn;
+        let Reverse((_, order, at)) = turn;
         let length = match (self.by_length, self.view.queue.group(at)) {
             (true, Some(group)) => length_ms(group.key.limit_s),
             _ => 0,
         };
-        self.turns.push(Reverse((length, order, at, runs)));
+        self.turns.push(Reverse((length, order, at)));
     }
 
     fn run(mut self) -> Plan {
         while self.plan.entries.len() < STARTS_MAX
-            && let Some(Reverse((_, order, at, _))) = self.turns.pop()
+            && let Some(Reverse((_, order, at))) = self.turns.pop()
         {
             let Some(group) = self.view.queue.group(at) else {
                 continue;
@@ -263,7 +287,7 @@ impl<'a> Planner<'a> {
                 }
                 Advance::GroupHeld(reason) => {
                     self.plan.held.push(((*group.key).clone(), reason));
-                    self.bring_back(&group.key.class.partition);
+                    self.bring_back(self.class_of(at));
                 }
                 Advance::NoRoom => self.no_room(at, group, job),
             }
@@ -275,14 +299,19 @@ impl<'a> Planner<'a> {
     fn next_of_group(&mut self, at: usize, group: &Group, id: JobId) {
         let submitted = self.view.jobs.get(&id).map(|job| job.submitted);
         let one = queue::Member {
-            submitted: submitted.unwrap_or(group.first.submitted),
+            submitted: submitted.unwrap_or_default(),
             id,
             runs: false,
         };
         if let Some(next) = group.after(&one) {
-            let order = self.ranker.key(&self.ranks[group.class], &group.key, &next);
-            self.push(Reverse((0, order, at, next.runs)));
+            let rank = &self.ranks[self.class_of(at)];
+            let order = self.ranker.key(rank, &group.key, &next);
+            self.push(Reverse((0, order, at)));
         }
+    }
+
+    fn class_of(&self, at: usize) -> usize {
+        self.view.queue.heads()[at].class as usize
     }
 
     /// From now on gaps are filled, the shortest first.
@@ -311,7 +340,7 @@ impl<'a> Planner<'a> {
             // Its nodes are away: others need not wait for it.
             let reason = Reason::ReqNodeNotAvail;
             self.plan.held.push(((*group.key).clone(), reason));
-            self.bring_back(partition);
+            self.bring_back(self.class_of(at));
             return;
         }
         self.plan.blocked.push((job.id, Reason::Resources));
@@ -358,12 +387,16 @@ impl<'a> Planner<'a> {
     }
 
     /// Where what is known of the asks of a group stands.
-    fn shape_of(&self, at: usize, group: &Group) -> usize {
-        if self.everyone { group.shape } else { at }
+    fn shape_of(&self, at: usize) -> usize {
+        if self.everyone {
+            self.view.queue.heads()[at].shape as usize
+        } else {
+            at
+        }
     }
 
     fn ask(&mut self, at: usize, group: &'a Group, job: &Job) -> Ask<'a> {
-        let place = self.shape_of(at, group);
+        let place = self.shape_of(at);
         let view = &self.view;
         let everyone = self.everyone;
         let ask = self.shapes[place].ask.get_or_insert_with(|| {
@@ -453,7 +486,7 @@ impl<'a> Planner<'a> {
         job: &'a Job,
         length: i64,
     ) -> Option<Allocation> {
-        let shape = self.shape_of(at, group);
+        let shape = self.shape_of(at);
         if length >= self.shapes[shape].failed {
             return None;
         }

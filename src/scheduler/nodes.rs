@@ -701,6 +701,23 @@ impl Pool for NodePool {
         })
     }
 
+    fn is_local(ask: &Ask<'_>) -> bool {
+        node_range(ask.request).1 < 2
+    }
+
+    fn fits_at(&self, share: &Parts, ask: &Ask<'_>) -> bool {
+        let wanted = Wanted::of(ask.request);
+        share.iter().any(|part| {
+            let Some(at) = self.place(part.node) else {
+                return false;
+            };
+            let (site, free) = (&self.ground.sites[at], self.free[at]);
+            free.cpus >= wanted.per_task
+                && wanted.capacity(site, &free) >= wanted.tasks
+                && u32::try_from(at).is_ok_and(|at| ask.open.has(at))
+        })
+    }
+
     fn take(&mut self, share: &Parts) {
         for part in share {
             let Some(at) = self.place(part.node) else {

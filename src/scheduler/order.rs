@@ -1,7 +1,7 @@
 //! In what order groups of jobs are looked at: tier of the partition, priority, submission, number.
 
 use super::priority::{self, Factors, Parts, Weights, age, size};
-use super::queue::{Class, GroupKey, Member};
+use super::queue::{Class, GroupKey, Head, Member};
 use super::view::View;
 use crate::model::ids::JobId;
 use crate::model::resource::Request;
@@ -132,9 +132,43 @@ impl<'a> Ranker<'a> {
     /// The place of a job of this group in the order, its class's part being known.
     #[must_use]
     pub fn key(&self, class: &ClassRank, key: &GroupKey, job: &Member) -> OrderKey {
+        let nothing = key.request.takes_nothing();
+        self.place(class, nothing, key.nice, job, || {
+            self.size_points(&key.request, key.limit_s)
+        })
+    }
+
+    /// The place of the first job of a group; `request` and limit are looked up where size counts.
+    #[must_use]
+    pub fn head(
+        &self,
+        class: &ClassRank,
+        head: &Head,
+        key: impl FnOnce() -> Option<Arc<GroupKey>>,
+    ) -> OrderKey {
+        let size = || key().map_or(0, |key| self.size_points(&key.request, key.limit_s));
+        self.place(class, head.takes_nothing, head.nice, &head.first, size)
+    }
+
+    fn size_points(&self, request: &Request, limit_s: Option<u32>) -> i64 {
+        let weights = &self.weights;
+        let factors = self.size_factors(request, limit_s);
+        priority::term(weights.size, factors.size)
+            + priority::term(weights.tres_cpu, factors.cpus)
+            + priority::term(weights.tres_gpu, factors.gpus)
+    }
+
+    fn place(
+        &self,
+        class: &ClassRank,
+        takes_nothing: bool,
+        nice: i32,
+        job: &Member,
+        size: impl FnOnce() -> i64,
+    ) -> OrderKey {
         let (submitted, id) = (job.submitted, job.id);
         // It keeps nobody waiting, so it need not wait for anybody.
-        if key.request.takes_nothing() {
+        if takes_nothing {
             return OrderKey {
                 tier_negated: i64::MIN,
                 priority_negated: i64::MIN,
@@ -144,12 +178,9 @@ impl<'a> Ranker<'a> {
         }
         let weights = &self.weights;
         let mut points = class.points + priority::term(weights.age, self.age_factor(submitted))
-            - i64::from(key.nice);
+            - i64::from(nice);
         if weights.size > 0 || weights.tres_cpu > 0 || weights.tres_gpu > 0 {
-            let factors = self.size_factors(&key.request, key.limit_s);
-            points += priority::term(weights.size, factors.size)
-                + priority::term(weights.tres_cpu, factors.cpus)
-                + priority::term(weights.tres_gpu, factors.gpus);
+            points += size();
         }
         OrderKey {
             tier_negated: -class.tier,

@@ -19,6 +19,12 @@ pub trait Pool: Clone + std::fmt::Debug {
     /// Whether there is room for exactly this share.
     fn holds(&self, share: &Self::Share) -> bool;
 
+    /// Whether room for this can only come about where something is given back, so that [`Pool::fits_at`] finds it.
+    fn is_local(ask: &Self::Ask<'_>) -> bool;
+
+    /// Whether there is room for this at one of the places of a share.
+    fn fits_at(&self, share: &Self::Share, ask: &Self::Ask<'_>) -> bool;
+
     /// Takes what was found.
     fn take(&mut self, share: &Self::Share);
 
@@ -45,6 +51,14 @@ impl Pool for Processors {
 
     fn holds(&self, share: &u32) -> bool {
         *share <= self.0
+    }
+
+    fn is_local(_ask: &u32) -> bool {
+        true
+    }
+
+    fn fits_at(&self, _share: &u32, ask: &u32) -> bool {
+        *ask <= self.0
     }
 
     fn take(&mut self, share: &u32) {

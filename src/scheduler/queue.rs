@@ -79,6 +79,24 @@ impl GroupKey {
     }
 }
 
+/// What a pass reads of each group, close together.
+#[derive(Debug, Clone, Copy)]
+pub struct Head {
+    /// The number of its class; [`VACANT`] = there is no group here.
+    pub class: u32,
+    /// The number of what it asks for.
+    pub shape: u32,
+    /// What is taken off its priority.
+    pub nice: i32,
+    /// It asks for nothing that others could miss.
+    pub takes_nothing: bool,
+    /// Its first job.
+    pub first: Member,
+}
+
+/// In [`Head::class`]: nobody is here.
+pub const VACANT: u32 = u32::MAX;
+
 /// A job of a group: its submission, its number, and whether it holds something already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {
@@ -98,12 +116,6 @@ type Jobs = BTreeMap<(Timestamp, JobId), bool>;
 pub struct Group {
     /// What its jobs have in common.
     pub key: Arc<GroupKey>,
-    /// The number of their class.
-    pub class: usize,
-    /// The number of what they ask for.
-    pub shape: usize,
-    /// The first of them.
-    pub first: Member,
     jobs: Jobs,
 }
 
@@ -188,11 +200,16 @@ impl<T: Ord + Clone> Numbers<T> {
 #[derive(Debug, Clone, Default)]
 pub struct Queue {
     places: BTreeMap<Arc<GroupKey>, usize>,
+    heads: Vec<Head>,
     groups: Vec<Option<Group>>,
     vacant: Vec<usize>,
     classes: Numbers<Class>,
     shapes: Numbers<Shape>,
     jobs: usize,
+}
+
+fn narrow(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(VACANT - 1)
 }
 
 impl Queue {
@@ -211,7 +228,7 @@ impl Queue {
             self.jobs += 1;
         }
         if let Some(first) = group.jobs.iter().next().map(member) {
-            group.first = first;
+            self.heads[at].first = first;
         }
     }
 
@@ -220,21 +237,27 @@ impl Queue {
             request: Arc::clone(&key.request),
             partition: key.class.partition.clone(),
         };
+        let head = Head {
+            class: narrow(self.classes.enter(&key.class)),
+            shape: narrow(self.shapes.enter(&shape)),
+            nice: key.nice,
+            takes_nothing: key.request.takes_nothing(),
+            first,
+        };
         let key = Arc::new(key);
         let group = Group {
-            class: self.classes.enter(&key.class),
-            shape: self.shapes.enter(&shape),
             key: Arc::clone(&key),
-            first,
             jobs: Jobs::new(),
         };
         let at = match self.vacant.pop() {
             Some(at) => {
                 self.groups[at] = Some(group);
+                self.heads[at] = head;
                 at
             }
             None => {
                 self.groups.push(Some(group));
+                self.heads.push(head);
                 self.groups.len() - 1
             }
         };
@@ -254,12 +277,14 @@ impl Queue {
         if group.jobs.remove(&(job.submitted, job.id)).is_some() {
             self.jobs -= 1;
         }
+        let head = &mut self.heads[at];
         if let Some(first) = group.jobs.iter().next().map(member) {
-            group.first = first;
+            head.first = first;
             return;
         }
-        self.classes.leave(group.class);
-        self.shapes.leave(group.shape);
+        self.classes.leave(head.class as usize);
+        self.shapes.leave(head.shape as usize);
+        head.class = VACANT;
         self.groups[at] = None;
         self.vacant.push(at);
         self.places.remove(&key);
@@ -285,10 +310,10 @@ impl Queue {
         self.groups.get(at)?.as_ref()
     }
 
-    /// Places of groups are below this.
+    /// What a pass reads of each group, by its place.
     #[must_use]
-    pub fn places(&self) -> usize {
-        self.groups.len()
+    pub fn heads(&self) -> &[Head] {
+        &self.heads
     }
 
     /// Classes by number; a number that is not in use has none.

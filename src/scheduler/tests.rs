@@ -221,7 +221,16 @@ fn memory_and_gpus_are_counted_and_gpus_lie_beside_the_cpus() {
         ..request.clone()
     };
     assert_eq!(nodes.room().take(&other, &user(0)), None);
-    assert!(feasible::never(&other, &user(0), None, &[&nodes.nodes[&NodeId(1)]]).is_some());
+    assert!(
+        feasible::never(
+            &other,
+            &user(0),
+            None,
+            &[&nodes.nodes[&NodeId(1)]],
+            &nodes.room().pool.emptied()
+        )
+        .is_some()
+    );
 }
 
 #[test]
