@@ -429,14 +429,12 @@ fn check_limits(
 }
 
 fn check_possible(cluster: &Cluster, owner: &Owner, spec: &JobSpec) -> Result<(), Refusal> {
+    let partition = partition(cluster, &spec.partition);
+    if feasible::surely(&spec.request, partition, &cluster.emptied) {
+        return Ok(());
+    }
     let nodes: Vec<_> = cluster.nodes.values().map(|node| &**node).collect();
-    match feasible::never(
-        &spec.request,
-        owner,
-        partition(cluster, &spec.partition),
-        &nodes,
-        &cluster.pool.emptied(),
-    ) {
+    match feasible::never(&spec.request, owner, partition, &nodes, &cluster.emptied) {
         Some(why) => {
             let code = if why.starts_with("node `") {
                 Code::UnknownNode

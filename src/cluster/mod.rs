@@ -147,6 +147,8 @@ pub struct Cluster {
     rules: Arc<Rules>,
     /// The nodes as a pool: how much is free on each.
     pool: NodePool,
+    /// The same with nothing granted.
+    emptied: NodePool,
     /// Eligible jobs, by what they have in common.
     queue: Queue,
     /// What runs, by its end.
@@ -223,6 +225,7 @@ impl Cluster {
             nodes: OrdMap::new(),
             rules: Arc::default(),
             pool: NodePool::default(),
+            emptied: NodePool::default(),
             queue: Queue::default(),
             occupancy: Occupancy::default(),
             tally: Tally::default(),
@@ -449,6 +452,7 @@ impl Cluster {
         View {
             nodes: &self.nodes,
             pool: &self.pool,
+            emptied: &self.emptied,
             jobs: &self.jobs,
             queue: &self.queue,
             occupancy: &self.occupancy,

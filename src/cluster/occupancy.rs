@@ -52,6 +52,7 @@ impl Cluster {
     /// The nodes have changed: what is free on them is counted anew.
     pub(super) fn survey(&mut self) {
         self.pool = NodePool::of(self.nodes.values().map(|node| &**node));
+        self.emptied = self.pool.emptied();
     }
 
     /// What is free on a slot's nodes has changed.

@@ -8,6 +8,16 @@ use crate::model::node::Node;
 use crate::model::partition::Partition;
 use crate::model::resource::{GpuRequest, MemoryRequest, Request};
 
+/// Whether it is plain at a look that this request can run some day; if not, [`never`] tells.
+#[must_use]
+pub fn surely(request: &Request, partition: Option<&Partition>, emptied: &NodePool) -> bool {
+    emptied.serves_everyone()
+        && request.nodelist.is_empty()
+        && request.exclude.is_empty()
+        && partition.is_none_or(|partition| partition.nodes.is_empty())
+        && emptied.find(&emptied.ask_anywhere(request)).is_some()
+}
+
 /// Why this request can never run on these nodes, in one line with the limit; `None` = it can. `emptied` are the same
 /// nodes with nothing granted.
 #[must_use]

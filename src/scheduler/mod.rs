@@ -134,10 +134,11 @@ struct Planner<'a> {
     /// By partition: the first of the groups for which there can be no room. Only that can matter, as the one that is kept
     /// a place.
     aside: Vec<Option<Turn>>,
+    /// By partition: whether a job of it waits for room.
+    has_head: Vec<bool>,
     /// By shape, or by group where it matters who asks.
     shapes: Vec<ShapeState<'a>>,
     everyone: bool,
-    emptied: Option<NodePool>,
     picks: Picks,
     /// Granted in this pass.
     added: Tally,
@@ -179,9 +180,9 @@ impl<'a> Planner<'a> {
             partitions: Vec::new(),
             might: Vec::new(),
             aside: Vec::new(),
+            has_head: Vec::new(),
             shapes: vec![blank; count],
             everyone,
-            emptied: None,
             picks: Picks::default(),
             added: Tally::default(),
             has_limits: has_limits(view.rules),
@@ -208,6 +209,7 @@ impl<'a> Planner<'a> {
             self.partitions.push(at);
         }
         self.aside = vec![None; known.len().max(1)];
+        self.has_head = vec![false; known.len().max(1)];
         let all = self.policy.rule == Rule::Conservative;
         let mut turns = Vec::new();
         for (head, at) in self.view.queue.heads().iter().zip(0..) {
@@ -272,6 +274,9 @@ impl<'a> Planner<'a> {
         while self.plan.entries.len() < STARTS_MAX
             && let Some(Reverse((_, order, at))) = self.turns.pop()
         {
+            if self.is_hopeless(at, order.id) {
+                continue;
+            }
             let Some(group) = self.view.queue.group(at) else {
                 continue;
             };
@@ -293,6 +298,18 @@ impl<'a> Planner<'a> {
             }
         }
         self.plan
+    }
+
+    /// Whether it is known without a look at the job that there is no room for it and nothing more to say of it. Where
+    /// there are limits, one of them may be the reason.
+    fn is_hopeless(&self, at: usize, id: JobId) -> bool {
+        let head = &self.view.queue.heads()[at];
+        let runs = head.first.runs || head.first.id != id;
+        if runs || self.has_limits || self.policy.rule == Rule::Conservative {
+            return false;
+        }
+        let partition = self.partitions[head.class as usize];
+        self.has_head[partition] && length_ms(head.limit_s) >= self.shapes[self.shape_of(at)].failed
     }
 
     /// The next job of a group waits for its turn.
@@ -334,9 +351,7 @@ impl<'a> Planner<'a> {
             return;
         }
         let ask = self.ask(at, group, job);
-        let pool = &self.view.pool;
-        let emptied = self.emptied.get_or_insert_with(|| pool.emptied());
-        if emptied.find(&ask).is_none() {
+        if self.view.emptied.find(&ask).is_none() {
             // Its nodes are away: others need not wait for it.
             let reason = Reason::ReqNodeNotAvail;
             self.plan.held.push(((*group.key).clone(), reason));
@@ -345,6 +360,8 @@ impl<'a> Planner<'a> {
         }
         self.plan.blocked.push((job.id, Reason::Resources));
         self.blocked.push(partition);
+        let number = self.partitions[self.class_of(at)];
+        self.has_head[number] = true;
         if self.policy.rule != Rule::Fcfs {
             self.waiting.push((at, job));
         }

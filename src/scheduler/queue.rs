@@ -88,6 +88,8 @@ pub struct Head {
     pub shape: u32,
     /// What is taken off its priority.
     pub nice: i32,
+    /// Its time limit; seconds.
+    pub limit_s: Option<u32>,
     /// It asks for nothing that others could miss.
     pub takes_nothing: bool,
     /// Its first job.
@@ -241,6 +243,7 @@ impl Queue {
             class: narrow(self.classes.enter(&key.class)),
             shape: narrow(self.shapes.enter(&shape)),
             nice: key.nice,
+            limit_s: key.limit_s,
             takes_nothing: key.request.takes_nothing(),
             first,
         };

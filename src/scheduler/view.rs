@@ -20,6 +20,8 @@ pub struct View<'a> {
     pub nodes: &'a OrdMap<NodeId, Arc<Node>>,
     /// The same as a pool: how much is free on each.
     pub pool: &'a NodePool,
+    /// The pool with nothing granted.
+    pub emptied: &'a NodePool,
     /// All hot jobs.
     pub jobs: &'a OrdMap<JobId, Arc<Job>>,
     /// Those with positions that could start now if there were room.
