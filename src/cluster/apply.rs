@@ -248,6 +248,7 @@ impl Cluster {
                     return;
                 };
                 self.index_out(&job);
+                self.learn(&ended);
                 self.touched.jobs.insert(job.id);
                 self.remember(job.id, (&*ended).into());
                 effects.push(Effect::JobEnded {

@@ -49,6 +49,8 @@ use crate::model::node::{Link, Node};
 use crate::model::refusal::Refusal;
 use crate::model::rules::{Noun, Rules};
 use crate::model::time::Timestamp;
+use crate::scheduler::explain::Experience;
+use crate::scheduler::forecast::Outlook;
 use crate::scheduler::limits::{Held, Tally};
 use crate::scheduler::nodes::NodePool;
 use crate::scheduler::occupancy::Occupancy;
@@ -155,6 +157,8 @@ pub struct Cluster {
     occupancy: Occupancy,
     /// What is in use of limits.
     tally: Tally,
+    /// For what part of their limits the last jobs ran; thousandths.
+    parts_run: VecDeque<u32>,
     /// Who has used how much.
     books: Books,
     /// Where everybody stood, and when.
@@ -229,6 +233,7 @@ impl Cluster {
             queue: Queue::default(),
             occupancy: Occupancy::default(),
             tally: Tally::default(),
+            parts_run: VecDeque::new(),
             books: Books::new(half_life_s),
             standings: Arc::default(),
             standings_at: Timestamp::default(),
@@ -463,6 +468,29 @@ impl Cluster {
         }
     }
 
+    /// A copy of what the planner sees, for forecasts.
+    #[must_use]
+    pub fn outlook(&self) -> Outlook {
+        Outlook {
+            nodes: self.nodes.clone(),
+            jobs: self.jobs.clone(),
+            queue: self.queue.clone(),
+            occupancy: self.occupancy.clone(),
+            pool: self.pool.clone(),
+            emptied: self.emptied.clone(),
+            idle: self.idle.clone(),
+            rules: Arc::clone(&self.rules),
+            standings: Arc::clone(&self.standings),
+            policy: self.settings.policy,
+        }
+    }
+
+    /// How run times have compared with limits of late.
+    #[must_use]
+    pub fn experience(&self) -> Experience {
+        Experience::of(self.parts_run.iter().copied().collect())
+    }
+
     /// When [`Command::Tick`] is next due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
@@ -501,6 +529,9 @@ impl Cluster {
             nodes: self.nodes.clone(),
             rules: Arc::clone(&self.rules),
             standings: Arc::clone(&self.standings),
+            totals: self.pool.totals(),
+            weights: self.settings.policy.weights,
+            forecast: Arc::default(),
             blocked: Arc::clone(&self.blocked),
             recent: self.recent.clone(),
             job_next: self.counters.job_next,

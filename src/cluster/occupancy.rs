@@ -1,6 +1,7 @@
 //! The books that follow what runs: until when at the latest, what is in use of limits, who is charged.
 
 use super::Cluster;
+use crate::model::history::EndedJob;
 use crate::model::ids::{JobId, SlotId, SlotKey};
 use crate::model::job::{Job, Slot};
 use crate::model::time::Timestamp;
@@ -11,6 +12,8 @@ use crate::scheduler::shares::{Member, rate_milli};
 use crate::scheduler::slot_ends;
 use std::sync::Arc;
 
+/// How many run times are remembered.
+const PARTS_RUN_MAX: usize = 1_000;
 /// For how long standings are good.
 const STANDINGS_MS: i64 = 1_000;
 /// How often the books of those are stored for whom something runs.
@@ -108,6 +111,23 @@ impl Cluster {
             self.tally.remove(&class, held(before));
             self.tally.add(&class, held(after));
             self.occupancy.moves(key, after);
+        }
+    }
+
+    /// How long a job ran of what it might.
+    pub(super) fn learn(&mut self, ended: &EndedJob) {
+        let (Some(started), Some(limit_s)) = (ended.started, ended.spec.time_limit_s) else {
+            return;
+        };
+        // Of an array the whole says nothing of its elements.
+        if ended.spec.array.is_some() || limit_s == 0 {
+            return;
+        }
+        let part_milli = ended.ended.minus(started).max(0) / i64::from(limit_s);
+        self.parts_run
+            .push_back(u32::try_from(part_milli).unwrap_or(1000).min(1000));
+        if self.parts_run.len() > PARTS_RUN_MAX {
+            self.parts_run.pop_front();
         }
     }
 

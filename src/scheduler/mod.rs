@@ -14,7 +14,9 @@
 //! the rules by which shares of GPUs are given out, for the simulator so far.
 
 pub mod backfill;
+pub mod explain;
 pub mod feasible;
+pub mod forecast;
 pub mod limits;
 pub mod nodes;
 pub mod occupancy;
@@ -91,8 +93,22 @@ pub fn plan(view: &View<'_>, now: Timestamp, policy: Policy) -> Plan {
     if view.queue.is_empty() {
         return Plan::default();
     }
-    Planner::new(view, now, policy).run()
+    Planner::new(view, now, policy, Some(Picks::default()))
+        .run()
+        .0
 }
+
+/// The same without cores: which jobs would start, and how much of which nodes each would have.
+#[must_use]
+pub fn sketch(view: &View<'_>, now: Timestamp, policy: Policy) -> (Plan, Vec<Sketched>) {
+    if view.queue.is_empty() {
+        return (Plan::default(), Vec::new());
+    }
+    Planner::new(view, now, policy, None).run()
+}
+
+/// An element that would start.
+pub type Sketched = (JobId, Parts);
 
 /// A group in the heap: when its turn comes, which job, and the place of the group.
 type Turn = Reverse<(i64, OrderKey, usize)>;
@@ -139,7 +155,9 @@ struct Planner<'a> {
     /// By shape, or by group where it matters who asks.
     shapes: Vec<ShapeState<'a>>,
     everyone: bool,
-    picks: Picks,
+    /// None = which cores is of no interest.
+    picks: Option<Picks>,
+    sketched: Vec<Sketched>,
     /// Granted in this pass.
     added: Tally,
     has_limits: bool,
@@ -154,8 +172,8 @@ struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(view: &View<'a>, now: Timestamp, policy: Policy) -> Self {
-        let ranker = Ranker::new(*view, policy.weights, now);
+    fn new(view: &View<'a>, now: Timestamp, policy: Policy, picks: Option<Picks>) -> Self {
+        let ranker = view.ranker(policy.weights, now);
         let classes = view.queue.classes();
         let ranks =
             classes.map(|class| class.map_or_else(ClassRank::default, |class| ranker.class(class)));
@@ -183,7 +201,8 @@ impl<'a> Planner<'a> {
             has_head: Vec::new(),
             shapes: vec![blank; count],
             everyone,
-            picks: Picks::default(),
+            picks,
+            sketched: Vec::new(),
             added: Tally::default(),
             has_limits: has_limits(view.rules),
             started: Vec::new(),
@@ -270,8 +289,8 @@ impl<'a> Planner<'a> {
         self.turns.push(Reverse((length, order, at)));
     }
 
-    fn run(mut self) -> Plan {
-        while self.plan.entries.len() < STARTS_MAX
+    fn run(mut self) -> (Plan, Vec<Sketched>) {
+        while self.plan.entries.len() + self.sketched.len() < STARTS_MAX
             && let Some(Reverse((_, order, at))) = self.turns.pop()
         {
             if self.is_hopeless(at, order.id) {
@@ -297,7 +316,7 @@ impl<'a> Planner<'a> {
                 Advance::NoRoom => self.no_room(at, group, job),
             }
         }
-        self.plan
+        (self.plan, self.sketched)
     }
 
     /// Whether it is known without a look at the job that there is no room for it and nothing more to say of it. Where
@@ -474,17 +493,26 @@ impl<'a> Planner<'a> {
             if slots >= job.spec.throttle() {
                 return Advance::Held(Reason::JobArrayTaskLimit);
             }
-            if self.plan.entries.len() >= STARTS_MAX {
+            if self.plan.entries.len() + self.sketched.len() >= STARTS_MAX {
                 return Advance::Held(Reason::Priority);
             }
             if let Some(reason) = self.over_limit(key, slots == 0) {
                 return Advance::GroupHeld(reason);
             }
-            let Some(allocation) = self.place(at, group, job, length) else {
+            let Some(parts) = self.place(at, group, job, length) else {
                 return Advance::NoRoom;
             };
-            self.count_in(key, &allocation, slots == 0);
+            self.count_in(key, &parts, slots == 0);
             slots += 1;
+            let Some(picks) = &mut self.picks else {
+                waiting -= 1;
+                self.sketched.push((job.id, parts));
+                continue;
+            };
+            let found = picks.pick(self.view.nodes, &self.pass.free, &parts);
+            let Some(allocation) = found else {
+                return Advance::NoRoom;
+            };
             let count = pace::first_block(job, waiting, slots, allocation.nodes.len());
             waiting -= u64::from(count);
             self.plan.entries.push(Entry::Start {
@@ -496,13 +524,7 @@ impl<'a> Planner<'a> {
         Advance::Satisfied
     }
 
-    fn place(
-        &mut self,
-        at: usize,
-        group: &'a Group,
-        job: &'a Job,
-        length: i64,
-    ) -> Option<Allocation> {
+    fn place(&mut self, at: usize, group: &'a Group, job: &'a Job, length: i64) -> Option<Parts> {
         let shape = self.shape_of(at);
         if length >= self.shapes[shape].failed {
             return None;
@@ -517,9 +539,9 @@ impl<'a> Planner<'a> {
             self.shapes[shape].failed = if is_full { 0 } else { length };
             return None;
         };
-        let found = self.picks.pick(self.view.nodes, &self.pass.free, &parts);
-        self.started.push((self.now.plus_ms(length).0, parts));
-        found
+        self.started
+            .push((self.now.plus_ms(length).0, parts.clone()));
+        Some(parts)
     }
 
     /// Whether a slot may be given more, as far as its nodes and those who wait for it go.
@@ -568,12 +590,12 @@ impl<'a> Planner<'a> {
         Some(Reason::Limit(Box::new(hit)))
     }
 
-    fn count_in(&mut self, key: &GroupKey, allocation: &Allocation, is_new: bool) {
+    fn count_in(&mut self, key: &GroupKey, parts: &Parts, is_new: bool) {
         if !self.has_limits {
             return;
         }
         let ends = self.now.plus_ms(length_ms(key.limit_s));
-        let held = Held::by_slot(allocation, ends).with_job(false, is_new);
+        let held = Held::by_parts(parts, ends).with_job(false, is_new);
         self.added.add(&key.class, held);
     }
 }
@@ -618,7 +640,7 @@ pub fn would_place(view: &View<'_>, job: &Job) -> Option<Allocation> {
 /// Jobs ahead of this one in its partition's order.
 #[must_use]
 pub fn jobs_ahead(view: &View<'_>, weights: Weights, job: &Job, now: Timestamp) -> usize {
-    let ranker = Ranker::new(*view, weights, now);
+    let ranker = view.ranker(weights, now);
     let place =
         |key: &GroupKey, member: &queue::Member| ranker.key(&ranker.class(&key.class), key, member);
     let own = queue::Member {

@@ -31,6 +31,17 @@ fn narrow(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
+/// What all nodes of a cluster have together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Nodes.
+    pub nodes: u32,
+    /// Cpus.
+    pub cpus: u32,
+    /// GPUs.
+    pub gpus: u32,
+}
+
 /// What is free on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Free {
@@ -507,10 +518,14 @@ impl NodePool {
         self.place(id).map(|at| &self.ground.sites[at])
     }
 
-    /// Cpus and GPUs of all nodes.
+    /// What all nodes have together.
     #[must_use]
-    pub fn totals(&self) -> (u32, u32) {
-        (self.ground.all.cpus, u32::from(self.ground.all.gpus[0]))
+    pub fn totals(&self) -> Totals {
+        Totals {
+            nodes: narrow(self.ground.sites.len()),
+            cpus: self.ground.all.cpus,
+            gpus: u32::from(self.ground.all.gpus[0]),
+        }
     }
 
     /// Whether each node serves everybody, so that it makes no difference who asks.

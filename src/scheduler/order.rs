@@ -1,10 +1,12 @@
 //! In what order groups of jobs are looked at: tier of the partition, priority, submission, number.
 
+use super::nodes::Totals;
 use super::priority::{self, Factors, Parts, Weights, age, size};
 use super::queue::{Class, GroupKey, Head, Member};
-use super::view::View;
+use super::shares::Standings;
 use crate::model::ids::JobId;
 use crate::model::resource::Request;
+use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
 use std::sync::Arc;
 
@@ -29,10 +31,11 @@ pub struct ClassRank {
     points: i64,
 }
 
-/// Ranks jobs of one view at one time.
+/// Ranks jobs at one time.
 #[derive(Debug, Clone, Copy)]
 pub struct Ranker<'a> {
-    view: View<'a>,
+    rules: &'a Rules,
+    standings: &'a Standings,
     weights: Weights,
     now: Timestamp,
     whole: size::Whole,
@@ -50,31 +53,39 @@ fn ratio(part: u32, whole: u32) -> f64 {
 }
 
 impl<'a> Ranker<'a> {
-    /// Of this view, with these weights.
+    /// By these rules and standings, on a cluster of that size.
     #[must_use]
-    pub fn new(view: View<'a>, weights: Weights, now: Timestamp) -> Self {
-        let (cpus, gpus) = view.pool.totals();
-        let nodes = u32::try_from(view.pool.sites().len()).unwrap_or(u32::MAX);
-        let partitions = view.rules.partitions.values();
-        let qos = view.rules.qos.values();
+    pub fn new(
+        rules: &'a Rules,
+        standings: &'a Standings,
+        totals: Totals,
+        weights: Weights,
+        now: Timestamp,
+    ) -> Self {
+        let partitions = rules.partitions.values();
+        let qos = rules.qos.values();
         Ranker {
-            view,
+            rules,
+            standings,
             weights,
             now,
-            whole: size::Whole { nodes, cpus },
-            gpus,
+            whole: size::Whole {
+                nodes: totals.nodes,
+                cpus: totals.cpus,
+            },
+            gpus: totals.gpus,
             partition_most: partitions.map(|one| one.priority).max().unwrap_or(0),
             qos_most: qos.map(|one| one.priority).max().unwrap_or(0),
         }
     }
 
     fn class_factors(&self, class: &Class) -> Factors {
-        let rules = self.view.rules;
+        let rules = self.rules;
         let partition = rules.partitions.get(class.partition.as_str());
         let qos = rules.qos.get(class.qos.as_str());
         let member = (class.account.clone(), Arc::clone(&class.user));
         Factors {
-            fair_share: self.view.standings.factor(&member),
+            fair_share: self.standings.factor(&member),
             partition: ratio(partition.map_or(0, |one| one.priority), self.partition_most),
             qos: ratio(qos.map_or(0, |one| one.priority), self.qos_most),
             ..Factors::default()
@@ -119,7 +130,7 @@ impl<'a> Ranker<'a> {
     #[must_use]
     pub fn class(&self, class: &Class) -> ClassRank {
         let factors = self.class_factors(class);
-        let partition = self.view.rules.partitions.get(class.partition.as_str());
+        let partition = self.rules.partitions.get(class.partition.as_str());
         let weights = &self.weights;
         ClassRank {
             tier: partition.map_or(1, |one| i64::from(one.tier)),

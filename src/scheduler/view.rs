@@ -3,12 +3,15 @@
 use super::limits::Tally;
 use super::nodes::NodePool;
 use super::occupancy::Occupancy;
+use super::order::Ranker;
+use super::priority::Weights;
 use super::queue::Queue;
 use super::shares::Standings;
 use crate::model::ids::{JobId, NodeId, SlotKey};
 use crate::model::job::Job;
 use crate::model::node::Node;
 use crate::model::rules::Rules;
+use crate::model::time::Timestamp;
 use imbl::OrdMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -36,4 +39,13 @@ pub struct View<'a> {
     pub tally: &'a Tally,
     /// Where everybody stands.
     pub standings: &'a Standings,
+}
+
+impl<'a> View<'a> {
+    /// What ranks its jobs.
+    #[must_use]
+    pub fn ranker(&self, weights: Weights, now: Timestamp) -> Ranker<'a> {
+        let totals = self.pool.totals();
+        Ranker::new(self.rules, self.standings, totals, weights, now)
+    }
 }
