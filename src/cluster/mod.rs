@@ -313,6 +313,18 @@ impl Cluster {
         self.settings.policy
     }
 
+    /// With rules that no store holds yet: they come with the next rows to commit.
+    #[must_use]
+    pub fn with_new_rules(mut self, rules: Rules) -> Self {
+        for noun in Noun::ALL {
+            let names = rules.names(noun).into_iter();
+            self.touched
+                .rules
+                .extend(names.map(|name| (noun, name.to_owned())));
+        }
+        self.with_rules(rules)
+    }
+
     /// What an administrator decided.
     #[must_use]
     pub fn rules(&self) -> &Arc<Rules> {

@@ -18,6 +18,7 @@ use hpc::model::join_line::{Fingerprint, JoinLine, Secret};
 use hpc::model::node::Inventory;
 use hpc::model::refusal::{Code, Refusal};
 use hpc::model::resource::{GpuCount, GpuRequest, MemoryRequest};
+use hpc::model::rules::Setting;
 use hpc::model::time::Timestamp;
 use hpc::model::topology::{Gpu, LogicalCpu, NumaNode, Topology};
 use hpc::sim::gpu::{NODES_HEADER, TASKS_HEADER};
@@ -942,6 +943,7 @@ const SCRIPTS: &[&str] = &[
 const CONFIGS: &[&str] = &[
     "cluster_name = \"lab-1\"\nnode_silent_after_s = 5\nnode_timeout_s = 60\nlease_s = 60\njobs_max = 1000\narray_index_max = 4000000\nhistory_days = 30\nstore_cache_mib = 64\n",
     "# nothing but a comment\n",
+    "[partition.gpu]\nmax-time = \"24h\"\ndefault = true\naccounts = [\"a\", \"b\"]\n[qos.normal]\nmax-jobs-per-user = 1\nusage-factor = 0.5\n[account.a]\ndescription = \"\\\"x\\\" \\\\ y\"\n[user.ann]\naccount = \"a\"\n",
     "\"node_timeout_s\" = 0x1e\njobs_max = 1_000\ncluster_name = '''a.b'''\n",
 ];
 
@@ -1104,6 +1106,10 @@ fn records() -> Vec<Vec<u8>> {
     seeds.push(record(9, &versioned(payload(&known_key()))));
     seeds.push(record(10, &versioned(payload(&invitation()))));
     seeds.push(record(11, &versioned(payload(&audit_line()))));
+    for settings in rules() {
+        stored::encode_rule(&mut buffer, &settings);
+        seeds.push(record(12, &buffer));
+    }
     for text in ["short".to_owned(), "A_VARIABLE=its value\n".repeat(20)] {
         stored::encode_blob(&mut buffer, text.as_bytes());
         seeds.push(record(7, &buffer));
@@ -1113,6 +1119,27 @@ fn records() -> Vec<Vec<u8>> {
         seeds.push(record(8, &buffer));
     }
     seeds
+}
+
+/// Settings of each noun.
+fn rules() -> Vec<Vec<Setting>> {
+    let of = |text: &str| {
+        let settings = text.split(' ').filter_map(|one| one.split_once('='));
+        let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        settings.collect()
+    };
+    vec![
+        of(
+            "default=yes max-time=2-0 default-time=1h nodes=n[1-3,7] state=down tier=2 preempt-mode=suspend",
+        ),
+        of("accounts=default,root qos=normal priority=3"),
+        of("parent=default shares=3 qos=normal description=light group-memory=2G max-time=24h"),
+        of("account=root accounts=default shares=0 default-qos=normal max-jobs-per-user=4"),
+        of(
+            "priority=10 preempts=normal grace-time=30s exempt-time=5m usage-factor=0.25 group-cpus=none",
+        ),
+        Vec::new(),
+    ]
 }
 
 fn element_rows() -> Vec<ElementRow> {
