@@ -9,8 +9,8 @@
 //! are carried out only after the commit. [`apply`] is the one place that changes a `Cluster`.
 //!
 //! Read [`command`], [`event`], [`effect`] first, then [`apply`], then [`admission`], [`control`],
-//! [`lifecycle`], [`gang`], [`leases`], [`adopt`], [`nodes`] as you need them. What queries see is in [`snapshot`] and
-//! [`views`].
+//! [`lifecycle`], [`gang`], [`leases`], [`adopt`], [`nodes`] as you need them. What queries see is in [`snapshot`],
+//! [`views`] and [`rule_views`].
 
 pub mod admission;
 pub mod adopt;
@@ -30,6 +30,7 @@ pub mod lifecycle;
 pub mod membership;
 pub mod nodes;
 mod occupancy;
+pub mod rule_views;
 mod rules;
 pub mod select;
 pub mod snapshot;

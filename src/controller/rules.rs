@@ -1,11 +1,44 @@
-//! Partitions, accounts, users and QOS when the controller starts: as the store holds them, or, in a new one, as the
-//! configuration says. A configuration that says otherwise later is warned of and not applied: an administrator's last
-//! word on the command line would be undone by the next start.
+//! Partitions, accounts, users and QOS: at the start of the controller, and as answers to who asks.
+//!
+//! They begin as the store holds them, or, in a new one, as the configuration says. A configuration that says otherwise
+//! later is warned of and not applied: an administrator's last word on the command line would be undone by the next
+//! start.
 
-use crate::cluster::Cluster;
+use super::run::Shared;
+use crate::cluster::rule_views::{self, JobOf};
+use crate::cluster::{Cluster, Principal};
 use crate::config::Config;
-use crate::model::refusal::Refusal;
-use crate::model::rules::Rules;
+use crate::model::refusal::{Code, Refusal};
+use crate::model::rules::{Noun, Rules};
+use crate::wire::client::ToClient;
+use crate::wire::codec::FRAME_MAX;
+
+/// What stands around a text in an answer: more than the length before it.
+const AROUND: usize = 8;
+
+/// What is decided of a noun, or of all.
+pub(super) fn list(shared: &Shared, noun: Option<Noun>) -> Result<ToClient, Refusal> {
+    let views = rule_views::rule_views(&shared.snapshot.load().rules, noun);
+    let texts = views.iter().flat_map(|view| {
+        let settings = view.settings.iter();
+        let settings = settings.flat_map(|(key, value)| [key, value]);
+        settings.chain([&view.name])
+    });
+    let bytes: usize = texts.map(|text| text.len() + AROUND).sum();
+    if bytes > FRAME_MAX {
+        let what = format!("all of it has {bytes} bytes, an answer at most {FRAME_MAX}");
+        let hint = "lists of names in settings are what is long: shorten some";
+        return Err(Refusal::new(Code::TooMuch, what, hint));
+    }
+    Ok(ToClient::Rules(views))
+}
+
+/// Which limits hold for such a job.
+pub(super) fn limits(shared: &Shared, who: &Principal, of: JobOf) -> Result<ToClient, Refusal> {
+    let rules = &shared.snapshot.load().rules;
+    let view = rule_views::limits_view(rules, who, of)?;
+    Ok(ToClient::Limits(Box::new(view)))
+}
 
 /// A cluster with its rules.
 pub(super) fn begin(
@@ -28,7 +61,6 @@ mod tests {
     use super::*;
     use crate::cluster::Settings;
     use crate::cluster::changes::Counters;
-    use crate::model::rules::Noun;
     use crate::model::time::Timestamp;
 
     fn cluster() -> Cluster {

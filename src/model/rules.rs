@@ -362,6 +362,12 @@ impl Rules {
         let mut after = self.clone();
         if act == Act::Remove {
             after.remove(noun, name);
+            let what = |by: String| format!("{noun} `{name}` cannot be removed: {by} names it");
+            let hint = "change that first";
+            let in_use = |by| Refusal::new(Code::Conflict, what(by), hint);
+            after
+                .missing()
+                .map_or(Ok(()), |(by, _, _)| Err(in_use(by)))?;
         } else {
             for (key, value) in &change.settings {
                 let set = after.set(noun, name, key, value);
@@ -562,27 +568,12 @@ impl Rules {
             let what = "one partition must be the default";
             return Err(Refusal::new(Code::Conflict, what, hint));
         }
-        for one in self.partitions.values() {
-            let from = || format!("partition `{}`", one.name);
-            self.check_names(Noun::Account, &one.accounts, from)?;
-            self.check_names(Noun::Qos, &one.qos, from)?;
-        }
-        for one in self.users.values() {
-            let from = || format!("user `{}`", one.name);
-            self.check_names(
-                Noun::Account,
-                [&one.account].into_iter().chain(&one.accounts),
-                from,
-            )?;
-            self.check_names(Noun::Qos, one.qos.iter().chain(&one.default_qos), from)?;
-        }
-        for one in self.qos.values() {
-            self.check_names(Noun::Qos, &one.preempts, || format!("QOS `{}`", one.name))?;
+        if let Some((by, noun, name)) = self.missing() {
+            let mut refusal = self.unknown(noun, name);
+            refusal.what = format!("{by} names {noun} `{name}`, which does not exist");
+            return Err(refusal);
         }
         for one in self.accounts.values() {
-            let from = || format!("account `{}`", one.name);
-            self.check_names(Noun::Account, &one.parent, from)?;
-            self.check_names(Noun::Qos, &one.qos, from)?;
             let top = self.lineage(&one.name).last();
             if top.is_none_or(|top| top.name != ROOT) {
                 let what = format!(
@@ -596,20 +587,43 @@ impl Rules {
         Ok(())
     }
 
-    fn check_names<'a>(
-        &self,
-        noun: Noun,
-        named: impl IntoIterator<Item = &'a String>,
-        from: impl Fn() -> String,
-    ) -> Result<(), Refusal> {
-        for name in named {
-            if !self.has(noun, name) {
-                let mut refusal = self.unknown(noun, name);
-                refusal.what = format!("{} names {noun} `{name}`, which does not exist", from());
-                return Err(refusal);
-            }
+    /// The first name that is named and does not exist: by what, and of which noun.
+    fn missing(&self) -> Option<(String, Noun, &str)> {
+        self.named()
+            .find(|(_, noun, name)| !self.has(*noun, name))
+            .map(|((by, one), noun, name)| (format!("{by} `{one}`"), noun, name))
+    }
+
+    /// All names that are named, and by what.
+    fn named(&self) -> impl Iterator<Item = ((Noun, &str), Noun, &str)> {
+        fn of<'a>(
+            by: (Noun, &'a str),
+            noun: Noun,
+            names: impl IntoIterator<Item = &'a String>,
+        ) -> impl Iterator<Item = ((Noun, &'a str), Noun, &'a str)> {
+            let names = names.into_iter();
+            names.map(move |name| (by, noun, name.as_str()))
         }
-        Ok(())
+        let partitions = self.partitions.values().flat_map(|one| {
+            let by = (Noun::Partition, one.name.as_str());
+            let accounts = of(by, Noun::Account, &one.accounts);
+            accounts.chain(of(by, Noun::Qos, &one.qos))
+        });
+        let users = self.users.values().flat_map(|one| {
+            let by = (Noun::User, one.name.as_str());
+            let accounts = std::iter::once(&one.account).chain(&one.accounts);
+            let qos = one.qos.iter().chain(&one.default_qos);
+            of(by, Noun::Account, accounts).chain(of(by, Noun::Qos, qos))
+        });
+        let qos = self.qos.values().flat_map(|one| {
+            let by = (Noun::Qos, one.name.as_str());
+            of(by, Noun::Qos, &one.preempts)
+        });
+        let accounts = self.accounts.values().flat_map(|one| {
+            let by = (Noun::Account, one.name.as_str());
+            of(by, Noun::Account, &one.parent).chain(of(by, Noun::Qos, &one.qos))
+        });
+        partitions.chain(users).chain(qos).chain(accounts)
     }
 }
 
@@ -990,7 +1004,9 @@ mod tests {
 
     #[test]
     fn mistakes_are_named_and_change_nothing() {
-        let rules = Rules::initial();
+        let mut rules = Rules::initial();
+        rules = change(&rules, Act::Add, Noun::Account, "physics", "").unwrap();
+        rules = change(&rules, Act::Add, Noun::Account, "optics", "parent=physics").unwrap();
         let cases = [
             (Act::Set, Noun::Qos, "fast", "", "there is no QOS `fast`"),
             (Act::Add, Noun::Qos, "normal", "", "exists already"),
@@ -1047,6 +1063,13 @@ mod tests {
                 "ann",
                 "account=none",
                 "names account `none`",
+            ),
+            (
+                Act::Remove,
+                Noun::Account,
+                "physics",
+                "",
+                "cannot be removed: account `optics` names it",
             ),
         ];
         for (act, noun, name, text, named) in cases {

@@ -105,7 +105,10 @@ fn what_was_committed_is_loaded_by_the_next_process() {
     );
 }
 
-fn rules(said: &[(Noun, &str, Option<&[(&str, &str)]>)]) -> Changes {
+/// One of a noun, and its settings; `None` = removed.
+type Said<'a> = (Noun, &'a str, Option<&'a [(&'a str, &'a str)]>);
+
+fn rules(said: &[Said<'_>]) -> Changes {
     let settings = |list: &[(&str, &str)]| -> Vec<Setting> {
         let list = list.iter();
         list.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))

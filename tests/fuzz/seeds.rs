@@ -15,10 +15,11 @@ use hpc::model::job::{
     ExitStatus, JobSpec, JobState, KillCause, Launch, Owner, Reason, Surroundings, Usage,
 };
 use hpc::model::join_line::{Fingerprint, JoinLine, Secret};
+use hpc::model::limits::{Level, LimitKind};
 use hpc::model::node::Inventory;
 use hpc::model::refusal::{Code, Refusal};
 use hpc::model::resource::{GpuCount, GpuRequest, MemoryRequest};
-use hpc::model::rules::Setting;
+use hpc::model::rules::{Act, Noun, RuleChange, Setting};
 use hpc::model::time::Timestamp;
 use hpc::model::topology::{Gpu, LogicalCpu, NumaNode, Topology};
 use hpc::sim::gpu::{NODES_HEADER, TASKS_HEADER};
@@ -33,8 +34,8 @@ use hpc::wire::hello::{Hello, HelloReply, Role, VERSION};
 use hpc::wire::join::{Credential, JoinReply, JoinRequest, Membership};
 use hpc::wire::shepherd::{Account, Assignment, FromShepherd, Site, ToShepherd};
 use hpc::wire::view::{
-    ElementsView, GpuView, JobLine, JobView, NodeView, PartitionView, PlacementView, StatusView,
-    StepView, UsageView,
+    ElementsView, GpuView, JobLine, JobView, LimitView, LimitsView, NodeView, PartitionView,
+    PlacementView, RuleView, StatusView, StepView, UsageView,
 };
 use hpc::wire::worker::{
     FromSlot, FromWorker, LogChunk, OpenStream, SignalTarget, SlotLaunch, StepEnd, StepLaunch,
@@ -380,6 +381,21 @@ fn member_requests() -> Vec<Request> {
         Request::Withdraw {
             grant: Grant::Worker,
         },
+        Request::ChangeRule(RuleChange {
+            noun: Noun::Qos,
+            act: Act::Set,
+            name: "normal".to_owned(),
+            settings: vec![("max-jobs-per-user".to_owned(), "1".to_owned())],
+        }),
+        Request::Rules {
+            noun: Some(Noun::User),
+        },
+        Request::Limits {
+            user: None,
+            account: Some("physics".to_owned()),
+            partition: None,
+            qos: Some("normal".to_owned()),
+        },
     ]
 }
 
@@ -601,6 +617,23 @@ fn to_client() -> Vec<ToClient> {
             text: "the job's shepherd was killed".to_owned(),
         },
         ToClient::OnNodes { raw_job: 12 },
+        ToClient::Rules(vec![RuleView {
+            noun: Noun::Account,
+            name: "physics".to_owned(),
+            settings: vec![("shares".to_owned(), "3".to_owned())],
+        }]),
+        ToClient::Limits(Box::new(LimitsView {
+            user: "ada".to_owned(),
+            account: "physics".to_owned(),
+            partition: "batch".to_owned(),
+            qos: "normal".to_owned(),
+            limits: vec![LimitView {
+                kind: LimitKind::MaxJobsPerUser,
+                value: Some(1),
+                level: Some(Level::Qos("normal".to_owned())),
+                used: None,
+            }],
+        })),
     ]
 }
 
