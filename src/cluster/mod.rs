@@ -206,9 +206,24 @@ pub struct Handled {
 }
 
 impl Cluster {
-    /// From what the store holds.
+    /// From what the store holds, under the rules of the beginning.
     #[must_use]
     pub fn new(
+        settings: Settings,
+        counters: Counters,
+        jobs: Vec<Arc<Job>>,
+        nodes: Vec<Arc<Node>>,
+        recent: Vec<(JobId, JobState, ExitStatus)>,
+        now: Timestamp,
+    ) -> Self {
+        let rules = Rules::initial();
+        Cluster::with_rules(rules, settings, counters, jobs, nodes, recent, now)
+    }
+
+    /// From what the store holds. Its rules come first: how long what runs may take, and what it is charged, goes by them.
+    #[must_use]
+    pub fn with_rules(
+        rules: Rules,
         settings: Settings,
         counters: Counters,
         jobs: Vec<Arc<Job>>,
@@ -222,7 +237,7 @@ impl Cluster {
             counters,
             jobs: OrdMap::new(),
             nodes: OrdMap::new(),
-            rules: Arc::default(),
+            rules: Arc::new(rules),
             pool: NodePool::default(),
             queue: Queue::default(),
             occupancy: Occupancy::default(),
@@ -301,29 +316,23 @@ impl Cluster {
         self
     }
 
-    /// With the rules that the store holds.
-    #[must_use]
-    pub fn with_rules(mut self, rules: Rules) -> Self {
-        self.rules = Arc::new(rules);
-        self
-    }
-
     /// Who goes first and who starts.
     #[must_use]
     pub fn policy(&self) -> Policy {
         self.settings.policy
     }
 
-    /// With rules that no store holds yet: they come with the next rows to commit.
+    /// With its rules among the next rows to commit, as no store holds them yet.
     #[must_use]
-    pub fn with_new_rules(mut self, rules: Rules) -> Self {
+    pub fn storing_rules(mut self) -> Self {
+        let rules = Arc::clone(&self.rules);
         for noun in Noun::ALL {
             let names = rules.names(noun).into_iter();
             self.touched
                 .rules
                 .extend(names.map(|name| (noun, name.to_owned())));
         }
-        self.with_rules(rules)
+        self
     }
 
     /// What an administrator decided.

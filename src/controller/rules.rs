@@ -5,8 +5,8 @@
 //! start.
 
 use super::run::Shared;
+use crate::cluster::Principal;
 use crate::cluster::rule_views::{self, JobOf};
-use crate::cluster::{Cluster, Principal};
 use crate::config::Config;
 use crate::model::refusal::{Code, Refusal};
 use crate::model::rules::{Noun, Rules};
@@ -40,45 +40,42 @@ pub(super) fn limits(shared: &Shared, who: &Principal, of: JobOf) -> Result<ToCl
     Ok(ToClient::Limits(Box::new(view)))
 }
 
-/// A cluster with its rules.
-pub(super) fn begin(
-    cluster: Cluster,
-    stored: Option<Rules>,
-    config: &Config,
-) -> Result<Cluster, Refusal> {
+/// The rules to begin with, and whether they are still to be stored.
+pub(super) fn begin(stored: Option<Rules>, config: &Config) -> Result<(Rules, bool), Refusal> {
     let said = config.rules();
     let Some(rules) = stored else {
-        return Ok(cluster.with_new_rules(Rules::initial().with_settings(&said)?));
+        return Ok((Rules::initial().with_settings(&said)?, true));
     };
     for difference in rules.differences(&said) {
         tracing::warn!("{difference}");
     }
-    Ok(cluster.with_rules(rules))
+    Ok((rules, false))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::Settings;
     use crate::cluster::changes::Counters;
+    use crate::cluster::{Cluster, Settings};
     use crate::model::time::Timestamp;
-
-    fn cluster() -> Cluster {
-        Cluster::new(
-            Settings::default(),
-            Counters::default(),
-            Vec::new(),
-            Vec::new(),
-            Vec::new(),
-            Timestamp(0),
-        )
-    }
 
     #[test]
     fn the_configuration_counts_where_nothing_is_stored() {
         let config = Config::parse("[qos.normal]\nmax-jobs-per-user = 1\n[qos.high]").unwrap();
-        let mut new = begin(cluster(), None, &config).unwrap();
-        let rules = new.take_changes().rules;
+        let (rules, new) = begin(None, &config).unwrap();
+        assert!(new);
+        let (settings, counters) = (Settings::default(), Counters::default());
+        let cluster = Cluster::with_rules(
+            rules,
+            settings,
+            counters,
+            Vec::new(),
+            Vec::new(),
+            Vec::new(),
+            Timestamp(0),
+        );
+        let mut cluster = cluster.storing_rules();
+        let rules = cluster.take_changes().rules;
         let stored: Vec<String> = rules
             .iter()
             .map(|(noun, name, settings)| {
@@ -96,19 +93,18 @@ mod tests {
                 "qos normal 1"
             ]
         );
-        assert!(new.take_changes().is_empty(), "stored once");
+        assert!(cluster.take_changes().is_empty(), "stored once");
 
-        let mut old = begin(cluster(), Some(Rules::initial()), &config).unwrap();
-        assert!(!old.rules().has(Noun::Qos, "high"));
-        assert!(old.take_changes().is_empty());
+        let (rules, new) = begin(Some(Rules::initial()), &config).unwrap();
+        assert!(!new && rules == Rules::initial());
     }
 
     #[test]
     fn what_names_nothing_is_told_at_the_first_start() {
         let config = Config::parse("[user.ann]\naccount = \"physics\"").unwrap();
-        let refusal = begin(cluster(), None, &config).unwrap_err();
+        let refusal = begin(None, &config).unwrap_err();
         assert!(refusal.what.contains("user `ann` names account `physics`"));
         // The account may have been made by hand since, or removed.
-        assert!(begin(cluster(), Some(Rules::initial()), &config).is_ok());
+        assert!(begin(Some(Rules::initial()), &config).is_ok());
     }
 }

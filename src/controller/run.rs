@@ -323,7 +323,9 @@ fn build_cluster(
         .into_iter()
         .map(|(id, state, exit, _)| (id, state, exit))
         .collect();
-    let cluster = Cluster::new(
+    let (rules, new) = rules::begin(loaded.rules, &options.config)?;
+    let cluster = Cluster::with_rules(
+        rules,
         settings,
         loaded.counters,
         loaded.jobs,
@@ -332,7 +334,11 @@ fn build_cluster(
         now,
     )
     .with_members(loaded.keys, loaded.invitations);
-    rules::begin(cluster, loaded.rules, &options.config)
+    Ok(if new {
+        cluster.storing_rules()
+    } else {
+        cluster
+    })
 }
 
 fn prepare(state_dir: &Path, directory: &Path) -> Result<(), ControllerError> {
