@@ -9,8 +9,8 @@
 //! are carried out only after the commit. [`apply`] is the one place that changes a `Cluster`.
 //!
 //! Read [`command`], [`event`], [`effect`] first, then [`apply`], then [`admission`], [`control`],
-//! [`lifecycle`], [`gang`], [`leases`], [`adopt`], [`nodes`] as you need them. What queries see is in [`snapshot`] and
-//! [`views`].
+//! [`lifecycle`], [`gang`], [`leases`], [`adopt`], [`nodes`] as you need them. What queries see is in [`snapshot`],
+//! [`views`] and [`rule_views`].
 
 pub mod admission;
 pub mod adopt;
@@ -30,6 +30,7 @@ pub mod lifecycle;
 pub mod membership;
 pub mod nodes;
 mod occupancy;
+pub mod rule_views;
 mod rules;
 pub mod select;
 pub mod snapshot;
@@ -211,9 +212,24 @@ pub struct Handled {
 }
 
 impl Cluster {
-    /// From what the store holds.
+    /// From what the store holds, under the rules of the beginning.
     #[must_use]
     pub fn new(
+        settings: Settings,
+        counters: Counters,
+        jobs: Vec<Arc<Job>>,
+        nodes: Vec<Arc<Node>>,
+        recent: Vec<(JobId, JobState, ExitStatus)>,
+        now: Timestamp,
+    ) -> Self {
+        let rules = Rules::initial();
+        Cluster::with_rules(rules, settings, counters, jobs, nodes, recent, now)
+    }
+
+    /// From what the store holds. Its rules come first: how long what runs may take, and what it is charged, goes by them.
+    #[must_use]
+    pub fn with_rules(
+        rules: Rules,
         settings: Settings,
         counters: Counters,
         jobs: Vec<Arc<Job>>,
@@ -227,7 +243,7 @@ impl Cluster {
             counters,
             jobs: OrdMap::new(),
             nodes: OrdMap::new(),
-            rules: Arc::default(),
+            rules: Arc::new(rules),
             pool: NodePool::default(),
             emptied: NodePool::default(),
             queue: Queue::default(),
@@ -308,17 +324,23 @@ impl Cluster {
         self
     }
 
-    /// With the rules that the store holds.
-    #[must_use]
-    pub fn with_rules(mut self, rules: Rules) -> Self {
-        self.rules = Arc::new(rules);
-        self
-    }
-
     /// Who goes first and who starts.
     #[must_use]
     pub fn policy(&self) -> Policy {
         self.settings.policy
+    }
+
+    /// With its rules among the next rows to commit, as no store holds them yet.
+    #[must_use]
+    pub fn storing_rules(mut self) -> Self {
+        let rules = Arc::clone(&self.rules);
+        for noun in Noun::ALL {
+            let names = rules.names(noun).into_iter();
+            self.touched
+                .rules
+                .extend(names.map(|name| (noun, name.to_owned())));
+        }
+        self
     }
 
     /// What an administrator decided.

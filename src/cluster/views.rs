@@ -726,12 +726,14 @@ pub fn partition_view(snapshot: &Snapshot, partition: &Partition) -> PartitionVi
     PartitionView {
         name: partition.name.clone(),
         default: partition.default,
-        state: "UP".to_owned(),
+        state: if partition.up { "UP" } else { "DOWN" }.to_owned(),
         max_time_s: partition.max_time_s,
         nodes: snapshot
             .nodes
             .values()
-            .map(|node| node.name().to_owned())
+            .map(|node| node.name())
+            .filter(|name| partition.has_node(name))
+            .map(str::to_owned)
             .collect(),
     }
 }

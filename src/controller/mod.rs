@@ -23,6 +23,7 @@ mod listing;
 mod members;
 mod output;
 mod queries;
+mod rules;
 mod run;
 mod session;
 mod shares;

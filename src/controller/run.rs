@@ -5,7 +5,7 @@ use super::clock::Steps;
 use super::links::Links;
 use super::listening::{self, Listen};
 use super::shares::Shares;
-use super::{act, audit};
+use super::{act, audit, rules};
 use crate::cluster::{Cluster, Command, Effect, Reply, Settings, Snapshot};
 use crate::config::Config;
 use crate::model::audit::AuditRecord;
@@ -104,6 +104,9 @@ pub enum ControllerError {
         #[source]
         source: std::io::Error,
     },
+    /// What the configuration says of partitions and so on does not fit together.
+    #[error("cannot begin with the configuration: {}", .0.what)]
+    Rules(Refusal),
     /// Keys cannot be used.
     #[error("cannot use the keys of this cluster")]
     Keys(#[from] IdentityError),
@@ -227,7 +230,7 @@ pub fn run(options: ControllerOptions) -> Result<(), ControllerError> {
         .map_err(ControllerError::Runtime)?;
     let (inbox, messages) = mpsc::channel(INBOX_MAX);
     let started = now();
-    let cluster = build_cluster(&options, loaded, started);
+    let cluster = build_cluster(&options, loaded, started).map_err(ControllerError::Rules)?;
     let authority = Authority::open(&options.state_dir, &cluster.snapshot().name, started)?;
     let server = {
         let _guard = runtime.enter();
@@ -300,7 +303,7 @@ fn build_cluster(
     options: &ControllerOptions,
     loaded: crate::store::Loaded,
     now: Timestamp,
-) -> Cluster {
+) -> Result<Cluster, Refusal> {
     let settings = Settings {
         name: options
             .cluster_name
@@ -320,7 +323,9 @@ fn build_cluster(
         .into_iter()
         .map(|(id, state, exit, _)| (id, state, exit))
         .collect();
-    Cluster::new(
+    let (rules, new) = rules::begin(loaded.rules, &options.config)?;
+    let cluster = Cluster::with_rules(
+        rules,
         settings,
         loaded.counters,
         loaded.jobs,
@@ -328,7 +333,12 @@ fn build_cluster(
         recent,
         now,
     )
-    .with_members(loaded.keys, loaded.invitations)
+    .with_members(loaded.keys, loaded.invitations);
+    Ok(if new {
+        cluster.storing_rules()
+    } else {
+        cluster
+    })
 }
 
 fn prepare(state_dir: &Path, directory: &Path) -> Result<(), ControllerError> {
@@ -726,7 +736,8 @@ impl Owner {
             match Store::open(&path, store_options(&self.shared.options)) {
                 Ok((store, loaded)) => {
                     self.steps = Steps::new();
-                    self.cluster = build_cluster(&self.shared.options, loaded, now());
+                    self.cluster = build_cluster(&self.shared.options, loaded, now())
+                        .expect("what the configuration says fitted together at the start");
                     self.shared
                         .snapshot
                         .store(Arc::new(self.cluster.snapshot()));

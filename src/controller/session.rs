@@ -2,8 +2,9 @@
 
 use super::run::{Message, Shared, now};
 use super::shares::{Holder, SMALL, Share, Shares, Stock};
-use super::{attach, credentials, listing, members, output, queries};
+use super::{attach, credentials, listing, members, output, queries, rules};
 use crate::cluster::command::{Gone, GoneElements, Outcome};
+use crate::cluster::rule_views::JobOf;
 use crate::cluster::{Command, Principal, Reply};
 use crate::model::dependency::{Dependency, DependencyKind};
 use crate::model::identity::Role;
@@ -303,6 +304,7 @@ fn may_be_long(request: &Request) -> bool {
             | Request::Job { .. }
             | Request::Script { .. }
             | Request::Audit { .. }
+            | Request::Rules { .. }
             | Request::Backup
     )
 }
@@ -341,6 +343,8 @@ fn changes_something(request: &Request) -> bool {
             | Request::Nodes
             | Request::Links
             | Request::Partitions
+            | Request::Rules { .. }
+            | Request::Limits { .. }
             | Request::Wait(_)
     )
 }
@@ -357,6 +361,22 @@ async fn answer(
         Request::Nodes => return Ok(queries::nodes(shared)),
         Request::Partitions => return Ok(queries::partitions(shared)),
         Request::Links => return Ok(queries::links(shared)),
+        Request::Rules { noun } => return rules::list(shared, noun),
+        Request::Limits {
+            user,
+            account,
+            partition,
+            qos,
+        } => {
+            let of = JobOf {
+                user,
+                account,
+                partition,
+                qos,
+            };
+            return rules::limits(shared, &who, of);
+        }
+        Request::ChangeRule(change) => Command::ChangeRule { who, change },
         Request::Members => {
             admin(&who, "see who is known")?;
             return Ok(members::list(shared));

@@ -2,7 +2,10 @@
 //!
 //! Fields are only ever added. Times are RFC 3339 in JSON and milliseconds on the wire.
 
+use crate::model::bounded;
 use crate::model::job::JobState;
+use crate::model::limits::{Level, LimitKind};
+use crate::model::rules::{Noun, Setting};
 use crate::model::shared::Text;
 use crate::model::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -251,7 +254,7 @@ pub struct PartitionView {
     pub name: String,
     /// Used when none is named.
     pub default: bool,
-    /// `UP`.
+    /// `UP`, or `DOWN`: its jobs do not start.
     pub state: String,
     /// Longest run time.
     pub max_time_s: Option<u32>,
@@ -342,4 +345,45 @@ pub struct InvitationView {
     pub expires: Timestamp,
     /// How often it can still be used.
     pub uses_left: u32,
+}
+
+/// A partition, an account, a user or a QOS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleView {
+    /// Which of the four.
+    pub noun: Noun,
+    /// Its name.
+    pub name: String,
+    /// All that holds for it, in the words that change it; of limits those that are set.
+    #[serde(deserialize_with = "bounded::few")]
+    pub settings: Vec<Setting>,
+}
+
+/// Which limits hold for a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsView {
+    /// Whose.
+    pub user: String,
+    /// In this account.
+    pub account: String,
+    /// In this partition.
+    pub partition: String,
+    /// With this QOS.
+    pub qos: String,
+    /// Every kind at least once; several times where several levels hold.
+    #[serde(deserialize_with = "bounded::list")]
+    pub limits: Vec<LimitView>,
+}
+
+/// A limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitView {
+    /// What is limited.
+    pub kind: LimitKind,
+    /// The limit; `None` = there is none.
+    pub value: Option<u64>,
+    /// Where it is set.
+    pub level: Option<Level>,
+    /// How much of it is in use; `None` = not known.
+    pub used: Option<u64>,
 }

@@ -2,11 +2,13 @@
 
 use crate::fake::{Fake, golden};
 use hpc::model::job::JobState;
+use hpc::model::limits::{Level, LimitKind};
+use hpc::model::rules::{Noun, Rules};
 use hpc::model::time::Timestamp;
 use hpc::wire::client::{Filter, Request, Selector, ToClient};
 use hpc::wire::view::{
-    ElementsView, GpuView, JobLine, JobView, LinkView, NodeView, PartitionView, PlacementView,
-    StatusView, StepView, UsageView,
+    ElementsView, GpuView, JobLine, JobView, KeyView, LimitView, LimitsView, LinkView, MembersView,
+    NodeView, PartitionView, PlacementView, RuleView, StatusView, StepView, UsageView,
 };
 
 /// 2026-01-31T12:00:00Z.
@@ -488,6 +490,125 @@ fn nodes_partitions_and_status() {
     let fake = Fake::answering(ToClient::Status(Box::new(status)));
     golden("status.txt", &fake.run(&["status"]).ok());
     golden("status.json", &fake.run(&["status", "--json"]).ok());
+}
+
+fn rule(noun: Noun, name: &str, text: &str) -> RuleView {
+    let said = text
+        .split_whitespace()
+        .filter_map(|one| one.split_once('='));
+    let said = said.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let mut settings = Rules::unsaid(noun, name);
+    for (key, value) in said {
+        match settings.iter_mut().find(|(known, _)| *known == key) {
+            Some(known) => known.1 = value,
+            None => settings.push((key, value)),
+        }
+    }
+    RuleView {
+        noun,
+        name: name.to_owned(),
+        settings,
+    }
+}
+
+#[test]
+fn rules_and_limits() {
+    let all = [
+        rule(Noun::Partition, "batch", "default=yes max-time=1-00:00:00"),
+        rule(Noun::Partition, "gpu", "nodes=ws[1-4] state=down tier=2"),
+        rule(Noun::Account, "optics", "parent=physics group-gpus=4"),
+        rule(Noun::Account, "root", ""),
+        rule(Noun::User, "ann", "account=optics shares=2"),
+        rule(
+            Noun::Qos,
+            "normal",
+            "max-jobs-per-user=4 group-memory=2048M",
+        ),
+    ];
+    let key = KeyView {
+        key: "5f1c".into(),
+        role: "user".into(),
+        name: "ann".into(),
+        joined: at(0),
+        from: "10.0.0.7".into(),
+        invited_by: "root".into(),
+        expires: at(86_400),
+    };
+    let fake = Fake::new(move |request, talk| match request {
+        Request::Rules { noun } => {
+            let asked = all.iter().filter(|view| noun == Some(view.noun));
+            talk.say(&ToClient::Rules(asked.cloned().collect()));
+        }
+        _ => talk.say(&ToClient::Members(Box::new(MembersView {
+            keys: vec![key.clone()],
+            invitations: vec![],
+        }))),
+    });
+    let (mut tables, mut objects) = (String::new(), String::new());
+    for noun in Noun::ALL {
+        for words in [&["list"][..], &["show", "ann"], &["show", "normal"]] {
+            let words = [&[noun.word()], words].concat();
+            let ran = fake.run(&words);
+            if ran.code == 0 {
+                tables.push_str(&format!("$ hpc {}\n{}", words.join(" "), ran.ok()));
+                let ran = fake.run(&[&words[..], &["--json"]].concat());
+                objects.push_str(&ran.ok());
+            } else {
+                assert_eq!(ran.code, 1);
+                assert!(ran.err.contains("there are: "), "{}", ran.err);
+            }
+        }
+    }
+    golden("rules.txt", &tables);
+    golden("rules.json", &objects);
+
+    let limit = |kind, value, level, used| LimitView {
+        kind,
+        value: Some(value),
+        level: Some(level),
+        used,
+    };
+    let none = LimitView {
+        kind: LimitKind::MaxSubmitPerUser,
+        value: None,
+        level: None,
+        used: None,
+    };
+    let view = |used| LimitsView {
+        user: "ann".into(),
+        account: "optics".into(),
+        partition: "batch".into(),
+        qos: "normal".into(),
+        limits: vec![
+            limit(
+                LimitKind::MaxJobsPerUser,
+                3,
+                Level::Qos("normal".into()),
+                used,
+            ),
+            none.clone(),
+            limit(
+                LimitKind::GroupMemory,
+                2048,
+                Level::Account("optics".into()),
+                None,
+            ),
+        ],
+    };
+    let unused = Fake::answering(ToClient::Limits(Box::new(view(None))));
+    let used = Fake::answering(ToClient::Limits(Box::new(view(Some(2)))));
+    let (mut tables, mut objects) = (String::new(), String::new());
+    for fake in [unused, used] {
+        tables.push_str(&fake.run(&["limits", "-A", "optics"]).ok());
+        objects.push_str(&fake.run(&["limits", "--json"]).ok());
+        assert!(matches!(
+            &fake.seen()[0],
+            Request::Limits { user: None, account: Some(account), partition: None, qos: None }
+                if account == "optics"
+        ));
+    }
+    golden("limits.txt", &tables);
+    golden("limits.json", &objects);
 }
 
 #[test]

@@ -32,6 +32,7 @@ mod limits;
 mod listings;
 mod relay;
 mod reserve;
+mod rules;
 mod shepherd_killed;
 mod silence;
 mod store_files;
