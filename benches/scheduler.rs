@@ -46,7 +46,7 @@ impl Random {
 
 fn inventory(at: u32) -> Inventory {
     let cpus = 64;
-    let gpus = if at % 4 == 0 { 8 } else { 0 };
+    let gpus = if at.is_multiple_of(4) { 8 } else { 0 };
     let numa = |cpu: u32| cpu / (cpus / 2);
     Inventory {
         name: format!("n{at}"),

@@ -283,6 +283,8 @@ impl Cluster {
             cluster.cut_off.insert(node.id, now);
             cluster.nodes.insert(node.id, node);
         }
+        // Before the jobs: what each costs is a part of its nodes.
+        cluster.survey();
         for mut job in jobs {
             if !job.slots.is_empty() {
                 for slot in &mut Arc::make_mut(&mut job).slots {
