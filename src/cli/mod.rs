@@ -58,6 +58,7 @@ mod run;
 mod script;
 mod selection;
 mod service;
+mod share;
 mod signal;
 mod sim;
 mod status;
@@ -71,6 +72,7 @@ mod update;
 mod user;
 mod version;
 mod wait;
+mod why;
 
 use crate::model::time::Timestamp;
 use clap::error::{ContextKind, ErrorKind};
@@ -134,6 +136,7 @@ const VERBS: &[Row] = &[
     row::<cp::Cp>("Jobs", "cp"),
     row::<queue::Queue>("Looking", "queue"),
     row::<job::Job>("Looking", "job"),
+    row::<why::Why>("Looking", "why"),
     row::<logs::Logs>("Looking", "logs"),
     row::<attach::Attach>("Looking", "attach"),
     row::<history::History>("Looking", "history"),
@@ -146,6 +149,7 @@ const VERBS: &[Row] = &[
     row::<account::Account>("Admin", "account"),
     row::<user::User>("Admin", "user"),
     row::<qos::Qos>("Admin", "qos"),
+    row::<share::Share>("Admin", "share"),
     row::<audit::Audit>("Admin", "audit"),
     row::<backup::Backup>("Plumbing", "backup"),
     row::<completions::Completions>("Plumbing", "completions"),
@@ -157,8 +161,8 @@ const VERBS: &[Row] = &[
 
 /// Words of the contract that are not commands yet.
 const LATER: &[&str] = &[
-    "doctor", "shell", "why", "eff", "topo", "gpus", "top", "reserve", "share", "sweep", "jupyter",
-    "code", "ssh", "forward", "image", "bench", "slurm", "import",
+    "doctor", "shell", "eff", "topo", "gpus", "top", "reserve", "sweep", "jupyter", "code", "ssh",
+    "forward", "image", "bench", "slurm", "import",
 ];
 
 /// Runs the command that these arguments mean; the first is the program's own name.

@@ -386,6 +386,7 @@ pub fn hot_rows(
         view.time_limit_s = time_limit_s(&snapshot.rules, job);
         view.restarts = job.restarts_of(first);
         view.begin_time = job.not_before.or(job.spec.begin);
+        view.expected_start = snapshot.forecast.starts.get(&job.id).copied();
         view.elements = elements(job);
         if view.memory_mib == 0 {
             view.memory_mib = expected_memory_mib(snapshot, job);

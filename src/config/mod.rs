@@ -41,6 +41,12 @@ pub struct Config {
     pub certificate_life_s: u32,
     /// Whether jobs of root run at all.
     pub allow_root_jobs: bool,
+    /// Which jobs start when.
+    pub policy: Policy,
+    /// What each factor of a job's priority is worth.
+    pub priority: Priority,
+    /// What was used counts half for fair share after so long; seconds, 0 = it counts for ever.
+    pub usage_half_life_s: u32,
     /// On a worker: so many cpus are not given to jobs, rounded up to whole cores.
     pub reserve_cpus: u32,
     /// On a worker: so much memory is not given to jobs; MiB.
@@ -60,6 +66,60 @@ pub struct Config {
 /// Settings by key, by name of what they are of.
 pub type Tables = BTreeMap<String, BTreeMap<String, SettingText>>;
 
+/// Which jobs start when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// In order; the first that does not fit blocks its partition.
+    Fcfs,
+    /// The first of each partition that does not fit is kept a place; others start in the gaps.
+    Easy,
+    /// The same, gaps filled with the shortest first.
+    EasySjbf,
+    /// Each that does not fit is kept a place, up to a hundred.
+    Conservative,
+}
+
+/// What each factor of a job's priority is worth; points.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Priority {
+    /// For having waited `max_age_s`.
+    pub age: u32,
+    /// After which wait nothing more is added; seconds.
+    pub max_age_s: u32,
+    /// For the user who is furthest below the promised share.
+    pub fair_share: u32,
+    /// For the partition with the highest priority.
+    pub partition: u32,
+    /// For the QOS with the highest priority.
+    pub qos: u32,
+    /// For the largest job, or the smallest.
+    pub size: u32,
+    /// Small jobs are the ones that `size` favours.
+    pub favour_small: bool,
+    /// For asking for all cpus.
+    pub cpus: u32,
+    /// For asking for all GPUs.
+    pub gpus: u32,
+}
+
+impl Default for Priority {
+    fn default() -> Self {
+        Priority {
+            age: 10_000,
+            max_age_s: 7 * 86_400,
+            fair_share: 100_000,
+            partition: 10_000,
+            qos: 50_000,
+            size: 0,
+            favour_small: false,
+            cpus: 0,
+            gpus: 0,
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -74,6 +134,9 @@ impl Default for Config {
             store_cache_mib: 32,
             certificate_life_s: 90 * 86_400,
             allow_root_jobs: true,
+            policy: Policy::Easy,
+            priority: Priority::default(),
+            usage_half_life_s: 7 * 86_400,
             reserve_cpus: 0,
             reserve_memory_mib: 0,
             users: UserMap::default(),
@@ -294,7 +357,7 @@ mod tests {
     }
 
     /// The keys of the file, one for each field. Nothing is said of any user to begin with.
-    const KEYS: usize = 17;
+    const KEYS: usize = 20;
 
     #[test]
     fn the_sample_says_the_defaults_and_every_key() {

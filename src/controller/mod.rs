@@ -11,6 +11,7 @@
 )]
 
 mod act;
+mod ahead;
 mod allocation;
 mod attach;
 mod audit;

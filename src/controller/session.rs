@@ -2,7 +2,7 @@
 
 use super::run::{Message, Shared, now};
 use super::shares::{Holder, SMALL, Share, Shares, Stock};
-use super::{attach, credentials, listing, members, output, queries, rules};
+use super::{ahead, attach, credentials, listing, members, output, queries, rules};
 use crate::cluster::command::{Gone, GoneElements, Outcome};
 use crate::cluster::rule_views::JobOf;
 use crate::cluster::{Command, Principal, Reply};
@@ -344,6 +344,9 @@ fn changes_something(request: &Request) -> bool {
             | Request::Links
             | Request::Partitions
             | Request::Rules { .. }
+            | Request::Explain { .. }
+            | Request::Shares
+            | Request::Priority { .. }
             | Request::Limits { .. }
             | Request::Wait(_)
     )
@@ -376,6 +379,9 @@ async fn answer(
             };
             return rules::limits(shared, &who, of);
         }
+        Request::Explain { job } => return ahead::why(shared, job).await,
+        Request::Shares => return Ok(ahead::shares(shared)),
+        Request::Priority { job } => return ahead::priority(shared, job).await,
         Request::ChangeRule(change) => Command::ChangeRule { who, change },
         Request::Members => {
             admin(&who, "see who is known")?;

@@ -376,7 +376,7 @@ fn limits(outlook: &Outlook, now: Timestamp, limit_s: u32) -> Vec<u32> {
         .into_iter()
         .filter(|half| *half >= 60)
         .collect();
-    let (plan, _) = super::sketch(&view(outlook), now, outlook.policy);
+    let (plan, _) = super::sketch(&outlook.view(), now, outlook.policy);
     for (_, shadow) in plan.kept {
         if let Ok(gap_s) = u32::try_from(shadow.minus(now) / 1000)
             && (60..limit_s).contains(&gap_s)
@@ -388,23 +388,6 @@ fn limits(outlook: &Outlook, now: Timestamp, limit_s: u32) -> Vec<u32> {
     limits.sort_unstable_by_key(|limit| std::cmp::Reverse(*limit));
     limits.dedup();
     limits
-}
-
-fn view(outlook: &Outlook) -> super::View<'_> {
-    static NOTHING: std::sync::LazyLock<super::limits::Tally> =
-        std::sync::LazyLock::new(super::limits::Tally::default);
-    super::View {
-        nodes: &outlook.nodes,
-        pool: &outlook.pool,
-        emptied: &outlook.emptied,
-        jobs: &outlook.jobs,
-        queue: &outlook.queue,
-        occupancy: &outlook.occupancy,
-        idle: &outlook.idle,
-        rules: &outlook.rules,
-        tally: &NOTHING,
-        standings: &outlook.standings,
-    }
 }
 
 /// A half, a quarter, and so on down to 1.

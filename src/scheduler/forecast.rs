@@ -20,7 +20,7 @@ use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
 use imbl::OrdMap;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// The first steps; milliseconds.
 const STEP_MS: i64 = 1_000;
@@ -54,6 +54,30 @@ pub struct Outlook {
     pub standings: Arc<Standings>,
     /// Who goes first and who starts.
     pub policy: Policy,
+}
+
+impl Outlook {
+    /// What the planner sees of it; of limits, what they are and not what is in use.
+    #[must_use]
+    pub fn view(&self) -> View<'_> {
+        static NOTHING: LazyLock<Tally> = LazyLock::new(Tally::default);
+        self.view_with(&NOTHING)
+    }
+
+    fn view_with<'a>(&'a self, tally: &'a Tally) -> View<'a> {
+        View {
+            nodes: &self.nodes,
+            pool: &self.pool,
+            emptied: &self.emptied,
+            jobs: &self.jobs,
+            queue: &self.queue,
+            occupancy: &self.occupancy,
+            idle: &self.idle,
+            rules: &self.rules,
+            tally,
+            standings: &self.standings,
+        }
+    }
 }
 
 /// What is assumed of run times.
@@ -196,20 +220,8 @@ impl Run {
 
     /// Starts what the planner would; which jobs.
     fn step(&mut self, at: Timestamp) -> Vec<JobId> {
-        let outlook = &self.outlook;
-        let view = View {
-            nodes: &outlook.nodes,
-            pool: &outlook.pool,
-            emptied: &outlook.emptied,
-            jobs: &outlook.jobs,
-            queue: &outlook.queue,
-            occupancy: &outlook.occupancy,
-            idle: &outlook.idle,
-            rules: &outlook.rules,
-            tally: &self.tally,
-            standings: &outlook.standings,
-        };
-        let (_, starts) = sketch(&view, at, outlook.policy);
+        let view = self.outlook.view_with(&self.tally);
+        let (_, starts) = sketch(&view, at, self.outlook.policy);
         let mut counts: BTreeMap<JobId, u32> = BTreeMap::new();
         let mut begun = Vec::with_capacity(starts.len());
         for (id, parts) in starts {

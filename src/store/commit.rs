@@ -11,7 +11,7 @@ use super::record::{
 };
 use super::tables::{
     AUDIT, BLOB_REFS, BLOBS, COUNTERS, ELEMENT_ROWS, HISTORY, HISTORY_BY_END, INVITATIONS, JOBS,
-    KEYS, MERGES, META, NODES, RULES, SPECS, STEPS,
+    KEYS, MERGES, META, NODES, RULES, SPECS, STEPS, USAGE,
 };
 use super::{Store, blob, retention};
 use crate::cluster::changes::Changes;
@@ -51,6 +51,7 @@ impl Store {
             batch.counters(changes)?;
             batch.members(changes)?;
             batch.rules(changes)?;
+            batch.usage(changes)?;
             batch.audit(changes)?;
             batch.blobs(blobs)?;
             Ok(batch.buffer)
@@ -324,6 +325,18 @@ impl Batch<'_> {
                 }
                 None => table.remove(key.as_str()),
             }?;
+        }
+        Ok(())
+    }
+
+    fn usage(&mut self, changes: &Changes) -> Result<(), Fault> {
+        if changes.usage.is_empty() {
+            return Ok(());
+        }
+        let mut table = self.txn.open_table(USAGE)?;
+        for ((account, user), usage) in &changes.usage {
+            encode_into(&mut self.buffer, usage);
+            table.insert((account.as_str(), &**user), self.buffer.as_slice())?;
         }
         Ok(())
     }

@@ -4,11 +4,11 @@ use super::columns::collect_unsuccessful;
 use super::error::{Fault, row};
 use super::record::{
     RecordError, decode_counters, decode_invitation, decode_job, decode_key, decode_node,
-    decode_outcome, decode_rule, decode_rule_key, decode_spec,
+    decode_outcome, decode_rule, decode_rule_key, decode_spec, decode_usage,
 };
 use super::tables::{
     CLUSTER, COUNTERS, ELEMENT_ROWS, HISTORY_BY_END, INVITATIONS, JOBS, KEYS, META, NODES, RULES,
-    SPECS,
+    SPECS, USAGE,
 };
 use crate::cluster::changes::Counters;
 use crate::model::identity::{Invitation, KeyId, KnownKey, TokenHash};
@@ -18,6 +18,8 @@ use crate::model::job::{Commons, ExitStatus, Job, JobState};
 use crate::model::node::Node;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
+use crate::scheduler::priority::Usage;
+use crate::scheduler::shares::Member;
 use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -56,6 +58,8 @@ pub struct Loaded {
     pub invitations: Vec<(TokenHash, Arc<Invitation>)>,
     /// Partitions, accounts, users and QOS; `None` = nothing was ever said of any, as in a new store.
     pub rules: Option<Rules>,
+    /// Who has used how much.
+    pub usage: Vec<(Member, Usage)>,
     /// The last [`RECENT_MAX`] ended jobs, newest first.
     pub recent: Vec<Ended>,
 }
@@ -82,6 +86,7 @@ pub(super) fn load(database: &Database) -> Result<Loaded, Fault> {
         keys: keys(&txn)?,
         invitations: invitations(&txn)?,
         rules: rules(&txn)?,
+        usage: usage(&txn)?,
         recent: recent(&txn)?,
     })
 }
@@ -164,6 +169,18 @@ fn invitations(txn: &ReadTransaction) -> Result<Vec<(TokenHash, Arc<Invitation>)
         invitations.push((TokenHash(*token.value()), Arc::new(invitation)));
     }
     Ok(invitations)
+}
+
+fn usage(txn: &ReadTransaction) -> Result<Vec<(Member, Usage)>, Fault> {
+    let table = txn.open_table(USAGE)?;
+    let mut all = Vec::new();
+    for entry in table.iter()? {
+        let (key, bytes) = entry?;
+        let (account, user) = key.value();
+        let used = decode_usage(bytes.value()).map_err(row("usage", (account, user)))?;
+        all.push(((account.into(), user.into()), used));
+    }
+    Ok(all)
 }
 
 fn rules(txn: &ReadTransaction) -> Result<Option<Rules>, Fault> {

@@ -8,7 +8,7 @@ use super::error::{Fault, StoreError};
 use super::load::ClusterId;
 use super::tables::{
     AUDIT, BLOB_REFS, BLOBS, CLUSTER, ELEMENT_ROWS, HISTORY, HISTORY_BY_END, INVITATIONS, JOBS,
-    KEYS, MERGES, META, NODES, RULES, SCHEMA, SCHEMA_VERSION, SPECS, STEPS,
+    KEYS, MERGES, META, NODES, RULES, SCHEMA, SCHEMA_VERSION, SPECS, STEPS, USAGE,
 };
 use redb::{Database, ReadableDatabase, TableError, WriteTransaction};
 use std::io::Read;
@@ -28,10 +28,11 @@ fn members(txn: &WriteTransaction) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Partitions, accounts, users and QOS. A release that knows nothing of them must not open the file: it would start jobs
+/// Partitions, accounts, users and QOS, and who has used how much. A release that knows nothing of them must not open the file: it would start jobs
 /// past every limit, and its backups would leave the limits out.
 fn rules(txn: &WriteTransaction) -> Result<(), Fault> {
     txn.open_table(RULES)?;
+    txn.open_table(USAGE)?;
     Ok(())
 }
 

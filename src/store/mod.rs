@@ -38,7 +38,7 @@ pub use error::StoreError;
 pub use load::{ClusterId, Ended, Loaded, RECENT_MAX};
 pub use record::{
     RecordError, decode_audit, decode_counters, decode_ended, decode_invitation, decode_job,
-    decode_key, decode_node, decode_outcome, decode_rule, decode_spec, decode_step,
+    decode_key, decode_node, decode_outcome, decode_rule, decode_spec, decode_step, decode_usage,
 };
 pub use retention::Purged;
 

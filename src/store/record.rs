@@ -21,6 +21,7 @@ use crate::model::node::{Inventory, Link, Node, Serves};
 use crate::model::rare::Rare;
 use crate::model::rules::{Noun, Setting};
 use crate::model::time::Timestamp;
+use crate::scheduler::priority;
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -527,6 +528,16 @@ pub fn encode_rule(buffer: &mut Vec<u8>, settings: &[Setting]) {
 pub fn decode_rule(bytes: &[u8]) -> Result<Vec<Setting>, RecordError> {
     let row: RuleRow<'static> = decode("rule", bytes)?;
     Ok(row.settings.into_owned())
+}
+
+/// What somebody has used.
+pub fn decode_usage(bytes: &[u8]) -> Result<priority::Usage, RecordError> {
+    let usage: priority::Usage = decode("usage", bytes)?;
+    if usage.amount.is_finite() && usage.amount >= 0.0 {
+        Ok(usage)
+    } else {
+        Err(RecordError::malformed("usage", usage.amount))
+    }
 }
 
 /// A line of the audit.

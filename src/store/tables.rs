@@ -49,6 +49,8 @@ pub(super) const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("
 
 /// `NOUN/NAME`, such as `qos/normal` -> what is said of it. Empty in a store that no controller has begun with.
 pub(super) const RULES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rules");
+/// (account, user) -> what they have used, and when it was that much.
+pub(super) const USAGE: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("usage");
 
 /// In [`META`]: the schema version, a little-endian `u32`.
 pub(super) const SCHEMA: &str = "schema";
@@ -82,6 +84,7 @@ pub(super) fn names() -> Vec<String> {
         INVITATIONS.name(),
         AUDIT.name(),
         RULES.name(),
+        USAGE.name(),
     ]
     .map(str::to_owned)
     .to_vec();

@@ -2,8 +2,8 @@
 //! `Output`, `Run` and `Backup` are followed by a stream of [`ToClient`] frames.
 
 use super::view::{
-    JobLine, JobView, LimitsView, LinkView, MembersView, NodeView, PartitionView, RuleView,
-    StatusView,
+    JobLine, JobView, LimitsView, LinkView, MembersView, NodeView, PartitionView, PriorityView,
+    RuleView, ShareView, StatusView, WhyView,
 };
 use crate::model::array::ArraySpec;
 use crate::model::audit::AuditRecord;
@@ -306,6 +306,18 @@ pub enum Request {
         /// With which QOS.
         qos: Option<String>,
     },
+    /// Why a job waits, until when, and what would start it sooner: answered with [`ToClient::Explained`].
+    Explain {
+        /// Which, or an element's raw id.
+        job: u32,
+    },
+    /// Where everybody stands: answered with [`ToClient::Shares`].
+    Shares,
+    /// What a waiting job's priority is made of: answered with [`ToClient::Priority`].
+    Priority {
+        /// Which, or an element's raw id.
+        job: u32,
+    },
 }
 
 /// A step asked for from inside a job.
@@ -460,6 +472,12 @@ pub enum ToClient {
     Rules(#[serde(deserialize_with = "bounded::list")] Vec<RuleView>),
     /// Limits.
     Limits(Box<LimitsView>),
+    /// Why a job waits.
+    Explained(Box<WhyView>),
+    /// Accounts and the people in them, each account before what is in it.
+    Shares(Vec<ShareView>),
+    /// A priority.
+    Priority(Box<PriorityView>),
 }
 
 /// From a client after its request, while a stream is open.

@@ -7,7 +7,7 @@
 //!
 //! Most targets look at the first byte to choose what the rest is read as; `seeds.rs` knows the numbers by name.
 
-use hpc::config::Config;
+use hpc::config::{Config, Policy, Priority};
 use hpc::model::array::{self, ArraySpec};
 use hpc::model::cpu_set::CpuSet;
 use hpc::model::dependency::Dependency;
@@ -672,6 +672,10 @@ pub fn records(bytes: &[u8]) -> bool {
             }
             true
         }),
+        13 => {
+            let usage = accepted(store::decode_usage(record));
+            usage.is_some_and(|usage| postcard_again(&usage, store::decode_usage))
+        }
         _ => false,
     }
 }
@@ -913,6 +917,9 @@ pub fn config(bytes: &[u8]) -> bool {
         store_cache_mib,
         certificate_life_s,
         allow_root_jobs,
+        policy,
+        priority,
+        usage_half_life_s,
         reserve_cpus,
         reserve_memory_mib,
         users,
@@ -933,7 +940,28 @@ pub fn config(bytes: &[u8]) -> bool {
          certificate_life_s = {certificate_life_s}\nallow_root_jobs = {allow_root_jobs}\nreserve_cpus = {reserve_cpus}\n\
          reserve_memory_mib = {reserve_memory_mib}\nusers = {{ {users} }}\n"
     );
-    let mut written = written;
+    let policy = match policy {
+        Policy::Fcfs => "fcfs",
+        Policy::Easy => "easy",
+        Policy::EasySjbf => "easy-sjbf",
+        Policy::Conservative => "conservative",
+    };
+    let Priority {
+        age,
+        max_age_s,
+        fair_share,
+        partition,
+        qos,
+        size,
+        favour_small,
+        cpus,
+        gpus,
+    } = priority;
+    let mut written = format!(
+        "{written}policy = \"{policy}\"\nusage_half_life_s = {usage_half_life_s}\n\
+         priority = {{ age = {age}, max_age_s = {max_age_s}, fair_share = {fair_share}, partition = {partition}, \
+         qos = {qos}, size = {size}, favour_small = {favour_small}, cpus = {cpus}, gpus = {gpus} }}\n"
+    );
     for (noun, name, settings) in config.rules() {
         written.push_str(&format!("[{noun}.\"{name}\"]\n"));
         for (key, value) in settings {
