@@ -114,10 +114,7 @@ impl<'a> Engine<'a> {
         let (jobs, known, recent) = (Vec::new(), Vec::new(), Vec::new());
         let cluster =
             Cluster::new(settings, counters, jobs, known, recent, begin).with_rules(rules);
-        let cpus = nodes.iter().map(|node| node.topology.cpus.len() as u64);
-        let gpus = nodes.iter().map(|node| node.topology.gpus.len() as u64);
-        let names = nodes.iter().map(|node| node.name.clone()).collect();
-        let gathering = Gathering::new(names, cpus.sum(), gpus.sum(), begin);
+        let gathering = Gathering::new(&nodes, begin);
         let timetable = Timetable::new(&outages, nodes.len(), workload.seed, begin);
         let machine = |inventory| Machine {
             id: NodeId(0),

@@ -17,7 +17,7 @@
 use super::cluster_file::gpus;
 use super::draw::Draw;
 use super::fields::{self, Fields, Wrong};
-use super::workload::{JOBS_MAX, Planned, Runs, Workload, blank_spec};
+use super::workload::{JOBS_MAX, People, Planned, Runs, Workload, blank_spec};
 use crate::model::array::{ArraySpec, MAX_INDEX};
 use crate::model::job::JobSpec;
 use crate::model::resource::{GpuRequest, MemoryRequest, Request};
@@ -35,21 +35,24 @@ pub fn parse(text: &str, seed: u64) -> Result<Workload, Wrong> {
         seed,
         ..Workload::default()
     };
+    let mut people = People::default();
     let mut elements = 0;
     for (group, number) in top.tables("job")?.into_iter().zip(0..) {
         let draw = Draw::stream(seed ^ 0x70b5, number);
-        add_group(&mut workload, group, draw, &mut elements)?;
+        add_group(&mut workload, &mut people, group, draw, &mut elements)?;
     }
     if workload.jobs.is_empty() {
         return Err(top.fault("it has no [[job]]"));
     }
     top.finish()?;
+    workload.owners = people.list;
     workload.jobs.sort_by_key(|job| job.at);
     Ok(workload)
 }
 
 fn add_group(
     workload: &mut Workload,
+    people: &mut People,
     mut fields: Fields<'_>,
     mut draw: Draw,
     elements: &mut u64,
@@ -75,7 +78,7 @@ fn add_group(
     fields.finish()?;
     let place = u32::try_from(workload.specs.len()).unwrap_or(u32::MAX);
     workload.specs.push(spec);
-    let owner = workload.owner(user);
+    let owner = people.place(user);
     let mut now = draw.between(at.0, at.1);
     for number in 0..count {
         if number > 0 {

@@ -6,6 +6,7 @@ use crate::cluster::changes::Changes;
 use crate::model::hostlist;
 use crate::model::ids::JobId;
 use crate::model::job::{ElementEnd, JobState};
+use crate::model::node::Inventory;
 use crate::model::refusal::{Code, Refusal};
 use crate::model::time::Timestamp;
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ pub struct Element {
     pub id: u32,
     /// Its job: a place in the workload.
     pub job: u32,
+    /// Its position in its job.
+    pub position: u32,
     /// When the job was submitted.
     pub submitted: Timestamp,
     /// Its last start.
@@ -78,6 +81,8 @@ pub struct Outcome {
     pub places: Vec<Box<[u32]>>,
     /// Names of the nodes.
     pub nodes: Vec<String>,
+    /// Cpus of each node.
+    pub node_cpus: Vec<u32>,
     /// Cpus of all nodes.
     pub cpus: u64,
     /// GPUs of all nodes.
@@ -136,7 +141,10 @@ pub(super) struct Gathering {
 }
 
 impl Gathering {
-    pub(super) fn new(nodes: Vec<String>, cpus: u64, gpus: u64, begin: Timestamp) -> Self {
+    pub(super) fn new(machines: &[Inventory], begin: Timestamp) -> Self {
+        let nodes: Vec<String> = machines.iter().map(|node| node.name.clone()).collect();
+        let cpus = machines.iter().map(|node| node.topology.cpus.len() as u64);
+        let gpus = machines.iter().map(|node| node.topology.gpus.len() as u64);
         let places = nodes.iter().cloned().zip(0..);
         Gathering {
             node_places: places.collect(),
@@ -152,8 +160,12 @@ impl Gathering {
                 failures: 0,
                 places: Vec::new(),
                 nodes,
-                cpus,
-                gpus,
+                node_cpus: cpus
+                    .clone()
+                    .map(|count| u32::try_from(count).unwrap_or(u32::MAX))
+                    .collect(),
+                cpus: cpus.sum(),
+                gpus: gpus.sum(),
                 curve: Curve::new(begin),
                 passes: 0,
             },
@@ -232,6 +244,7 @@ impl Gathering {
         self.outcome.elements.push(Element {
             id: id.raw(position),
             job: u32::try_from(job).unwrap_or(u32::MAX),
+            position,
             submitted: planned.at,
             started,
             ended: span.ended,

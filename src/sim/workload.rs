@@ -10,6 +10,7 @@ use crate::model::job::{JobSpec, Launch, Owner};
 use crate::model::resource::Request;
 use crate::model::time::Timestamp;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Most jobs of a workload; each element of an array counts.
 pub const JOBS_MAX: u64 = 2_000_000;
@@ -73,21 +74,11 @@ impl Workload {
         }
     }
 
-    /// The place of a person with this name, who is new or known.
-    pub fn owner(&mut self, name: &str) -> u32 {
-        let known = self.owners.iter().position(|known| *known.name == *name);
-        let at = known.unwrap_or(self.owners.len());
-        let at = u32::try_from(at).unwrap_or(u32::MAX);
-        if known.is_none() {
-            self.owners.push(person(name, at));
-        }
-        at
-    }
-
     /// The jobs of a trace: one task for each processor, wherever there is room; users are `u7` and so on.
     #[must_use]
     pub fn of_trace(trace: &Trace) -> Self {
         let mut workload = Workload::default();
+        let mut people = People::default();
         let mut owners: BTreeMap<i64, u32> = BTreeMap::new();
         let mut specs: BTreeMap<(u32, u32), u32> = BTreeMap::new();
         for job in &trace.jobs {
@@ -106,12 +97,10 @@ impl Workload {
                     ..blank_spec()
                 });
             }
-            let next = u32::try_from(workload.owners.len()).unwrap_or(u32::MAX);
-            let owner = *owners.entry(job.user).or_insert(next);
-            if owner == next {
-                let name = format!("u{}", job.user);
-                workload.owners.push(person(&name, next));
-            }
+            let name = || format!("u{}", job.user);
+            let owner = *owners
+                .entry(job.user)
+                .or_insert_with(|| people.place(&name()));
             workload.jobs.push(Planned {
                 at: Timestamp::from_seconds(job.submit),
                 owner,
@@ -119,17 +108,35 @@ impl Workload {
                 runs: Runs::Same(job.run.saturating_mul(1000)),
             });
         }
+        workload.owners = people.list;
         workload
     }
 }
 
-/// A person with this name, at this place among the owners.
-fn person(name: &str, at: u32) -> Owner {
-    let uid = UID_FIRST.saturating_add(at);
-    Owner {
-        uid,
-        gid: uid,
-        name: name.into(),
+/// People, as they turn up.
+#[derive(Debug, Default)]
+pub(super) struct People {
+    /// All of them.
+    pub(super) list: Vec<Owner>,
+    places: BTreeMap<Arc<str>, u32>,
+}
+
+impl People {
+    /// The place of a person with this name, who is new or known.
+    pub(super) fn place(&mut self, name: &str) -> u32 {
+        if let Some(known) = self.places.get(name) {
+            return *known;
+        }
+        let at = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
+        let uid = UID_FIRST.saturating_add(at);
+        let owner = Owner {
+            uid,
+            gid: uid,
+            name: name.into(),
+        };
+        self.places.insert(Arc::clone(&owner.name), at);
+        self.list.push(owner);
+        at
     }
 }
 
