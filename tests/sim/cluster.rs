@@ -1,6 +1,7 @@
 //! A whole simulated cluster: its decisions are those of the live controller's own core, so what is promised of that must
 //! be seen here.
 
+use super::hpc;
 use hpc::model::job::JobState;
 use hpc::model::resource::GpuCount;
 use hpc::scheduler::priority::{SizeRule, Weights};
@@ -277,4 +278,121 @@ fn gpus_are_counted_by_kind() {
     assert_eq!(starts, [0, 0, 600]);
     assert_eq!(outcome.curve.total().gpus, 3 * 600_000);
     assert_eq!(outcome.refused.len(), 1);
+}
+
+/// The example in the repository, under other words of the command line.
+fn example(more: &[&str]) -> std::process::Output {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/sim");
+    let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let (cluster, jobs) = (file("cluster.toml"), file("jobs.toml"));
+    let words = ["sim", "--cluster", &cluster, "--workload", &jobs];
+    hpc(&[&words, more].concat())
+}
+
+#[test]
+fn the_example_runs_and_the_same_seed_prints_the_same_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let bytes = |seed: &str, name: &str| {
+        let (gantt, plot) = (
+            path(&format!("{name}-g.svg")),
+            path(&format!("{name}-p.svg")),
+        );
+        let drawn = [
+            "--gantt",
+            gantt.to_str().unwrap(),
+            "--plot",
+            plot.to_str().unwrap(),
+        ];
+        let answer = example(&[&["--seed", seed], &drawn[..]].concat());
+        assert!(answer.status.success(), "{answer:?}");
+        let read = |path| std::fs::read_to_string(path).unwrap();
+        (
+            String::from_utf8(answer.stdout).unwrap(),
+            read(gantt),
+            read(plot),
+        )
+    };
+    let one = bytes("1", "a");
+    assert_eq!(one, bytes("1", "b"));
+    assert_ne!(one.0, bytes("2", "c").0);
+    for said in [
+        "QOSMaxSubmitJobPerUserLimit [HPC-E0018]",
+        "utilisation of GPUs",
+        "failures of nodes",
+        "OF CPU HOURS",
+    ] {
+        assert!(one.0.contains(said), "{}", one.0);
+    }
+    assert!(one.1.contains("ws8") && one.1.matches("<rect").count() > 1_500);
+    assert!(one.2.contains("GPUs in use, of 16"));
+    let figures = |more: &[&str]| -> serde_json::Value {
+        let answer = example(&[&["--json"], more].concat());
+        serde_json::from_slice(&answer.stdout).unwrap()
+    };
+    let known = figures(&[]);
+    assert_eq!(known["jobs"], 450 + 8 + 30 + 7 + 40);
+    let mean = |figures: &serde_json::Value| figures["wait_s"]["mean"].as_f64().unwrap();
+    assert!(mean(&figures(&["--policy", "fcfs"])) > mean(&known));
+    assert!(one.0.contains(known["fingerprint"].as_str().unwrap()));
+}
+
+#[test]
+fn other_rules_are_laid_over_those_of_the_cluster() {
+    let directory = tempfile::tempdir().unwrap();
+    let rules = directory.path().join("new.toml");
+    std::fs::write(&rules, "[qos.course]\nmax-submit-per-user = \"none\"\n").unwrap();
+    let answer = example(&["--qos-file", rules.to_str().unwrap(), "--json"]);
+    let figures: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+    assert_eq!(figures["refused"].as_array().unwrap().len(), 0, "{figures}");
+    std::fs::write(&rules, "[qos.course]\nmax-jobs = 4\n").unwrap();
+    let answer = example(&["--rules", rules.to_str().unwrap()]);
+    let error = String::from_utf8(answer.stderr).unwrap();
+    assert_eq!(answer.status.code(), Some(1));
+    assert!(
+        error.contains("[qos.course]: qos course: max-jobs=4: no such key"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_does_not_go_together_is_refused() {
+    let cases: [(&[&str], &str); 5] = [
+        (&["sim"], "say what to simulate: --cluster FILE"),
+        (
+            &["sim", "--gantt", "x.svg"],
+            "--gantt goes with --cluster or --history",
+        ),
+        (
+            &["sim", "--history", "--cluster", "x"],
+            "cannot be used with",
+        ),
+        (&["sim", "--cluster", "x"], "--workload <FILE>"),
+        (
+            &["sim", "--trace", "x.swf", "--seed", "3"],
+            "cannot be used with",
+        ),
+    ];
+    for (words, said) in cases {
+        let answer = hpc(words);
+        let error = String::from_utf8(answer.stderr).unwrap();
+        assert_eq!(answer.status.code(), Some(2), "{words:?}: {error}");
+        assert!(error.contains(said), "{words:?}: {error}");
+    }
+    for (more, said) in [
+        (&["--policy", "sjf"][..], "sjf and easy++ are for traces"),
+        (&["--since", "now-1day"], "--since goes with --history"),
+    ] {
+        let error = String::from_utf8(example(more).stderr).unwrap();
+        assert!(error.contains(said), "{error}");
+    }
+    let answer = hpc(&[
+        "sim",
+        "--cluster",
+        "/no/such.toml",
+        "--workload",
+        "jobs.toml",
+    ]);
+    let error = String::from_utf8(answer.stderr).unwrap();
+    assert!(error.contains("cannot read /no/such.toml"), "{error}");
 }
