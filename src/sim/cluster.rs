@@ -112,8 +112,7 @@ impl<'a> Engine<'a> {
         } = setup;
         let counters = Counters::default();
         let (jobs, known, recent) = (Vec::new(), Vec::new(), Vec::new());
-        let cluster =
-            Cluster::new(settings, counters, jobs, known, recent, begin).with_rules(rules);
+        let cluster = Cluster::with_rules(rules, settings, counters, jobs, known, recent, begin);
         let gathering = Gathering::new(&nodes, begin);
         let timetable = Timetable::new(&outages, nodes.len(), workload.seed, begin);
         let machine = |inventory| Machine {
