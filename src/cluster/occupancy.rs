@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// How many run times are remembered.
 const PARTS_RUN_MAX: usize = 1_000;
 /// For how long standings are good.
-const STANDINGS_MS: i64 = 1_000;
+const STANDINGS_MS: i64 = 200;
 /// How often the books of those are stored for whom something runs.
 const STORED_MS: i64 = 60_000;
 

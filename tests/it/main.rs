@@ -33,6 +33,7 @@ mod listings;
 mod relay;
 mod reserve;
 mod rules;
+mod scheduling;
 mod shepherd_killed;
 mod silence;
 mod store_files;
