@@ -18,7 +18,7 @@
 //! - [`controller`]: the loop around [`cluster`]: take, decide, apply, plan, commit, publish, act.
 //! - [`worker`]: the agent of a machine: discovery, the link to the controller, routes to shepherds.
 //! - [`shepherd`]: one process for each slot and node, parent of its tasks, which outlives the agent.
-//! - [`sim`]: what a policy would have made of a trace, of jobs or of GPU tasks.
+//! - [`sim`]: [`cluster`] under virtual time, and what a policy would have made of a trace, of jobs or of GPU tasks.
 //! - [`cli`]: one file for each command.
 
 pub mod cli;

@@ -627,3 +627,91 @@ fn a_closed_pipe_is_no_error_message() {
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
     assert!(output.stdout.starts_with(b"JOBID"));
 }
+
+#[test]
+fn the_past_is_replayed_under_another_policy() {
+    let ran = |id, user: &str, cpus, limit_s, (submit, start, end)| JobView {
+        user: user.into(),
+        submit_time: at(submit),
+        start_time: Some(at(start)),
+        end_time: Some(at(end)),
+        time_limit_s: Some(limit_s),
+        nodes: vec!["ws1".into()],
+        ntasks: cpus,
+        cpus,
+        memory_mib: 64,
+        ..job(id, "job", "COMPLETED")
+    };
+    // In strict order the third waited for the second, which waited for the first.
+    let rows = vec![
+        ran(3, "bob", 1, 600, (20, 700, 1300)),
+        ran(2, "ann", 4, 3600, (10, 600, 700)),
+        ran(1, "ann", 3, 3600, (0, 0, 600)),
+        job(4, "never", "CANCELLED"),
+    ];
+    let node = NodeView {
+        name: "ws1".into(),
+        state: "IDLE".into(),
+        responding: true,
+        reason: None,
+        cpus: 4,
+        cpus_free: 4,
+        memory_mib: 4096,
+        memory_free_mib: 4096,
+        gpus: vec![],
+        numa_nodes: 1,
+        jobs: vec![],
+        version: "0.1.0".into(),
+        uid: 0,
+        remarks: vec![],
+    };
+    let partition = PartitionView {
+        name: "batch".into(),
+        default: true,
+        state: "UP".into(),
+        max_time_s: Some(86_400),
+        nodes: vec!["ws1".into()],
+    };
+    let fake = Fake::new(move |request, talk| {
+        let answer = match request {
+            Request::History(_) => ToClient::Jobs {
+                jobs: rows.clone(),
+                last: true,
+            },
+            Request::Nodes => ToClient::Nodes(vec![node.clone()]),
+            Request::Partitions => ToClient::Partitions(vec![partition.clone()]),
+            other => panic!("{other:?}"),
+        };
+        talk.say(&answer);
+    });
+    std::fs::write(fake.dir().join("new.toml"), "[qos.normal]\npriority = 1\n").unwrap();
+    let words = [
+        "sim",
+        "--history",
+        "--policy",
+        "easy",
+        "--qos-file",
+        "new.toml",
+    ];
+    let ran = fake.run(&words);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let told = "rows of the history left out: 1, of jobs that never ran or only copied files";
+    assert!(ran.err.contains(told), "{}", ran.err);
+    let table: Vec<Vec<&str>> = ran
+        .out
+        .lines()
+        .take(4)
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(table[1], ["(all)", "3", "7:03", "3:23", "3:40", "less"]);
+    // What fills the gap ends 20 s after the first has, sooner than it might.
+    assert_eq!(table[2], ["ann", "2", "4:55", "5:05", "0:10", "more"]);
+    assert_eq!(table[3], ["bob", "1", "11:20", "0:00", "11:20", "less"]);
+    // And as it was: nobody went before anybody.
+    let strict = "[policy]\nrule = \"fcfs\"\nage = 0\nfair-share = 0\npartition = 0\nqos = 0\n";
+    std::fs::write(fake.dir().join("new.toml"), strict).unwrap();
+    let ran = fake.run(&["sim", "--history", "--rules", "new.toml", "--json"]);
+    let figures: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    let all = &figures["changes"][0];
+    assert_eq!(all["wait_mean_before_s"], all["wait_mean_after_s"]);
+}
