@@ -20,6 +20,7 @@ use hpc::model::node::{Inventory, Serves};
 use hpc::model::resource::{GpuCount, GpuRequest, MemoryRequest, Request};
 use hpc::model::time::Timestamp;
 use hpc::model::topology::{Gpu, LogicalCpu, NumaNode, Topology};
+use hpc::scheduler::forecast::{Assume, forecast};
 use hpc::wire::worker::FromSlot;
 use std::time::{Duration, Instant};
 
@@ -323,6 +324,17 @@ fn measure(queued: u32) {
         bench.pass()
     });
     spread("pass after one end", turns.collect());
+    if queued <= 100_000 {
+        let outlook = bench.cluster.outlook();
+        let begun = Instant::now();
+        let assume = Assume { part_milli: 300 };
+        let seen = forecast(&outlook, bench.now, assume, None);
+        println!(
+            "{} expected starts in {:.0} ms",
+            seen.starts.len(),
+            begun.elapsed().as_secs_f64() * 1e3
+        );
+    }
 }
 
 fn main() {

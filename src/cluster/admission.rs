@@ -60,7 +60,9 @@ pub(super) fn submit(
         }
     }
     if dry_run {
-        return Ok((Reply::WouldRun(would_run(cluster, now, &job)), Vec::new()));
+        let text = would_run(cluster, now, &job);
+        let job = Cluster::is_eligible(&job).then(|| Box::new(job));
+        return Ok((Reply::WouldRun { text, job }, Vec::new()));
     }
     events.insert(0, Event::JobSubmitted(Box::new(job)));
     Ok((Reply::Submitted(id), events))

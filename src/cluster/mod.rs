@@ -506,6 +506,7 @@ impl Cluster {
             rules: Arc::clone(&self.rules),
             standings: Arc::clone(&self.standings),
             policy: self.settings.policy,
+            tally: self.tally.clone(),
         }
     }
 

@@ -3,14 +3,16 @@
 
 use super::queries::blocking;
 use super::run::{Message, Shared, now};
+use crate::cluster::rule_views::{self, JobOf};
 use crate::cluster::views::pending_reason;
-use crate::cluster::{Snapshot, select};
+use crate::cluster::{Principal, Snapshot, select};
 use crate::model::ids::JobId;
-use crate::model::job::{Job, JobState, Reason};
+use crate::model::job::{Job, JobState, Owner, Reason};
 use crate::model::refusal::{Code, Refusal};
 use crate::model::time::Timestamp;
 use crate::scheduler::explain::{self, Experience, Why};
 use crate::scheduler::forecast::{Assume, Forecast, Outlook, forecast};
+use crate::scheduler::queue::Class;
 use crate::scheduler::{jobs_ahead, occupancy};
 use crate::wire::client::ToClient;
 use crate::wire::view::{
@@ -212,6 +214,62 @@ pub(super) fn shares(shared: &Shared) -> ToClient {
         factor: row.standing.factor,
     });
     ToClient::Shares(rows.collect())
+}
+
+/// Where and when a job would run that is not submitted.
+pub(super) async fn would_run(
+    shared: &Arc<Shared>,
+    text: String,
+    job: Option<Box<Job>>,
+) -> ToClient {
+    let at = now();
+    let start = match (job, outlook(shared).await) {
+        (Some(job), Ok((mut outlook, experience))) => worked_out(move || {
+            let id = job.id;
+            outlook.queue.enter(&job);
+            outlook.jobs.insert(id, Arc::new(*job));
+            explain::start(&outlook, at, experience, id)
+        })
+        .await
+        .ok()
+        .flatten(),
+        _ => None,
+    };
+    let text = match start {
+        Some(start) if start.expected.minus(at) >= 1000 => {
+            let (expected, latest) = (start.expected, start.latest);
+            format!("{text}; expected to start at {expected}, by {latest} in 19 of 20 cases")
+        }
+        _ => text,
+    };
+    ToClient::WouldRun { text }
+}
+
+/// Which limits hold for such a job, and how much of each is in use.
+pub(super) async fn limits(
+    shared: &Shared,
+    who: &Principal,
+    of: JobOf,
+) -> Result<ToClient, Refusal> {
+    let (outlook, _) = outlook(shared).await?;
+    let mut view = rule_views::limits_view(&outlook.rules, who, of)?;
+    let class = Class {
+        partition: view.partition.as_str().into(),
+        account: view.account.as_str().into(),
+        qos: view.qos.as_str().into(),
+        user: view.user.as_str().into(),
+        uid: Owner::NO_UID,
+    };
+    for limit in &mut view.limits {
+        if let Some(level) = &limit.level
+            && limit.kind.is_of_many()
+        {
+            let tally = &outlook.tally;
+            let used = tally.used(&outlook.rules, level, limit.kind, &class, now());
+            limit.used = Some(used);
+        }
+    }
+    Ok(ToClient::Limits(Box::new(view)))
 }
 
 /// What a waiting job's priority is made of.

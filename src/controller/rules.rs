@@ -5,8 +5,7 @@
 //! start.
 
 use super::run::Shared;
-use crate::cluster::Principal;
-use crate::cluster::rule_views::{self, JobOf};
+use crate::cluster::rule_views;
 use crate::config::Config;
 use crate::model::refusal::{Code, Refusal};
 use crate::model::rules::{Noun, Rules};
@@ -31,13 +30,6 @@ pub(super) fn list(shared: &Shared, noun: Option<Noun>) -> Result<ToClient, Refu
         return Err(Refusal::new(Code::TooMuch, what, hint));
     }
     Ok(ToClient::Rules(views))
-}
-
-/// Which limits hold for such a job.
-pub(super) fn limits(shared: &Shared, who: &Principal, of: JobOf) -> Result<ToClient, Refusal> {
-    let rules = &shared.snapshot.load().rules;
-    let view = rule_views::limits_view(rules, who, of)?;
-    Ok(ToClient::Limits(Box::new(view)))
 }
 
 /// The rules to begin with, and whether they are still to be stored.

@@ -377,7 +377,7 @@ async fn answer(
                 partition,
                 qos,
             };
-            return rules::limits(shared, &who, of);
+            return ahead::limits(shared, &who, of).await;
         }
         Request::Explain { job } => return ahead::why(shared, job).await,
         Request::Shares => return Ok(ahead::shares(shared)),
@@ -455,7 +455,7 @@ async fn answer(
     Ok(match shared.ask(command).await? {
         Reply::Touched { count, notes } => ToClient::Done { count, notes },
         Reply::Submitted(job) => ToClient::Submitted { job: job.0 },
-        Reply::WouldRun(text) => ToClient::WouldRun { text },
+        Reply::WouldRun { text, .. } => ToClient::WouldRun { text },
         Reply::StepStarted { step, .. } => ToClient::StepStarted { step },
         Reply::Done | Reply::Registered(_) | Reply::Invited { .. } | Reply::Joined { .. } => {
             ToClient::Done {
@@ -566,7 +566,7 @@ async fn submit(
             }
             Ok(ToClient::Submitted { job: job.0 })
         }
-        Reply::WouldRun(text) => Ok(ToClient::WouldRun { text }),
+        Reply::WouldRun { text, job } => Ok(ahead::would_run(shared, text, job).await),
         other => Err(Refusal::new(
             Code::Failed,
             format!("an unexpected answer: {other:?}"),

@@ -258,6 +258,23 @@ impl LimitKind {
         )
     }
 
+    /// Whether it counts what many jobs have together, so that some of it may be in use.
+    #[must_use]
+    pub fn is_of_many(self) -> bool {
+        !matches!(
+            self,
+            LimitKind::MaxCpusPerJob
+                | LimitKind::MaxGpusPerJob
+                | LimitKind::MaxMemoryPerJob
+                | LimitKind::MaxNodesPerJob
+                | LimitKind::MaxCpuMinutesPerJob
+                | LimitKind::MaxGpuMinutesPerJob
+                | LimitKind::MaxTime
+                | LimitKind::MinCpusPerJob
+                | LimitKind::MinGpusPerJob
+        )
+    }
+
     fn unit(self) -> Unit {
         match self {
             LimitKind::MaxMemoryPerUser | LimitKind::MaxMemoryPerJob | LimitKind::GroupMemory => {

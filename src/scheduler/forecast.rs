@@ -20,7 +20,7 @@ use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
 use imbl::OrdMap;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 /// The first steps; milliseconds.
 const STEP_MS: i64 = 1_000;
@@ -54,14 +54,15 @@ pub struct Outlook {
     pub standings: Arc<Standings>,
     /// Who goes first and who starts.
     pub policy: Policy,
+    /// What is in use of limits.
+    pub tally: Tally,
 }
 
 impl Outlook {
-    /// What the planner sees of it; of limits, what they are and not what is in use.
+    /// What the planner sees of it.
     #[must_use]
     pub fn view(&self) -> View<'_> {
-        static NOTHING: LazyLock<Tally> = LazyLock::new(Tally::default);
-        self.view_with(&NOTHING)
+        self.view_with(&self.tally)
     }
 
     fn view_with<'a>(&'a self, tally: &'a Tally) -> View<'a> {
