@@ -2,7 +2,8 @@
 //!
 //! At each step of time what has ended by then is given back and the planner is asked again; what it would start is
 //! entered as running until its limit, or for a part of it ([`Assume`]). Steps are short at first and grow with the
-//! distance, so that a queue of a hundred thousand takes a second; a start is told as the step at which it is due.
+//! distance where many wait, so that a queue of a hundred thousand takes a second; a start is told as the step at which it is
+//! due.
 
 use super::limits::{Held, Tally};
 use super::nodes::NodePool;
@@ -26,6 +27,8 @@ use std::sync::Arc;
 const STEP_MS: i64 = 1_000;
 /// Later steps are such a part of the time from now.
 const STEP_PART: i64 = 250;
+/// Up to so many jobs are forecast to the end of each.
+const SHORT: usize = 1_000;
 /// Most elements that are started in a forecast.
 const STARTS_MAX: usize = 250_000;
 /// Most steps.
@@ -133,6 +136,7 @@ pub fn forecast(
     let mut starts = BTreeMap::new();
     let mut started = 0;
     let mut at = now;
+    let is_short = run.outlook.queue.len() <= SHORT;
     for _ in 0..STEPS_MAX {
         let begun = run.step(at);
         started += begun.len();
@@ -145,7 +149,12 @@ pub fn forecast(
         }
         let Some(next) = run.next_end() else { break };
         let step = STEP_MS.max(at.minus(now) / STEP_PART);
-        at = next.max(at.plus_ms(step));
+        // Of few jobs each end is looked at by itself.
+        at = if is_short {
+            next
+        } else {
+            next.max(at.plus_ms(step))
+        };
         run.end_until(at);
     }
     Forecast { at: now, starts }
