@@ -178,7 +178,7 @@ mod tests {
     use crate::sim::cluster::Setup;
     use crate::sim::{cluster_file, jobs_file, simulate};
 
-    fn drawn(nodes: u32, jobs: &str) -> Gantt {
+    fn simulated(nodes: u32, jobs: &str) -> (Workload, Outcome) {
         let cluster = format!("[[node]]\nname = \"n[1-{nodes}]\"\ncpus = 4\nmemory = \"4G\"\n");
         let setup = Setup {
             nodes: cluster_file::parse(&cluster).unwrap().nodes,
@@ -187,14 +187,15 @@ mod tests {
         let mut workload = jobs_file::parse(jobs, 1).unwrap();
         workload.owners[0].name = "<ann>".into();
         let outcome = simulate(setup, &workload).unwrap();
-        chart(&workload, &outcome)
+        (workload, outcome)
     }
 
     #[test]
     fn each_job_is_a_rectangle_in_the_row_of_its_node() {
         let jobs = "[[job]]\nrun = \"10m\"\nlimit = \"1h\"\ncpus = 2\nnodes = 2\n\
                     [[job]]\nrun = \"20m\"\nlimit = \"1h\"\ncpus = 2\n";
-        let gantt = drawn(2, jobs);
+        let (workload, outcome) = simulated(2, jobs);
+        let gantt = chart(&workload, &outcome);
         assert_eq!(gantt.cut, None);
         // The ground, and three.
         assert_eq!(gantt.svg.matches("<rect").count(), 4, "{}", gantt.svg);
@@ -210,8 +211,9 @@ mod tests {
 
     #[test]
     fn what_is_too_much_is_cut_and_said() {
-        let jobs = "[[job]]\nrun = \"10m\"\nlimit = \"1h\"\narray = \"0-20999\"\n";
-        let gantt = drawn(210, jobs);
+        let (workload, mut outcome) = simulated(210, "[[job]]\nrun = \"10m\"\nlimit = \"1h\"\n");
+        outcome.elements = vec![outcome.elements[0]; 21_000];
+        let gantt = chart(&workload, &outcome);
         let cut = gantt.cut.unwrap();
         assert_eq!(
             cut,
