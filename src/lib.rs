@@ -13,11 +13,12 @@
 //! - [`steps`]: the life of one slot on one node.
 //! - [`store`]: the redb file: one write path, readers beside it.
 //! - [`net`]: streams between machines over QUIC or TLS, and whose key is at the other end.
+//! - [`telemetry`]: where logs go.
 //! - [`sys`]: the kernel; the only folder with `unsafe`, and the one function that starts user processes.
 //! - [`controller`]: the loop around [`cluster`]: take, decide, apply, plan, commit, publish, act.
 //! - [`worker`]: the agent of a machine: discovery, the link to the controller, routes to shepherds.
 //! - [`shepherd`]: one process for each slot and node, parent of its tasks, which outlives the agent.
-//! - [`sim`]: what a policy would have made of a trace, of jobs or of GPU tasks.
+//! - [`sim`]: [`cluster`] under virtual time, and what a policy would have made of a trace, of jobs or of GPU tasks.
 //! - [`cli`]: one file for each command.
 
 pub mod cli;
@@ -32,5 +33,6 @@ pub mod sim;
 pub mod steps;
 pub mod store;
 pub mod sys;
+pub mod telemetry;
 pub mod wire;
 pub mod worker;

@@ -8,7 +8,6 @@ use hpc::model::job::{ElementEnd, ExitStatus, JobSpec, JobState, Launch, Owner, 
 use hpc::model::node::Inventory;
 use hpc::model::time::Timestamp;
 use hpc::model::topology::{LogicalCpu, NumaNode, Topology};
-use hpc::scheduler::Policy;
 use hpc::store::{Store, StoreOptions};
 use hpc::wire::worker::FromSlot;
 use std::collections::VecDeque;
@@ -96,7 +95,7 @@ fn process_cpu_us() -> u64 {
 fn turn(cluster: &mut Cluster, store: &mut Store, now: Timestamp, command: Command) -> Reply {
     let handled = cluster.handle(now, command).expect("the command holds");
     if handled.effects.contains(&Effect::Plan) {
-        cluster.schedule(now, Policy::Fcfs);
+        cluster.schedule(now);
     }
     let changes = cluster.take_changes();
     if !changes.is_empty() {

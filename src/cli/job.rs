@@ -20,6 +20,7 @@ use std::io::Write as _;
 ///   hpc job 12
 ///   hpc job 12_3 --json
 ///   hpc job 12 --script
+///   hpc job 12 --priority
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Job {
@@ -32,6 +33,9 @@ pub(super) struct Job {
     /// The batch script, as it was submitted
     #[arg(long, conflicts_with = "json")]
     script: bool,
+    /// What the priority of a waiting job is made of
+    #[arg(long, conflicts_with = "script")]
+    priority: bool,
 }
 
 impl Verb for Job {
@@ -43,6 +47,9 @@ impl Verb for Job {
                 other => return Err(unexpected(&other)),
             }
             return Ok(exit::DONE);
+        }
+        if self.priority {
+            return priority(target, selector.job, self.json);
         }
         let jobs = collect(target.request(&Request::Job { selector })?)?;
         if self.json {
@@ -62,6 +69,34 @@ impl Verb for Job {
         output::text(&texts.join("\n"))?;
         Ok(exit::DONE)
     }
+}
+
+/// The terms of a job's priority, a line each.
+fn priority(target: &Target, job: u32, as_json: bool) -> Outcome {
+    let view = match target.ask(&Request::Priority { job })? {
+        ToClient::Priority(view) => view,
+        other => return Err(unexpected(&other)),
+    };
+    if as_json {
+        let mut all = serde_json::Map::new();
+        all.insert("job".into(), view.job.into());
+        for (word, points) in &view.terms {
+            all.insert(word.replace(' ', "_").to_lowercase(), (*points).into());
+        }
+        all.insert("sum".into(), view.sum.into());
+        all.insert("ahead".into(), view.ahead.into());
+        json::object(&mut output::stdout(), &all)?;
+        return Ok(exit::DONE);
+    }
+    let mut text = String::new();
+    for (word, points) in &view.terms {
+        // Writing to a text cannot fail.
+        let _ = writeln!(text, "{:<14}{points:>10}", format!("{word}:"));
+    }
+    let _ = writeln!(text, "{:<14}{:>10}", "priority:", view.sum);
+    let _ = writeln!(text, "{:<14}{:>10}", "jobs ahead:", view.ahead);
+    output::text(&text)?;
+    Ok(exit::DONE)
 }
 
 /// A job in lines of `Word: value`; what has nothing to say is left out.

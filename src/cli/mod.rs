@@ -13,6 +13,7 @@
     reason = "a shell: it prints, reads files, the environment and the clock"
 )]
 
+mod account;
 mod alloc;
 mod attach;
 mod attached;
@@ -35,6 +36,7 @@ mod job;
 mod job_options;
 mod join;
 mod keeper;
+mod limits;
 mod logs;
 mod man;
 mod modes;
@@ -42,16 +44,21 @@ mod node;
 mod nodes;
 mod numbers;
 mod output;
+mod partition;
 mod partitions;
 mod paths;
 mod process;
+mod qos;
 mod queue;
 mod refused_options;
 mod requeue;
+mod rule;
+mod rule_keys;
 mod run;
 mod script;
 mod selection;
 mod service;
+mod share;
 mod signal;
 mod sim;
 mod status;
@@ -65,6 +72,7 @@ mod update;
 mod user;
 mod version;
 mod wait;
+mod why;
 
 use crate::model::time::Timestamp;
 use clap::error::{ContextKind, ErrorKind};
@@ -128,6 +136,7 @@ const VERBS: &[Row] = &[
     row::<cp::Cp>("Jobs", "cp"),
     row::<queue::Queue>("Looking", "queue"),
     row::<job::Job>("Looking", "job"),
+    row::<why::Why>("Looking", "why"),
     row::<logs::Logs>("Looking", "logs"),
     row::<attach::Attach>("Looking", "attach"),
     row::<history::History>("Looking", "history"),
@@ -135,7 +144,12 @@ const VERBS: &[Row] = &[
     row::<node::Node>("Looking", "node"),
     row::<partitions::Partitions>("Looking", "partitions"),
     row::<sim::Sim>("Looking", "sim"),
+    row::<limits::Limits>("Looking", "limits"),
+    row::<partition::Partition>("Admin", "partition"),
+    row::<account::Account>("Admin", "account"),
     row::<user::User>("Admin", "user"),
+    row::<qos::Qos>("Admin", "qos"),
+    row::<share::Share>("Admin", "share"),
     row::<audit::Audit>("Admin", "audit"),
     row::<backup::Backup>("Plumbing", "backup"),
     row::<completions::Completions>("Plumbing", "completions"),
@@ -147,29 +161,8 @@ const VERBS: &[Row] = &[
 
 /// Words of the contract that are not commands yet.
 const LATER: &[&str] = &[
-    "doctor",
-    "shell",
-    "why",
-    "eff",
-    "topo",
-    "gpus",
-    "top",
-    "partition",
-    "account",
-    "qos",
-    "reserve",
-    "limits",
-    "share",
-    "sweep",
-    "jupyter",
-    "code",
-    "ssh",
-    "forward",
-    "image",
-    "sim",
-    "bench",
-    "slurm",
-    "import",
+    "doctor", "shell", "eff", "topo", "gpus", "top", "reserve", "sweep", "jupyter", "code", "ssh",
+    "forward", "image", "bench", "slurm", "import",
 ];
 
 /// Runs the command that these arguments mean; the first is the program's own name.

@@ -15,6 +15,7 @@ use crate::model::size::parse_memory_mib;
 use crate::model::topology::{Declared, DeclaredGpus};
 use crate::net::identity::{self, Member};
 use crate::shepherd::{self, ShepherdOptions};
+use crate::telemetry;
 use crate::worker::{self, WorkerError, WorkerOptions};
 use anyhow::Context;
 use clap::Args;
@@ -161,6 +162,7 @@ impl Verb for Controller {
         let places = paths::places(target.state_dir.as_deref())?;
         let config = read_config(self.config.as_deref())?;
         leave_session(self.own_session);
+        telemetry::to_standard_error();
         controller::run(ControllerOptions {
             state_dir: places.state,
             socket: self.socket.unwrap_or(places.socket),
@@ -192,6 +194,7 @@ impl Verb for Worker {
             None => worker::Controller::Here,
         };
         leave_session(self.own_session);
+        telemetry::to_standard_error();
         worker::run(WorkerOptions {
             state_dir: places.state,
             controller,

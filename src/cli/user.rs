@@ -1,4 +1,4 @@
-//! `hpc user`: the people and machines that have a key, and taking keys back.
+//! `hpc user`: the people and machines that have a key, taking keys back, and what is said of people.
 
 use super::Verb;
 use super::connection::{Target, unexpected};
@@ -6,19 +6,24 @@ use super::exit::{self, Outcome};
 use super::output::json;
 use super::output::table::{Table, elastic, left, right};
 use super::output::{self, words};
+use super::rule;
 use super::selection::change;
+use crate::model::rules::Noun;
 use crate::wire::client::{Request, ToClient};
-use crate::wire::view::MembersView;
-use clap::{Args, Subcommand};
+use crate::wire::view::{MembersView, RuleView};
+use clap::{Args, Command, Subcommand};
 use serde::Serialize;
 
-/// Show who has a key, and take keys back
+/// Show who has a key, and take keys back; say which account, QOS and limits people have
+///
+/// Nobody need be known: of whom nothing is said is in the account default, with one share and the QOS normal.
 ///
 /// Examples:
 ///   hpc user list
+///   hpc user set ann account=physics max-jobs-per-user=4
 ///   hpc user revoke alice
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, mut_subcommands = help)]
 pub(super) struct User {
     #[command(subcommand)]
     act: Act,
@@ -26,16 +31,8 @@ pub(super) struct User {
 
 #[derive(Debug, Subcommand)]
 enum Act {
-    /// People and machines with a key, and invitations that are open
-    ///
-    /// Examples:
-    ///   hpc user list
-    #[command(verbatim_doc_comment)]
-    List {
-        /// One JSON object
-        #[arg(long)]
-        json: bool,
-    },
+    #[command(flatten)]
+    Rule(rule::Act),
     /// Take back all keys of a person, and what invitations they have; their connections end at once
     ///
     /// Examples:
@@ -48,10 +45,26 @@ enum Act {
     },
 }
 
+/// The words of verbs that mean something else here than for the other nouns.
+fn help(command: Command) -> Command {
+    let command = rule::help(Noun::User)(command);
+    match command.get_name() {
+        "list" => command.about(
+            "People and machines with a key, invitations that are open, and people of whom something is said",
+        ),
+        "show" => command.about("Show all that holds for a person, known or not"),
+        "add" => command.about("Say something of a person of whom nothing is said"),
+        "set" => command.about("Say something of a person, all of it or nothing; at once"),
+        "remove" => command.about("Say nothing of a person any more; keys are taken back by revoke"),
+        _ => command,
+    }
+}
+
 impl Verb for User {
     fn run(self, target: &Target) -> Outcome {
         match self.act {
-            Act::List { json } => list(target, json)?,
+            Act::Rule(rule::Act::List { json }) => list(target, json)?,
+            Act::Rule(other) => return other.run(target, Noun::User),
             Act::Revoke { name } => change(target, "user", &Request::RevokeUser { name })?,
         }
         Ok(exit::DONE)
@@ -81,6 +94,7 @@ struct Open<'a> {
 struct Members<'a> {
     keys: Vec<Key<'a>>,
     invitations: Vec<Open<'a>>,
+    users: Vec<rule::Object<'a>>,
 }
 
 fn list(target: &Target, as_json: bool) -> Outcome<()> {
@@ -88,6 +102,7 @@ fn list(target: &Target, as_json: bool) -> Outcome<()> {
         ToClient::Members(members) => members,
         other => return Err(unexpected(&other)),
     };
+    let users: Vec<RuleView> = rule::all(target, Noun::User)?;
     if as_json {
         let keys = members.keys.iter().map(|key| Key {
             role: &key.role,
@@ -109,6 +124,7 @@ fn list(target: &Target, as_json: bool) -> Outcome<()> {
             &Members {
                 keys: keys.collect(),
                 invitations: invitations.collect(),
+                users: users.iter().map(rule::Object::from).collect(),
             },
         );
     }
@@ -116,6 +132,10 @@ fn list(target: &Target, as_json: bool) -> Outcome<()> {
     if !members.invitations.is_empty() {
         output::line("")?;
         open(&members).print()?;
+    }
+    if !users.is_empty() {
+        output::line("")?;
+        rule::table(Noun::User, &users).print()?;
     }
     Ok(())
 }

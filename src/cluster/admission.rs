@@ -60,7 +60,9 @@ pub(super) fn submit(
         }
     }
     if dry_run {
-        return Ok((Reply::WouldRun(would_run(cluster, now, &job)), Vec::new()));
+        let text = would_run(cluster, now, &job);
+        let job = Cluster::is_eligible(&job).then(|| Box::new(job));
+        return Ok((Reply::WouldRun { text, job }, Vec::new()));
     }
     events.insert(0, Event::JobSubmitted(Box::new(job)));
     Ok((Reply::Submitted(id), events))
@@ -429,13 +431,12 @@ fn check_limits(
 }
 
 fn check_possible(cluster: &Cluster, owner: &Owner, spec: &JobSpec) -> Result<(), Refusal> {
+    let partition = partition(cluster, &spec.partition);
+    if feasible::surely(&spec.request, partition, &cluster.emptied) {
+        return Ok(());
+    }
     let nodes: Vec<_> = cluster.nodes.values().map(|node| &**node).collect();
-    match feasible::never(
-        &spec.request,
-        owner,
-        partition(cluster, &spec.partition),
-        &nodes,
-    ) {
+    match feasible::never(&spec.request, owner, partition, &nodes, &cluster.emptied) {
         Some(why) => {
             let code = if why.starts_with("node `") {
                 Code::UnknownNode

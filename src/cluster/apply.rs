@@ -248,6 +248,7 @@ impl Cluster {
                     return;
                 };
                 self.index_out(&job);
+                self.learn(&ended);
                 self.touched.jobs.insert(job.id);
                 self.remember(job.id, (&*ended).into());
                 effects.push(Effect::JobEnded {
@@ -345,10 +346,12 @@ impl Cluster {
                     Arc::make_mut(known).drain = drain;
                     self.touched.nodes.insert(node);
                 }
+                self.survey();
                 effects.push(Effect::Plan);
             }
             Event::NodeRemoved { node } => {
                 self.nodes.remove(&node);
+                self.survey();
                 self.cut_off.remove(&node);
                 self.touched.nodes.insert(node);
             }
@@ -411,6 +414,7 @@ impl Cluster {
             return;
         };
         Arc::make_mut(known).link = link;
+        self.survey();
         self.touched.nodes.insert(node);
         match link {
             Link::Up => _ = self.cut_off.remove(&node),
@@ -771,6 +775,7 @@ impl Cluster {
                 });
             }
         }
+        self.survey();
         effects.push(Effect::Plan);
     }
 }

@@ -5,7 +5,7 @@ use crate::model::history::EndedJob;
 use crate::model::identity::{Grant, Identity, KeyId, Role, TokenHash};
 use crate::model::ids::{JobId, NodeId, SlotKey};
 use crate::model::index_set::IndexSet;
-use crate::model::job::{ExitStatus, JobSpec, JobState, Owner};
+use crate::model::job::{ExitStatus, Job, JobSpec, JobState, Owner};
 use crate::model::node::{Inventory, Serves};
 use crate::model::rules::RuleChange;
 use crate::model::time::Timestamp;
@@ -284,7 +284,12 @@ pub enum Reply {
     /// Queued.
     Submitted(JobId),
     /// Would be queued.
-    WouldRun(String),
+    WouldRun {
+        /// In words.
+        text: String,
+        /// As it would wait, if it could start at once: for a forecast.
+        job: Option<Box<Job>>,
+    },
     /// A step was started.
     StepStarted {
         /// Its slot.

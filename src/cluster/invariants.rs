@@ -5,6 +5,7 @@ use crate::model::cpu_set::CpuSet;
 use crate::model::ids::{JobId, NodeId, SlotKey};
 use crate::model::node::Link;
 use crate::scheduler::limits::{Held, Tally};
+use crate::scheduler::nodes::NodePool;
 use crate::scheduler::queue::Class;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -125,6 +126,11 @@ fn books_are_true(cluster: &Cluster) -> Result<(), String> {
         let known = &cluster.tally;
         return Err(format!("counted is {known:?}, there is {tally:?}"));
     }
+    let pool = NodePool::of(cluster.nodes.values().map(|node| &**node));
+    if pool != cluster.pool {
+        let known = &cluster.pool;
+        return Err(format!("free is {pool:?}, known is {known:?}"));
+    }
     let gone = |key: &SlotKey| cluster.slot(*key).is_none();
     match cluster.occupancy.iter().find(|(_, key, _)| gone(key)) {
         Some((_, key, _)) => Err(format!("slot {key} is in the books and gone")),
@@ -136,7 +142,7 @@ fn indexes_are_true(cluster: &Cluster) -> Result<(), String> {
     let queued: BTreeSet<JobId> = cluster
         .queue
         .groups()
-        .flat_map(|(_, jobs)| jobs.iter().map(|(_, id)| *id))
+        .flat_map(|(_, group)| group.jobs().map(|member| member.id))
         .collect();
     if queued.len() != cluster.queue.len() {
         return Err(format!("{} jobs are queued", cluster.queue.len()));

@@ -9,8 +9,8 @@
 //! are carried out only after the commit. [`apply`] is the one place that changes a `Cluster`.
 //!
 //! Read [`command`], [`event`], [`effect`] first, then [`apply`], then [`admission`], [`control`],
-//! [`lifecycle`], [`gang`], [`leases`], [`adopt`], [`nodes`] as you need them. What queries see is in [`snapshot`] and
-//! [`views`].
+//! [`lifecycle`], [`gang`], [`leases`], [`adopt`], [`nodes`] as you need them. What queries see is in [`snapshot`],
+//! [`views`] and [`rule_views`].
 
 pub mod admission;
 pub mod adopt;
@@ -30,6 +30,7 @@ pub mod lifecycle;
 pub mod membership;
 pub mod nodes;
 mod occupancy;
+pub mod rule_views;
 mod rules;
 pub mod select;
 pub mod snapshot;
@@ -49,7 +50,10 @@ use crate::model::node::{Link, Node};
 use crate::model::refusal::Refusal;
 use crate::model::rules::{Noun, Rules};
 use crate::model::time::Timestamp;
+use crate::scheduler::explain::Experience;
+use crate::scheduler::forecast::Outlook;
 use crate::scheduler::limits::{Held, Tally};
+use crate::scheduler::nodes::NodePool;
 use crate::scheduler::occupancy::Occupancy;
 use crate::scheduler::priority::Usage;
 use crate::scheduler::queue::{Class, Queue};
@@ -144,12 +148,18 @@ pub struct Cluster {
     jobs: OrdMap<JobId, Arc<Job>>,
     nodes: OrdMap<NodeId, Arc<Node>>,
     rules: Arc<Rules>,
+    /// The nodes as a pool: how much is free on each.
+    pool: NodePool,
+    /// The same with nothing granted.
+    emptied: NodePool,
     /// Eligible jobs, by what they have in common.
     queue: Queue,
     /// What runs, by its end.
     occupancy: Occupancy,
     /// What is in use of limits.
     tally: Tally,
+    /// For what part of their limits the last jobs ran; thousandths.
+    parts_run: VecDeque<u32>,
     /// Who has used how much.
     books: Books,
     /// Where everybody stood, and when.
@@ -202,9 +212,24 @@ pub struct Handled {
 }
 
 impl Cluster {
-    /// From what the store holds.
+    /// From what the store holds, under the rules of the beginning.
     #[must_use]
     pub fn new(
+        settings: Settings,
+        counters: Counters,
+        jobs: Vec<Arc<Job>>,
+        nodes: Vec<Arc<Node>>,
+        recent: Vec<(JobId, JobState, ExitStatus)>,
+        now: Timestamp,
+    ) -> Self {
+        let rules = Rules::initial();
+        Cluster::with_rules(rules, settings, counters, jobs, nodes, recent, now)
+    }
+
+    /// From what the store holds. Its rules come first: how long what runs may take, and what it is charged, goes by them.
+    #[must_use]
+    pub fn with_rules(
+        rules: Rules,
         settings: Settings,
         counters: Counters,
         jobs: Vec<Arc<Job>>,
@@ -218,10 +243,13 @@ impl Cluster {
             counters,
             jobs: OrdMap::new(),
             nodes: OrdMap::new(),
-            rules: Arc::default(),
+            rules: Arc::new(rules),
+            pool: NodePool::default(),
+            emptied: NodePool::default(),
             queue: Queue::default(),
             occupancy: Occupancy::default(),
             tally: Tally::default(),
+            parts_run: VecDeque::new(),
             books: Books::new(half_life_s),
             standings: Arc::default(),
             standings_at: Timestamp::default(),
@@ -255,6 +283,8 @@ impl Cluster {
             cluster.cut_off.insert(node.id, now);
             cluster.nodes.insert(node.id, node);
         }
+        // Before the jobs: what each costs is a part of its nodes.
+        cluster.survey();
         for mut job in jobs {
             if !job.slots.is_empty() {
                 for slot in &mut Arc::make_mut(&mut job).slots {
@@ -268,6 +298,7 @@ impl Cluster {
             }
             cluster.jobs.insert(job.id, job);
         }
+        cluster.survey();
         for (id, state, exit) in recent {
             cluster.remember(id, Outcome { state, exit });
         }
@@ -295,17 +326,23 @@ impl Cluster {
         self
     }
 
-    /// With the rules that the store holds.
-    #[must_use]
-    pub fn with_rules(mut self, rules: Rules) -> Self {
-        self.rules = Arc::new(rules);
-        self
-    }
-
     /// Who goes first and who starts.
     #[must_use]
     pub fn policy(&self) -> Policy {
         self.settings.policy
+    }
+
+    /// With its rules among the next rows to commit, as no store holds them yet.
+    #[must_use]
+    pub fn storing_rules(mut self) -> Self {
+        let rules = Arc::clone(&self.rules);
+        for noun in Noun::ALL {
+            let names = rules.names(noun).into_iter();
+            self.touched
+                .rules
+                .extend(names.map(|name| (noun, name.to_owned())));
+        }
+        self
     }
 
     /// What an administrator decided.
@@ -443,6 +480,8 @@ impl Cluster {
     pub fn view(&self) -> View<'_> {
         View {
             nodes: &self.nodes,
+            pool: &self.pool,
+            emptied: &self.emptied,
             jobs: &self.jobs,
             queue: &self.queue,
             occupancy: &self.occupancy,
@@ -451,6 +490,30 @@ impl Cluster {
             tally: &self.tally,
             standings: &self.standings,
         }
+    }
+
+    /// A copy of what the planner sees, for forecasts.
+    #[must_use]
+    pub fn outlook(&self) -> Outlook {
+        Outlook {
+            nodes: self.nodes.clone(),
+            jobs: self.jobs.clone(),
+            queue: self.queue.clone(),
+            occupancy: self.occupancy.clone(),
+            pool: self.pool.clone(),
+            emptied: self.emptied.clone(),
+            idle: self.idle.clone(),
+            rules: Arc::clone(&self.rules),
+            standings: Arc::clone(&self.standings),
+            policy: self.settings.policy,
+            tally: self.tally.clone(),
+        }
+    }
+
+    /// How run times have compared with limits of late.
+    #[must_use]
+    pub fn experience(&self) -> Experience {
+        Experience::of(self.parts_run.iter().copied().collect())
     }
 
     /// When [`Command::Tick`] is next due.
@@ -491,6 +554,9 @@ impl Cluster {
             nodes: self.nodes.clone(),
             rules: Arc::clone(&self.rules),
             standings: Arc::clone(&self.standings),
+            totals: self.pool.totals(),
+            weights: self.settings.policy.weights,
+            forecast: Arc::default(),
             blocked: Arc::clone(&self.blocked),
             recent: self.recent.clone(),
             job_next: self.counters.job_next,

@@ -1,18 +1,21 @@
 //! The books that follow what runs: until when at the latest, what is in use of limits, who is charged.
 
 use super::Cluster;
+use crate::model::history::EndedJob;
 use crate::model::ids::{JobId, SlotId, SlotKey};
 use crate::model::job::{Job, Slot};
 use crate::model::time::Timestamp;
 use crate::scheduler::limits::Held;
-use crate::scheduler::nodes::{Parts, Site};
+use crate::scheduler::nodes::{NodePool, Parts, Site};
 use crate::scheduler::queue::Class;
 use crate::scheduler::shares::{Member, rate_milli};
 use crate::scheduler::slot_ends;
 use std::sync::Arc;
 
+/// How many run times are remembered.
+const PARTS_RUN_MAX: usize = 1_000;
 /// For how long standings are good.
-const STANDINGS_MS: i64 = 1_000;
+const STANDINGS_MS: i64 = 200;
 /// How often the books of those are stored for whom something runs.
 const STORED_MS: i64 = 60_000;
 
@@ -28,21 +31,18 @@ impl Cluster {
             slot: slot.id,
         };
         let nodes = &self.nodes;
-        let sites: Vec<Site<'_>> = slot
-            .allocation
-            .nodes
-            .iter()
-            .filter_map(|share| nodes.get(&share.node).map(|node| Site::of(node)))
-            .collect();
-        let site = |id| sites.iter().find(|site| site.node.id == id);
         let shares = slot.allocation.nodes.iter();
         let parts: Parts = shares
-            .filter_map(|share| site(share.node).map(|site| site.part_of(share)))
+            .filter_map(|share| {
+                let node = nodes.get(&share.node)?;
+                Some(Site::of(node).part_of(node, share))
+            })
             .collect();
         let factor = self.rules.qos.get(job.spec.qos.as_str());
         let factor = factor.map_or(1000, |qos| u64::from(qos.usage_factor_milli));
-        let rate = rate_milli(&parts, site).saturating_mul(factor) / 1000;
+        let rate = rate_milli(&parts, &self.pool).saturating_mul(factor) / 1000;
         let ends = slot_ends(slot, self.time_limit_s(job));
+        self.recount(slot);
         match now {
             Some(now) => self.books.begin(key, member(job), rate, now),
             None => self.books.resume(key, member(job), rate, slot.granted),
@@ -50,6 +50,21 @@ impl Cluster {
         self.tally
             .add(&Class::of(job), Held::by_slot(&slot.allocation, ends));
         self.occupancy.enter(key, ends, parts);
+    }
+
+    /// The nodes have changed: what is free on them is counted anew.
+    pub(super) fn survey(&mut self) {
+        self.pool = NodePool::of(self.nodes.values().map(|node| &**node));
+        self.emptied = self.pool.emptied();
+    }
+
+    /// What is free on a slot's nodes has changed.
+    fn recount(&mut self, slot: &Slot) {
+        for share in &slot.allocation.nodes {
+            if let Some(node) = self.nodes.get(&share.node) {
+                self.pool.recount(node);
+            }
+        }
     }
 
     /// A slot holds nothing any more.
@@ -63,6 +78,7 @@ impl Cluster {
             self.tally.remove(&Class::of(job), held);
             self.occupancy.leave(key);
         }
+        self.recount(slot);
         if let Some(member) = self.books.end(key, now) {
             self.touched.members.insert(member);
         }
@@ -95,6 +111,23 @@ impl Cluster {
             self.tally.remove(&class, held(before));
             self.tally.add(&class, held(after));
             self.occupancy.moves(key, after);
+        }
+    }
+
+    /// How long a job ran of what it might.
+    pub(super) fn learn(&mut self, ended: &EndedJob) {
+        let (Some(started), Some(limit_s)) = (ended.started, ended.spec.time_limit_s) else {
+            return;
+        };
+        // Of an array the whole says nothing of its elements.
+        if ended.spec.array.is_some() || limit_s == 0 {
+            return;
+        }
+        let part_milli = ended.ended.minus(started).max(0) / i64::from(limit_s);
+        self.parts_run
+            .push_back(u32::try_from(part_milli).unwrap_or(1000).min(1000));
+        if self.parts_run.len() > PARTS_RUN_MAX {
+            self.parts_run.pop_front();
         }
     }
 

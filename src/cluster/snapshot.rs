@@ -7,6 +7,10 @@ use crate::model::job::{Job, Reason};
 use crate::model::node::Node;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
+use crate::scheduler::forecast::Forecast;
+use crate::scheduler::nodes::Totals;
+use crate::scheduler::order::Ranker;
+use crate::scheduler::priority::{Parts, Weights};
 use crate::scheduler::queue::GroupKey;
 use crate::scheduler::shares::Standings;
 use imbl::OrdMap;
@@ -54,6 +58,12 @@ pub struct Snapshot {
     pub rules: Arc<Rules>,
     /// Where everybody stood of late.
     pub standings: Arc<Standings>,
+    /// What all nodes have together.
+    pub totals: Totals,
+    /// What the factors of priority are worth.
+    pub weights: Weights,
+    /// When jobs will start, as seen a moment ago. The shell adds it.
+    pub forecast: Arc<Forecast>,
     /// Why jobs wait.
     pub blocked: Arc<Blocked>,
     /// Jobs that ended lately.
@@ -78,6 +88,13 @@ impl Snapshot {
     #[must_use]
     pub fn by_raw_id(&self, raw: u32) -> Option<(&Arc<Job>, u32)> {
         by_raw_id(&self.jobs, raw)
+    }
+
+    /// The priority of a job at this time, term by term.
+    #[must_use]
+    pub fn priority(&self, job: &Job, now: Timestamp) -> Parts {
+        let ranker = Ranker::new(&self.rules, &self.standings, self.totals, self.weights, now);
+        ranker.parts(&GroupKey::of(job), job.submitted)
     }
 
     /// Names of nodes.

@@ -386,6 +386,7 @@ pub fn hot_rows(
         view.time_limit_s = time_limit_s(&snapshot.rules, job);
         view.restarts = job.restarts_of(first);
         view.begin_time = job.not_before.or(job.spec.begin);
+        view.expected_start = snapshot.forecast.starts.get(&job.id).copied();
         view.elements = elements(job);
         if view.memory_mib == 0 {
             view.memory_mib = expected_memory_mib(snapshot, job);
@@ -726,12 +727,14 @@ pub fn partition_view(snapshot: &Snapshot, partition: &Partition) -> PartitionVi
     PartitionView {
         name: partition.name.clone(),
         default: partition.default,
-        state: "UP".to_owned(),
+        state: if partition.up { "UP" } else { "DOWN" }.to_owned(),
         max_time_s: partition.max_time_s,
         nodes: snapshot
             .nodes
             .values()
-            .map(|node| node.name().to_owned())
+            .map(|node| node.name())
+            .filter(|name| partition.has_node(name))
+            .map(str::to_owned)
             .collect(),
     }
 }

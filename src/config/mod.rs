@@ -5,8 +5,14 @@
 //! error, so a mistyped key is noticed.
 
 use crate::model::reserve::Reserve;
+use crate::model::rules::{Noun, Rules, Said};
 use crate::model::user_map::UserMap;
 use serde::Deserialize;
+use std::collections::BTreeMap;
+
+mod setting;
+
+use setting::SettingText;
 
 /// The controller's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -35,12 +41,83 @@ pub struct Config {
     pub certificate_life_s: u32,
     /// Whether jobs of root run at all.
     pub allow_root_jobs: bool,
+    /// Which jobs start when.
+    pub policy: Policy,
+    /// What each factor of a job's priority is worth.
+    pub priority: Priority,
+    /// What was used counts half for fair share after so long; seconds, 0 = it counts for ever.
+    pub usage_half_life_s: u32,
     /// On a worker: so many cpus are not given to jobs, rounded up to whole cores.
     pub reserve_cpus: u32,
     /// On a worker: so much memory is not given to jobs; MiB.
     pub reserve_memory_mib: u64,
     /// On a worker: users of the cluster whose account on this machine has another name.
     pub users: UserMap,
+    /// What a new cluster says of partitions, by name. Later, as of the next three, the cluster's own word counts.
+    pub partition: Tables,
+    /// Of accounts.
+    pub account: Tables,
+    /// Of users.
+    pub user: Tables,
+    /// Of QOS.
+    pub qos: Tables,
+}
+
+/// Settings by key, by name of what they are of.
+pub type Tables = BTreeMap<String, BTreeMap<String, SettingText>>;
+
+/// Which jobs start when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// In order; the first that does not fit blocks its partition.
+    Fcfs,
+    /// The first of each partition that does not fit is kept a place; others start in the gaps.
+    Easy,
+    /// The same, gaps filled with the shortest first.
+    EasySjbf,
+    /// Each that does not fit is kept a place, up to a hundred.
+    Conservative,
+}
+
+/// What each factor of a job's priority is worth; points.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Priority {
+    /// For having waited `max_age_s`.
+    pub age: u32,
+    /// After which wait nothing more is added; seconds.
+    pub max_age_s: u32,
+    /// For the user who is furthest below the promised share.
+    pub fair_share: u32,
+    /// For the partition with the highest priority.
+    pub partition: u32,
+    /// For the QOS with the highest priority.
+    pub qos: u32,
+    /// For the largest job, or the smallest.
+    pub size: u32,
+    /// Small jobs are the ones that `size` favours.
+    pub favour_small: bool,
+    /// For asking for all cpus.
+    pub cpus: u32,
+    /// For asking for all GPUs.
+    pub gpus: u32,
+}
+
+impl Default for Priority {
+    fn default() -> Self {
+        Priority {
+            age: 10_000,
+            max_age_s: 7 * 86_400,
+            fair_share: 100_000,
+            partition: 10_000,
+            qos: 50_000,
+            size: 0,
+            favour_small: false,
+            cpus: 0,
+            gpus: 0,
+        }
+    }
 }
 
 impl Default for Config {
@@ -57,9 +134,16 @@ impl Default for Config {
             store_cache_mib: 32,
             certificate_life_s: 90 * 86_400,
             allow_root_jobs: true,
+            policy: Policy::Easy,
+            priority: Priority::default(),
+            usage_half_life_s: 7 * 86_400,
             reserve_cpus: 0,
             reserve_memory_mib: 0,
             users: UserMap::default(),
+            partition: Tables::new(),
+            account: Tables::new(),
+            user: Tables::new(),
+            qos: Tables::new(),
         }
     }
 }
@@ -92,6 +176,14 @@ pub enum ConfigError {
         /// When a node is silent.
         silent_after_s: u32,
     },
+    /// A table of a partition, an account, a user or a QOS that says what cannot be.
+    #[error("[{table}] {what}")]
+    Rule {
+        /// The table, such as `qos.normal`.
+        table: String,
+        /// The key with its value, and what is wrong.
+        what: String,
+    },
     /// A name that cannot be one.
     #[error("cluster_name = \"{0}\" is no name: use 1 to 64 letters, digits, '-', '_' and '.'")]
     ClusterName(String),
@@ -118,8 +210,48 @@ impl Config {
         }
     }
 
+    /// What it says of partitions, accounts, users and QOS. Each key and value is right by itself; whether there is
+    /// what they name is for the cluster.
+    #[must_use]
+    pub fn rules(&self) -> Vec<Said> {
+        let mut said = Vec::new();
+        for (noun, tables) in self.tables() {
+            for (name, table) in tables {
+                let settings = table.iter();
+                let settings = settings.map(|(key, value)| (key.clone(), value.0.clone()));
+                said.push((noun, name.clone(), settings.collect()));
+            }
+        }
+        said
+    }
+
+    fn tables(&self) -> [(Noun, &Tables); 4] {
+        [
+            (Noun::Partition, &self.partition),
+            (Noun::Account, &self.account),
+            (Noun::User, &self.user),
+            (Noun::Qos, &self.qos),
+        ]
+    }
+
+    fn check_rules(&self) -> Result<(), ConfigError> {
+        for (noun, name, settings) in self.rules() {
+            let wrong = |what| ConfigError::Rule {
+                table: format!("{noun}.{name}"),
+                what,
+            };
+            Rules::check_name(noun, &name).map_err(|refusal| wrong(refusal.to_string()))?;
+            for (key, value) in settings {
+                let checked = Rules::check_setting(noun, &name, &key, &value);
+                checked.map_err(|why| wrong(format!("{key} = {value}: {why}")))?;
+            }
+        }
+        Ok(())
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         check_name(&self.cluster_name)?;
+        self.check_rules()?;
         let bounds = [
             (
                 "node_silent_after_s",
@@ -195,23 +327,54 @@ pub fn check_name(name: &str) -> Result<(), ConfigError> {
 mod tests {
     use super::*;
 
+    /// What stands behind comment signs too, or on lines of its own: keys, and the heads of tables.
+    fn uncommented(text: &str) -> String {
+        let lines = text.lines();
+        let lines = lines.map(|line| line.strip_prefix("# ").unwrap_or(line));
+        let is_key = |line: &&str| {
+            line.starts_with('[')
+                || line
+                    .split_once(" = ")
+                    .is_some_and(|(key, _)| !key.contains(' '))
+        };
+        lines
+            .filter(is_key)
+            .map(|line| format!("{line}\n"))
+            .collect()
+    }
+
+    /// The same without what is said of partitions and so on, which has to be what a cluster begins with.
+    fn without_rules(config: Config) -> Config {
+        let rules = Rules::initial().with_settings(&config.rules()).unwrap();
+        assert_eq!(rules, Rules::initial());
+        Config {
+            partition: Tables::new(),
+            account: Tables::new(),
+            user: Tables::new(),
+            qos: Tables::new(),
+            ..config
+        }
+    }
+
+    /// The keys of the file, one for each field. Nothing is said of any user to begin with.
+    const KEYS: usize = 20;
+
     #[test]
     fn the_sample_says_the_defaults_and_every_key() {
         let sample = include_str!("../../config/hpc.toml");
         assert_eq!(Config::parse(sample).unwrap(), Config::default());
         // Uncommented, it names every key with its default.
-        let all: String = sample
-            .lines()
-            .filter_map(|line| line.strip_prefix("# "))
-            .filter(|line| {
-                line.split_once(" = ")
-                    .is_some_and(|(key, _)| !key.contains(' '))
-            })
-            .map(|line| format!("{line}\n"))
-            .collect();
+        let all = uncommented(sample);
         let table: toml::Table = all.parse().unwrap();
-        assert_eq!(Config::parse(&all).unwrap(), Config::default());
-        assert_eq!(table.len(), 14, "every key stands in the sample: {table:?}");
+        assert_eq!(
+            without_rules(Config::parse(&all).unwrap()),
+            Config::default()
+        );
+        assert_eq!(
+            table.len(),
+            KEYS,
+            "every key stands in the sample: {table:?}"
+        );
     }
 
     #[test]
@@ -223,18 +386,49 @@ mod tests {
         };
         assert_eq!(Config::parse(packaged).unwrap(), expected);
         // What stands behind a comment sign is a default too, and no key is left out.
-        let all: String = packaged
-            .lines()
-            .map(|line| line.strip_prefix("# ").unwrap_or(line))
-            .filter(|line| {
-                line.split_once(" = ")
-                    .is_some_and(|(key, _)| !key.contains(' '))
-            })
-            .map(|line| format!("{line}\n"))
-            .collect();
+        let all = uncommented(packaged);
         let table: toml::Table = all.parse().unwrap();
-        assert_eq!(Config::parse(&all).unwrap(), expected);
-        assert_eq!(table.len(), 14, "every key stands in it: {table:?}");
+        assert_eq!(without_rules(Config::parse(&all).unwrap()), expected);
+        assert_eq!(table.len(), KEYS, "every key stands in it: {table:?}");
+    }
+
+    #[test]
+    fn what_is_said_of_partitions_and_so_on_is_text_in_the_end() {
+        let text = r#"
+            [partition.gpu]
+            max-time = "24h"
+            default = true
+            accounts = ["physics", "default"]
+            [qos.normal]
+            max-jobs-per-user = 1
+            usage-factor = 0.5
+            [account.physics]
+            [user.ann]
+            account = "physics"
+        "#;
+        let said = Config::parse(text).unwrap().rules();
+        let said: Vec<String> = said
+            .into_iter()
+            .map(|(noun, name, settings)| {
+                let settings = settings.into_iter();
+                let settings = settings.map(|(key, value)| format!(" {key}={value}"));
+                format!("{noun} {name}{}", settings.collect::<String>())
+            })
+            .collect();
+        assert_eq!(
+            said,
+            [
+                "partition gpu accounts=physics,default default=true max-time=24h",
+                "account physics",
+                "user ann account=physics",
+                "qos normal max-jobs-per-user=1 usage-factor=0.5",
+            ]
+        );
+        assert!(
+            Rules::initial()
+                .with_settings(&Config::parse(text).unwrap().rules())
+                .is_ok()
+        );
     }
 
     #[test]
@@ -252,6 +446,17 @@ mod tests {
             ("users = { a = \"x\", b = \"x\" }", "both be x"),
             ("array_index_max = 4000001", "from 0 to 4000000"),
             ("[", "TOML"),
+            (
+                "[qos.normal]\nmax-jobs-per-user = \"many\"",
+                "[qos.normal] max-jobs-per-user = many: \"many\" is not a whole number",
+            ),
+            (
+                "[qos.normal]\nmax_jobs = 1",
+                "[qos.normal] max_jobs = 1: no such key",
+            ),
+            ("[account.\"a b\"]", "[account.a b] `a b` is no name"),
+            ("[user.ann]\nshares = [1]", "shares"),
+            ("[qos]\nnormal = 3", "normal"),
         ] {
             let error = Config::parse(text).unwrap_err().to_string();
             assert!(error.contains(named), "{text}: {error}");

@@ -11,6 +11,7 @@
 )]
 
 mod act;
+mod ahead;
 mod allocation;
 mod attach;
 mod audit;
@@ -23,6 +24,7 @@ mod listing;
 mod members;
 mod output;
 mod queries;
+mod rules;
 mod run;
 mod session;
 mod shares;

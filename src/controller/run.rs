@@ -5,9 +5,9 @@ use super::clock::Steps;
 use super::links::Links;
 use super::listening::{self, Listen};
 use super::shares::Shares;
-use super::{act, audit};
+use super::{act, audit, rules};
 use crate::cluster::{Cluster, Command, Effect, Reply, Settings, Snapshot};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::model::audit::AuditRecord;
 use crate::model::identity::Identity;
 use crate::model::ids::{BlobId, JobId, NodeId};
@@ -15,6 +15,10 @@ use crate::model::refusal::{Code, Refusal};
 use crate::model::time::Timestamp;
 use crate::net::identity::{Authority, IdentityError};
 use crate::net::server::{Cutter, Peer, Server, ServerError};
+use crate::scheduler::explain::Experience;
+use crate::scheduler::forecast::{Forecast, Outlook};
+use crate::scheduler::priority::{SizeRule, Weights};
+use crate::scheduler::{Policy, Rule};
 use crate::store::{Reader, Store, StoreError, StoreOptions};
 use crate::sys::{clock, files};
 use crate::wire::worker::ToWorker;
@@ -104,6 +108,9 @@ pub enum ControllerError {
         #[source]
         source: std::io::Error,
     },
+    /// What the configuration says of partitions and so on does not fit together.
+    #[error("cannot begin with the configuration: {}", .0.what)]
+    Rules(Refusal),
     /// Keys cannot be used.
     #[error("cannot use the keys of this cluster")]
     Keys(#[from] IdentityError),
@@ -134,6 +141,8 @@ pub(super) struct Shared {
     /// Where other machines are heard.
     pub(super) listening: Option<SocketAddr>,
     pub(super) cutter: Cutter,
+    /// When jobs will start, as last looked.
+    pub(super) forecast: ArcSwap<Forecast>,
 }
 
 /// What comes to the loop.
@@ -164,6 +173,10 @@ pub(super) enum Message {
     LinkLost { node: NodeId, link: u64 },
     /// Somebody wants to hear of a job.
     Watch { job: JobId, listener: act::Listener },
+    /// Somebody wants to look ahead.
+    Outlook {
+        answer: oneshot::Sender<(Box<Outlook>, Experience)>,
+    },
     /// Start nothing more.
     Freeze,
     /// Stop.
@@ -227,7 +240,7 @@ pub fn run(options: ControllerOptions) -> Result<(), ControllerError> {
         .map_err(ControllerError::Runtime)?;
     let (inbox, messages) = mpsc::channel(INBOX_MAX);
     let started = now();
-    let cluster = build_cluster(&options, loaded, started);
+    let cluster = build_cluster(&options, loaded, started).map_err(ControllerError::Rules)?;
     let authority = Authority::open(&options.state_dir, &cluster.snapshot().name, started)?;
     let server = {
         let _guard = runtime.enter();
@@ -246,6 +259,7 @@ pub fn run(options: ControllerOptions) -> Result<(), ControllerError> {
         authority,
         listening: server.as_ref().map(Server::address),
         cutter: server.as_ref().map(Server::cutter).unwrap_or_default(),
+        forecast: ArcSwap::default(),
         options,
     });
     let listener = {
@@ -257,6 +271,7 @@ pub fn run(options: ControllerOptions) -> Result<(), ControllerError> {
         let _guard = runtime.enter();
         runtime.spawn(callers::accept_remote(Arc::clone(&shared), server.start()));
     }
+    runtime.spawn(super::ahead::keep_looking(Arc::clone(&shared)));
     runtime.spawn(stop_on_signal(Arc::clone(&shared)));
     runtime.spawn(super::attach::end_orphans(Arc::clone(&shared)));
     tell_ready(shared.options.ready_fd);
@@ -300,7 +315,7 @@ fn build_cluster(
     options: &ControllerOptions,
     loaded: crate::store::Loaded,
     now: Timestamp,
-) -> Cluster {
+) -> Result<Cluster, Refusal> {
     let settings = Settings {
         name: options
             .cluster_name
@@ -313,6 +328,8 @@ fn build_cluster(
         array_max: options.config.array_index_max.saturating_add(1),
         certificate_life_ms: i64::from(options.config.certificate_life_s) * 1000,
         allow_root_jobs: options.config.allow_root_jobs,
+        policy: policy(&options.config),
+        half_life_s: options.config.usage_half_life_s,
         ..Settings::default()
     };
     let recent = loaded
@@ -320,7 +337,9 @@ fn build_cluster(
         .into_iter()
         .map(|(id, state, exit, _)| (id, state, exit))
         .collect();
-    Cluster::new(
+    let (rules, new) = rules::begin(loaded.rules, &options.config)?;
+    let cluster = Cluster::with_rules(
+        rules,
         settings,
         loaded.counters,
         loaded.jobs,
@@ -329,6 +348,41 @@ fn build_cluster(
         now,
     )
     .with_members(loaded.keys, loaded.invitations)
+    .with_usage(loaded.usage);
+    Ok(if new {
+        cluster.storing_rules()
+    } else {
+        cluster
+    })
+}
+
+/// Who goes first and who starts, as the configuration says.
+fn policy(config: &Config) -> Policy {
+    let rule = match config.policy {
+        config::Policy::Fcfs => Rule::Fcfs,
+        config::Policy::Easy => Rule::Easy,
+        config::Policy::EasySjbf => Rule::EasySjbf,
+        config::Policy::Conservative => Rule::Conservative,
+    };
+    let weights = &config.priority;
+    Policy {
+        rule,
+        weights: Weights {
+            age: weights.age,
+            fair_share: weights.fair_share,
+            size: weights.size,
+            partition: weights.partition,
+            qos: weights.qos,
+            tres_cpu: weights.cpus,
+            tres_gpu: weights.gpus,
+            max_age_s: weights.max_age_s,
+            size_rule: if weights.favour_small {
+                SizeRule::Small
+            } else {
+                SizeRule::Large
+            },
+        },
+    }
 }
 
 fn prepare(state_dir: &Path, directory: &Path) -> Result<(), ControllerError> {
@@ -632,6 +686,10 @@ impl Owner {
                 listeners.push(listener.clone());
                 turn.watching.push((job, listener));
             }
+            Message::Outlook { answer } => {
+                let seen = (Box::new(self.cluster.outlook()), self.cluster.experience());
+                _ = answer.send(seen);
+            }
             Message::Freeze => self.frozen = true,
             Message::Stop => turn.stop = true,
         }
@@ -669,9 +727,9 @@ impl Owner {
             self.settle_at = Some(now().plus_ms(SETTLE_AFTER_MS));
         }
         let sending = self.shared.links.turn();
-        self.shared
-            .snapshot
-            .store(Arc::new(self.cluster.snapshot()));
+        let mut snapshot = self.cluster.snapshot();
+        snapshot.forecast = self.shared.forecast.load_full();
+        self.shared.snapshot.store(Arc::new(snapshot));
         for Registered {
             node,
             link,
@@ -726,7 +784,8 @@ impl Owner {
             match Store::open(&path, store_options(&self.shared.options)) {
                 Ok((store, loaded)) => {
                     self.steps = Steps::new();
-                    self.cluster = build_cluster(&self.shared.options, loaded, now());
+                    self.cluster = build_cluster(&self.shared.options, loaded, now())
+                        .expect("what the configuration says fitted together at the start");
                     self.shared
                         .snapshot
                         .store(Arc::new(self.cluster.snapshot()));

@@ -2,8 +2,9 @@
 
 use super::run::{Message, Shared, now};
 use super::shares::{Holder, SMALL, Share, Shares, Stock};
-use super::{attach, credentials, listing, members, output, queries};
+use super::{ahead, attach, credentials, listing, members, output, queries, rules};
 use crate::cluster::command::{Gone, GoneElements, Outcome};
+use crate::cluster::rule_views::JobOf;
 use crate::cluster::{Command, Principal, Reply};
 use crate::model::dependency::{Dependency, DependencyKind};
 use crate::model::identity::Role;
@@ -303,6 +304,7 @@ fn may_be_long(request: &Request) -> bool {
             | Request::Job { .. }
             | Request::Script { .. }
             | Request::Audit { .. }
+            | Request::Rules { .. }
             | Request::Backup
     )
 }
@@ -341,6 +343,11 @@ fn changes_something(request: &Request) -> bool {
             | Request::Nodes
             | Request::Links
             | Request::Partitions
+            | Request::Rules { .. }
+            | Request::Explain { .. }
+            | Request::Shares
+            | Request::Priority { .. }
+            | Request::Limits { .. }
             | Request::Wait(_)
     )
 }
@@ -357,6 +364,25 @@ async fn answer(
         Request::Nodes => return Ok(queries::nodes(shared)),
         Request::Partitions => return Ok(queries::partitions(shared)),
         Request::Links => return Ok(queries::links(shared)),
+        Request::Rules { noun } => return rules::list(shared, noun),
+        Request::Limits {
+            user,
+            account,
+            partition,
+            qos,
+        } => {
+            let of = JobOf {
+                user,
+                account,
+                partition,
+                qos,
+            };
+            return ahead::limits(shared, &who, of).await;
+        }
+        Request::Explain { job } => return ahead::why(shared, job).await,
+        Request::Shares => return Ok(ahead::shares(shared)),
+        Request::Priority { job } => return ahead::priority(shared, job).await,
+        Request::ChangeRule(change) => Command::ChangeRule { who, change },
         Request::Members => {
             admin(&who, "see who is known")?;
             return Ok(members::list(shared));
@@ -429,7 +455,7 @@ async fn answer(
     Ok(match shared.ask(command).await? {
         Reply::Touched { count, notes } => ToClient::Done { count, notes },
         Reply::Submitted(job) => ToClient::Submitted { job: job.0 },
-        Reply::WouldRun(text) => ToClient::WouldRun { text },
+        Reply::WouldRun { text, .. } => ToClient::WouldRun { text },
         Reply::StepStarted { step, .. } => ToClient::StepStarted { step },
         Reply::Done | Reply::Registered(_) | Reply::Invited { .. } | Reply::Joined { .. } => {
             ToClient::Done {
@@ -540,7 +566,7 @@ async fn submit(
             }
             Ok(ToClient::Submitted { job: job.0 })
         }
-        Reply::WouldRun(text) => Ok(ToClient::WouldRun { text }),
+        Reply::WouldRun { text, job } => Ok(ahead::would_run(shared, text, job).await),
         other => Err(Refusal::new(
             Code::Failed,
             format!("an unexpected answer: {other:?}"),

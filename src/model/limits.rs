@@ -258,6 +258,23 @@ impl LimitKind {
         )
     }
 
+    /// Whether it counts what many jobs have together, so that some of it may be in use.
+    #[must_use]
+    pub fn is_of_many(self) -> bool {
+        !matches!(
+            self,
+            LimitKind::MaxCpusPerJob
+                | LimitKind::MaxGpusPerJob
+                | LimitKind::MaxMemoryPerJob
+                | LimitKind::MaxNodesPerJob
+                | LimitKind::MaxCpuMinutesPerJob
+                | LimitKind::MaxGpuMinutesPerJob
+                | LimitKind::MaxTime
+                | LimitKind::MinCpusPerJob
+                | LimitKind::MinGpusPerJob
+        )
+    }
+
     fn unit(self) -> Unit {
         match self {
             LimitKind::MaxMemoryPerUser | LimitKind::MaxMemoryPerJob | LimitKind::GroupMemory => {
@@ -314,6 +331,8 @@ pub fn parse_seconds(text: &str) -> Result<Option<u64>, String> {
         {
             let span = u64::from(number) * seconds;
             return match u32::try_from(span) {
+                // As without a unit: no time at all is no limit.
+                Ok(0) => Ok(None),
                 Ok(_) => Ok(Some(span)),
                 Err(_) => Err(format!("\"{text}\" is longer than {} s", u32::MAX)),
             };
@@ -452,6 +471,9 @@ mod tests {
         assert_eq!(LimitKind::MaxTime.parse_value("7-0"), Ok(Some(604_800)));
         assert_eq!(LimitKind::MaxTime.parse_value("24h"), Ok(Some(86_400)));
         assert!(LimitKind::MaxTime.parse_value("99999d").is_err());
+        for nothing in ["0", "0s", "0-0"] {
+            assert_eq!(LimitKind::MaxTime.parse_value(nothing), Ok(None));
+        }
         assert_eq!(LimitKind::GroupMemory.parse_value("2G"), Ok(Some(2048)));
     }
 

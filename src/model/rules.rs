@@ -52,6 +52,12 @@ impl Noun {
         }
     }
 
+    /// The noun of this word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Noun> {
+        Noun::ALL.into_iter().find(|noun| noun.word() == word)
+    }
+
     /// What is said of one that does not exist.
     #[must_use]
     pub fn unknown(self) -> Code {
@@ -125,6 +131,9 @@ impl Act {
 /// A setting: its key and its value, as text.
 pub type Setting = (String, String);
 
+/// One of a noun, and what is said of it.
+pub type Said = (Noun, String, Vec<Setting>);
+
 /// A change of the rules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleChange {
@@ -144,6 +153,45 @@ impl fmt::Display for RuleChange {
         write!(f, "{} {} {}", self.noun, self.act.word(), self.name)?;
         let mut settings = self.settings.iter();
         settings.try_for_each(|(key, value)| write!(f, " {key}={value}"))
+    }
+}
+
+/// Something that is said elsewhere (in the configuration file) and is not so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Of what.
+    pub noun: Noun,
+    /// Of which.
+    pub name: String,
+    /// Which key; empty where there is none of this name.
+    pub key: String,
+    /// What is said there.
+    pub says: String,
+    /// What holds; `None` = there is none of this name.
+    pub has: Option<String>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Difference {
+            noun,
+            name,
+            key,
+            says,
+            has,
+        } = self;
+        let Some(has) = has else {
+            write!(
+                f,
+                "{noun} {name}: the configuration has it, the cluster does not: "
+            )?;
+            return write!(f, "add it with `hpc {noun} add {name}{says}`");
+        };
+        write!(
+            f,
+            "{noun} {name} {key}: the configuration says {says}, the cluster has {has}: "
+        )?;
+        write!(f, "change it with `hpc {noun} set {name} {key}={says}`")
     }
 }
 
@@ -247,24 +295,46 @@ impl Rules {
         }
     }
 
+    /// Whether there is one of this name.
+    #[must_use]
+    pub fn has(&self, noun: Noun, name: &str) -> bool {
+        match noun {
+            Noun::Partition => self.partitions.contains_key(name),
+            Noun::Account => self.accounts.contains_key(name),
+            Noun::User => self.users.contains_key(name),
+            Noun::Qos => self.qos.contains_key(name),
+        }
+    }
+
     /// What is said of one, in the grammar that [`Rules::change`] reads; `None` = there is none. What is as it was
     /// before anything was said is left out.
     #[must_use]
     pub fn settings(&self, noun: Noun, name: &str) -> Option<Vec<Setting>> {
-        let all = match noun {
+        let blank = Rules::unsaid(noun, name);
+        let all = self.all_settings(noun, name)?.into_iter();
+        Some(all.filter(|setting| !blank.contains(setting)).collect())
+    }
+
+    /// What holds for one, also where nothing is said; `None` = there is none.
+    #[must_use]
+    pub fn all_settings(&self, noun: Noun, name: &str) -> Option<Vec<Setting>> {
+        Some(match noun {
             Noun::Partition => of_partition(self.partitions.get(name)?),
             Noun::Account => of_account(self.accounts.get(name)?),
             Noun::User => of_user(self.users.get(name)?),
             Noun::Qos => of_qos(self.qos.get(name)?),
-        };
-        let blank = match noun {
+        })
+    }
+
+    /// What holds for one of which nothing is said.
+    #[must_use]
+    pub fn unsaid(noun: Noun, name: &str) -> Vec<Setting> {
+        match noun {
             Noun::Partition => of_partition(&Partition::named(name)),
             Noun::Account => of_account(&Account::named(name)),
             Noun::User => of_user(&User::named(name)),
             Noun::Qos => of_qos(&Qos::named(name)),
-        };
-        let said = all.into_iter().filter(|setting| !blank.contains(setting));
-        Some(said.collect())
+        }
     }
 
     /// The rules with this change.
@@ -276,7 +346,7 @@ impl Rules {
             noun, act, name, ..
         } = change;
         let (noun, act) = (*noun, *act);
-        let known = self.names(noun).contains(&name.as_str());
+        let known = self.has(noun, name);
         match act {
             Act::Add if known => {
                 let what = format!("{noun} `{name}` exists already");
@@ -292,6 +362,12 @@ impl Rules {
         let mut after = self.clone();
         if act == Act::Remove {
             after.remove(noun, name);
+            let what = |by: String| format!("{noun} `{name}` cannot be removed: {by} names it");
+            let hint = "change that first";
+            let in_use = |by| Refusal::new(Code::Conflict, what(by), hint);
+            after
+                .missing()
+                .map_or(Ok(()), |(by, _, _)| Err(in_use(by)))?;
         } else {
             for (key, value) in &change.settings {
                 let set = after.set(noun, name, key, value);
@@ -309,26 +385,96 @@ impl Rules {
         Ok(after)
     }
 
-    /// The rules that these settings make, each noun and name with its own; for what was stored.
+    /// The rules that these settings make and nothing else; for what was stored.
     ///
     /// # Errors
     /// A refusal that names what does not fit.
-    pub fn from_settings(all: &[(Noun, String, Vec<Setting>)]) -> Result<Rules, Refusal> {
-        let mut rules = Rules {
+    pub fn from_settings(all: &[Said]) -> Result<Rules, Refusal> {
+        let nothing = Rules {
             partitions: BTreeMap::new(),
             accounts: BTreeMap::new(),
             users: BTreeMap::new(),
             qos: BTreeMap::new(),
         };
-        for (noun, name, settings) in all {
-            rules.touch(*noun, name);
+        nothing.with_settings(all)
+    }
+
+    /// These rules and what is said beside them; what is said may name what comes behind it.
+    ///
+    /// # Errors
+    /// A refusal that names what does not fit.
+    pub fn with_settings(&self, said: &[Said]) -> Result<Rules, Refusal> {
+        let mut after = self.clone();
+        for (noun, name, settings) in said {
+            check_name(*noun, name)?;
+            after.touch(*noun, name);
             for (key, value) in settings {
-                let set = rules.set(*noun, name, key, value);
+                let set = after.set(*noun, name, key, value);
                 set.map_err(|why| wrong_setting(*noun, name, key, value, &why))?;
             }
         }
-        rules.check()?;
-        Ok(rules)
+        after.check()?;
+        Ok(after)
+    }
+
+    /// Whether one may have this name.
+    ///
+    /// # Errors
+    /// A refusal that says what a name is.
+    pub fn check_name(noun: Noun, name: &str) -> Result<(), Refusal> {
+        check_name(noun, name)
+    }
+
+    /// Whether a key can have this value. Whether there is what it names depends on all the rest.
+    ///
+    /// # Errors
+    /// What is wrong with key or value.
+    pub fn check_setting(noun: Noun, name: &str, key: &str, value: &str) -> Result<(), String> {
+        Rules::initial().set(noun, name, key, value)
+    }
+
+    /// What is said there and is not so here, by key; what is said has been checked.
+    #[must_use]
+    pub fn differences(&self, said: &[Said]) -> Vec<Difference> {
+        let mut differences = Vec::new();
+        for (noun, name, settings) in said {
+            let mut wanted = self.clone();
+            wanted.touch(*noun, name);
+            for (key, value) in settings {
+                // One that cannot be set is as it is.
+                _ = wanted.set(*noun, name, key, value);
+            }
+            let key = |key: &str, says, has| Difference {
+                noun: *noun,
+                name: name.clone(),
+                key: key.to_owned(),
+                says,
+                has,
+            };
+            if !self.has(*noun, name) {
+                let says = settings
+                    .iter()
+                    .map(|(key, value)| format!(" {key}={value}"));
+                differences.push(key("", says.collect(), None));
+                continue;
+            }
+            for (said, _) in settings {
+                let says = wanted.value(*noun, name, said);
+                let has = self.value(*noun, name, said);
+                if says != has {
+                    differences.push(key(said, says, Some(has)));
+                }
+            }
+        }
+        differences
+    }
+
+    /// What a key of one is, in the words of its setting.
+    fn value(&self, noun: Noun, name: &str, key: &str) -> String {
+        let all = self.all_settings(noun, name).unwrap_or_default();
+        let found = all.into_iter().find(|(known, _)| known == key);
+        // Limits alone are not listed where there is none.
+        found.map_or_else(|| "none".to_owned(), |(_, value)| value)
     }
 
     /// The refusal of a name that does not exist.
@@ -411,7 +557,7 @@ impl Rules {
             (Noun::Account, DEFAULT),
             (Noun::Qos, NORMAL),
         ] {
-            if !self.names(noun).contains(&name) {
+            if !self.has(noun, name) {
                 let what = format!("{noun} `{name}` cannot be removed");
                 let hint = "jobs that name none belong to it";
                 return Err(Refusal::new(Code::Conflict, what, hint));
@@ -422,27 +568,12 @@ impl Rules {
             let what = "one partition must be the default";
             return Err(Refusal::new(Code::Conflict, what, hint));
         }
-        for one in self.partitions.values() {
-            let from = || format!("partition `{}`", one.name);
-            self.check_names(Noun::Account, &one.accounts, from)?;
-            self.check_names(Noun::Qos, &one.qos, from)?;
-        }
-        for one in self.users.values() {
-            let from = || format!("user `{}`", one.name);
-            self.check_names(
-                Noun::Account,
-                [&one.account].into_iter().chain(&one.accounts),
-                from,
-            )?;
-            self.check_names(Noun::Qos, one.qos.iter().chain(&one.default_qos), from)?;
-        }
-        for one in self.qos.values() {
-            self.check_names(Noun::Qos, &one.preempts, || format!("QOS `{}`", one.name))?;
+        if let Some((by, noun, name)) = self.missing() {
+            let mut refusal = self.unknown(noun, name);
+            refusal.what = format!("{by} names {noun} `{name}`, which does not exist");
+            return Err(refusal);
         }
         for one in self.accounts.values() {
-            let from = || format!("account `{}`", one.name);
-            self.check_names(Noun::Account, &one.parent, from)?;
-            self.check_names(Noun::Qos, &one.qos, from)?;
             let top = self.lineage(&one.name).last();
             if top.is_none_or(|top| top.name != ROOT) {
                 let what = format!(
@@ -456,26 +587,52 @@ impl Rules {
         Ok(())
     }
 
-    fn check_names<'a>(
-        &self,
-        noun: Noun,
-        named: impl IntoIterator<Item = &'a String>,
-        from: impl Fn() -> String,
-    ) -> Result<(), Refusal> {
-        for name in named {
-            if !self.names(noun).contains(&name.as_str()) {
-                let mut refusal = self.unknown(noun, name);
-                refusal.what = format!("{} names {noun} `{name}`, which does not exist", from());
-                return Err(refusal);
-            }
+    /// The first name that is named and does not exist: by what, and of which noun.
+    fn missing(&self) -> Option<(String, Noun, &str)> {
+        self.named()
+            .find(|(_, noun, name)| !self.has(*noun, name))
+            .map(|((by, one), noun, name)| (format!("{by} `{one}`"), noun, name))
+    }
+
+    /// All names that are named, and by what.
+    fn named(&self) -> impl Iterator<Item = ((Noun, &str), Noun, &str)> {
+        fn of<'a>(
+            by: (Noun, &'a str),
+            noun: Noun,
+            names: impl IntoIterator<Item = &'a String>,
+        ) -> impl Iterator<Item = ((Noun, &'a str), Noun, &'a str)> {
+            let names = names.into_iter();
+            names.map(move |name| (by, noun, name.as_str()))
         }
-        Ok(())
+        let partitions = self.partitions.values().flat_map(|one| {
+            let by = (Noun::Partition, one.name.as_str());
+            let accounts = of(by, Noun::Account, &one.accounts);
+            accounts.chain(of(by, Noun::Qos, &one.qos))
+        });
+        let users = self.users.values().flat_map(|one| {
+            let by = (Noun::User, one.name.as_str());
+            let accounts = std::iter::once(&one.account).chain(&one.accounts);
+            let qos = one.qos.iter().chain(&one.default_qos);
+            of(by, Noun::Account, accounts).chain(of(by, Noun::Qos, qos))
+        });
+        let qos = self.qos.values().flat_map(|one| {
+            let by = (Noun::Qos, one.name.as_str());
+            of(by, Noun::Qos, &one.preempts)
+        });
+        let accounts = self.accounts.values().flat_map(|one| {
+            let by = (Noun::Account, one.name.as_str());
+            of(by, Noun::Account, &one.parent).chain(of(by, Noun::Qos, &one.qos))
+        });
+        partitions.chain(users).chain(qos).chain(accounts)
     }
 }
 
 fn check_name(noun: Noun, name: &str) -> Result<(), Refusal> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte);
-    if (1..=64).contains(&name.len()) && name.bytes().all(allowed) && !name.starts_with('-') {
+    // In a list they stand for every one and for no one.
+    let is_word = noun != Noun::User && matches!(name, "all" | "none");
+    let fits = (1..=64).contains(&name.len()) && name.bytes().all(allowed);
+    if fits && !name.starts_with('-') && !is_word {
         return Ok(());
     }
     let what = format!("`{}` is no name for a {noun}", super::text::excerpt(name));
@@ -847,7 +1004,9 @@ mod tests {
 
     #[test]
     fn mistakes_are_named_and_change_nothing() {
-        let rules = Rules::initial();
+        let mut rules = Rules::initial();
+        rules = change(&rules, Act::Add, Noun::Account, "physics", "").unwrap();
+        rules = change(&rules, Act::Add, Noun::Account, "optics", "parent=physics").unwrap();
         let cases = [
             (Act::Set, Noun::Qos, "fast", "", "there is no QOS `fast`"),
             (Act::Add, Noun::Qos, "normal", "", "exists already"),
@@ -861,6 +1020,7 @@ mod tests {
                 "one partition must be the default",
             ),
             (Act::Add, Noun::Account, "a b", "", "is no name"),
+            (Act::Add, Noun::Qos, "none", "", "is no name"),
             (
                 Act::Add,
                 Noun::Account,
@@ -904,10 +1064,67 @@ mod tests {
                 "account=none",
                 "names account `none`",
             ),
+            (
+                Act::Remove,
+                Noun::Account,
+                "physics",
+                "",
+                "cannot be removed: account `optics` names it",
+            ),
         ];
         for (act, noun, name, text, named) in cases {
             let error = change(&rules, act, noun, name, text).unwrap_err();
             assert!(error.contains(named), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_said_elsewhere_is_compared_key_by_key() {
+        let said = |noun, name: &str, settings: &[(&str, &str)]| -> Said {
+            let settings = settings.iter();
+            let settings = settings.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            (noun, name.to_owned(), settings.collect())
+        };
+        let here = [
+            // Named before it is there.
+            said(Noun::User, "ann", &[("account", "physics")]),
+            said(Noun::Account, "physics", &[("shares", "3")]),
+            said(Noun::Partition, "batch", &[("max-time", "24h")]),
+            said(Noun::Qos, "normal", &[("max-jobs-per-user", "1")]),
+        ];
+        let rules = Rules::initial().with_settings(&here).unwrap();
+        assert_eq!(rules.differences(&here), []);
+        let there = [
+            said(
+                Noun::Partition,
+                "batch",
+                &[("max-time", "1-0"), ("default", "true")],
+            ),
+            said(Noun::Partition, "interactive", &[("default", "1")]),
+            said(Noun::Qos, "normal", &[("max-jobs-per-user", "none")]),
+            said(Noun::Qos, "normal", &[("group-cpus", "4")]),
+            said(Noun::Account, "optics", &[("parent", "physics")]),
+            said(Noun::User, "bob", &[]),
+        ];
+        let differences = rules.differences(&there);
+        let differences: Vec<String> = differences.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            differences,
+            [
+                "partition interactive default: the configuration says yes, the cluster has no: change it with `hpc partition set interactive default=yes`",
+                "qos normal max-jobs-per-user: the configuration says none, the cluster has 1: change it with `hpc qos set normal max-jobs-per-user=none`",
+                "qos normal group-cpus: the configuration says 4, the cluster has none: change it with `hpc qos set normal group-cpus=4`",
+                "account optics: the configuration has it, the cluster does not: add it with `hpc account add optics parent=physics`",
+                "user bob: the configuration has it, the cluster does not: add it with `hpc user add bob`",
+            ]
+        );
+        let error = rules.with_settings(&[said(Noun::User, "bob", &[("qos", "fast")])]);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("user `bob` names qos `fast`"), "{error}");
+        assert!(
+            rules
+                .with_settings(&[said(Noun::User, "a b", &[])])
+                .is_err()
+        );
     }
 }

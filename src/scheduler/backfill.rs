@@ -56,7 +56,7 @@ impl<P: Pool> Pass<P> {
     }
 
     /// Starts a job that runs for at most `length`, if there is room and no kept place is in its way.
-    pub fn start(&mut self, ask: &P::Ask, length: i64) -> Option<P::Share> {
+    pub fn start(&mut self, ask: &P::Ask<'_>, length: i64) -> Option<P::Share> {
         let until = self.now.saturating_add(length);
         let share = match self.kept.as_slice() {
             [] => self.free.find(ask),
@@ -100,20 +100,23 @@ impl<P: Pool> Pass<P> {
     /// this pass has started. `None` when there is never enough.
     pub fn reserve<'a>(
         &mut self,
-        ask: &P::Ask,
+        ask: &P::Ask<'_>,
         length: i64,
-        running: &[Running<'a, P::Share>],
+        running: impl IntoIterator<Item = Running<'a, P::Share>>,
     ) -> Option<i64>
     where
         P::Share: 'a,
     {
-        let mut search = Search {
+        let search = Search {
             ask,
             length,
-            running,
             kept: &self.kept,
         };
-        let (shadow, share, mut later) = search.earliest(self.now, &self.free)?;
+        let mut running = Ends {
+            seen: Vec::new(),
+            rest: running.into_iter(),
+        };
+        let (shadow, share, mut later) = search.earliest(self.now, &self.free, &mut running)?;
         later.take(&share);
         let until = shadow.saturating_add(length);
         for kept in &mut self.kept {
@@ -137,17 +140,49 @@ fn overlapped<P: Pool>(kept: &[Kept<P>], until: i64) -> impl Iterator<Item = &P>
         .map(|kept| &kept.later)
 }
 
+/// What runs, soonest end first, looked at no further than needed.
+struct Ends<'a, S, I> {
+    seen: Vec<Running<'a, S>>,
+    rest: I,
+}
+
+impl<'a, S, I: Iterator<Item = Running<'a, S>>> Ends<'a, S, I> {
+    fn get(&mut self, at: usize) -> Option<&Running<'a, S>> {
+        while self.seen.len() <= at {
+            self.seen.push(self.rest.next()?);
+        }
+        self.seen.get(at)
+    }
+
+    /// The time at which this one ends, if it is before `until`.
+    fn before(&mut self, at: usize, until: i64) -> Option<i64> {
+        let ends = self.get(at)?.ends;
+        (ends < until).then_some(ends)
+    }
+}
+
+/// Where a job fits: when, with what, and what is free then.
+type Found<P> = (i64, <P as Pool>::Share, P);
+
 /// The search for the earliest time at which a job fits.
-struct Search<'s, 'a, P: Pool> {
-    ask: &'s P::Ask,
+struct Search<'s, 'r, P: Pool> {
+    ask: &'s P::Ask<'r>,
     length: i64,
-    running: &'s [Running<'a, P::Share>],
     kept: &'s [Kept<P>],
 }
 
 impl<P: Pool> Search<'_, '_, P> {
-    /// From `now` on; the time, the share, and what is free then.
-    fn earliest(&mut self, now: i64, free: &P) -> Option<(i64, P::Share, P)> {
+    /// From `now` on.
+    fn earliest<'a, I>(
+        &self,
+        now: i64,
+        free: &P,
+        running: &mut Ends<'a, P::Share, I>,
+    ) -> Option<Found<P>>
+    where
+        I: Iterator<Item = Running<'a, P::Share>>,
+        P::Share: 'a,
+    {
         let mut pool = free.clone();
         let mut begins: Vec<(i64, &P::Share)> = self
             .kept
@@ -159,22 +194,23 @@ impl<P: Pool> Search<'_, '_, P> {
         // Between two kept starts what is free only grows, so each stretch is searched in leaps.
         for stretch in 0..=begins.len() {
             let until = begins.get(stretch).map_or(i64::MAX, |(at, _)| *at);
-            let last = done
-                + self.running[done..]
-                    .iter()
-                    .take_while(|one| one.ends < until)
-                    .count();
-            let known = stretch > 0;
-            if known && let Some(found) = self.try_at(begins[stretch - 1].0, &pool) {
+            if stretch > 0
+                && let Some(found) = self.try_at(begins[stretch - 1].0, &pool)
+            {
                 return Some(found);
             }
-            if let Some(found) = self.leap(now, &mut pool, done, last) {
-                return Some(found);
+            let searched = if P::is_local(self.ask) {
+                self.walk(now, &mut pool, done, until, running)
+            } else {
+                self.leap(now, &mut pool, done, until, running)
+            };
+            match searched {
+                Ok(found) => return Some(found),
+                Err(last) => done = last,
             }
-            done = last;
             if let Some((at, share)) = begins.get(stretch) {
                 // What ends at that very time is there for it.
-                while let Some(one) = self.running.get(done)
+                while let Some(one) = running.get(done)
                     && one.ends <= *at
                 {
                     pool.give(one.share);
@@ -190,61 +226,100 @@ impl<P: Pool> Search<'_, '_, P> {
         None
     }
 
-    /// Gives back `running[done..last]`, which end one after the other, until the job fits. The pool is left with all of
-    /// them given back when it never does.
-    fn leap(
+    /// As [`Search::leap`], where it is enough to look at what was given back.
+    fn walk<'a, I>(
         &self,
         now: i64,
         pool: &mut P,
         mut done: usize,
-        last: usize,
-    ) -> Option<(i64, P::Share, P)> {
-        let mut step = 1;
-        while done < last {
-            let before = (done, pool.clone());
-            let mut to = (done + step).min(last);
+        until: i64,
+        running: &mut Ends<'a, P::Share, I>,
+    ) -> Result<Found<P>, usize>
+    where
+        I: Iterator<Item = Running<'a, P::Share>>,
+        P::Share: 'a,
+    {
+        while let Some(at) = running.before(done, until) {
+            let mut may_fit = false;
             // All that ends at one instant is there together.
-            while to < last && self.running[to].ends == self.running[to - 1].ends {
+            while let Some(one) = running.get(done)
+                && one.ends == at
+            {
+                pool.give(one.share);
+                may_fit |= pool.fits_at(one.share, self.ask);
+                done += 1;
+            }
+            if may_fit && let Some(found) = self.try_at(at.max(now), pool) {
+                return Ok(found);
+            }
+        }
+        Err(done)
+    }
+
+    /// Gives back what ends before `until`, from number `done` on, until the job fits. When it never does, all of that is
+    /// given back, and the number of the next is the answer.
+    fn leap<'a, I>(
+        &self,
+        now: i64,
+        pool: &mut P,
+        mut done: usize,
+        until: i64,
+        running: &mut Ends<'a, P::Share, I>,
+    ) -> Result<Found<P>, usize>
+    where
+        I: Iterator<Item = Running<'a, P::Share>>,
+        P::Share: 'a,
+    {
+        let mut step = 1;
+        while running.before(done, until).is_some() {
+            let before = (done, pool.clone());
+            let mut to = done;
+            let mut last = i64::MIN;
+            // All that ends at one instant is there together.
+            while let Some(ends) = running.before(to, until)
+                && (to < before.0 + step || ends == last)
+            {
+                last = ends;
                 to += 1;
             }
-            for one in &self.running[done..to] {
+            for one in &running.seen[done..to] {
                 pool.give(one.share);
             }
             done = to;
             step = step.saturating_mul(2);
-            let at = self.running[to - 1].ends.max(now);
-            if self.try_at(at, pool).is_some() {
-                return self.narrow(now, before, to);
+            if self.try_at(last.max(now), pool).is_some()
+                && let Some(found) = self.narrow(now, before, &running.seen[..to])
+            {
+                return Ok(found);
             }
         }
-        None
+        Err(done)
     }
 
-    /// The first of the instants in `running[from.0..to]` at which it fits; it does at the last.
-    fn narrow(&self, now: i64, from: (usize, P), to: usize) -> Option<(i64, P::Share, P)> {
+    /// The first of the instants behind `from.0` at which it fits; it does at the last.
+    fn narrow(
+        &self,
+        now: i64,
+        from: (usize, P),
+        running: &[Running<'_, P::Share>],
+    ) -> Option<Found<P>> {
         let (mut low, mut pool) = from;
-        let mut high = to;
+        let mut high = running.len();
         loop {
             // Instants in between, by the place behind their last end.
-            let mut ends = Vec::new();
-            for at in low..high {
-                if at + 1 == high || self.running[at + 1].ends != self.running[at].ends {
-                    ends.push(at + 1);
-                }
-            }
-            let middle = *ends.get((ends.len() - 1) / 2)?;
+            let is_last = |at: &usize| *at == high || running[*at].ends != running[at - 1].ends;
+            let ends: Vec<usize> = (low + 1..=high).filter(is_last).collect();
+            let middle = *ends.get(ends.len().checked_sub(1)? / 2)?;
             let mut there = pool.clone();
-            for one in &self.running[low..middle] {
+            for one in &running[low..middle] {
                 there.give(one.share);
             }
-            let at = self.running[middle - 1].ends.max(now);
+            let at = running[middle - 1].ends.max(now);
             match self.try_at(at, &there) {
                 Some(found) if ends.len() == 1 => return Some(found),
                 Some(_) => high = middle,
+                None if ends.len() == 1 => return None,
                 None => {
-                    if ends.len() == 1 {
-                        return None;
-                    }
                     low = middle;
                     pool = there;
                 }
@@ -253,7 +328,7 @@ impl<P: Pool> Search<'_, '_, P> {
     }
 
     /// Whether it fits at this time, with so much free, beside the places kept for later.
-    fn try_at(&self, at: i64, pool: &P) -> Option<(i64, P::Share, P)> {
+    fn try_at(&self, at: i64, pool: &P) -> Option<Found<P>> {
         let until = at.saturating_add(self.length);
         let later: Vec<&P> = self
             .kept
@@ -285,6 +360,38 @@ mod tests {
         None
     }
 
+    /// Processors that are searched in leaps, as nodes are by those who need several.
+    #[derive(Debug, Clone)]
+    struct Leaping(Processors);
+
+    impl Pool for Leaping {
+        type Ask<'r> = u32;
+        type Share = u32;
+
+        fn find(&self, ask: &u32) -> Option<u32> {
+            self.0.find(ask)
+        }
+        fn find_in_all(&self, others: &[&Self], ask: &u32) -> Option<u32> {
+            let others: Vec<&Processors> = others.iter().map(|other| &other.0).collect();
+            self.0.find_in_all(&others, ask)
+        }
+        fn holds(&self, share: &u32) -> bool {
+            self.0.holds(share)
+        }
+        fn is_local(_ask: &u32) -> bool {
+            false
+        }
+        fn fits_at(&self, _share: &u32, _ask: &u32) -> bool {
+            unreachable!("it is not local")
+        }
+        fn take(&mut self, share: &u32) {
+            self.0.take(share);
+        }
+        fn give(&mut self, share: &u32) {
+            self.0.give(share);
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
@@ -300,8 +407,11 @@ mod tests {
                 .zip(&shares)
                 .map(|((ends, _), share)| Running { ends: *ends, share })
                 .collect();
+            let expected = plainly(free, ask, &running);
             let mut pass = Pass::new(0, Processors(free));
-            prop_assert_eq!(pass.reserve(&ask, 10, &listed), plainly(free, ask, &running));
+            prop_assert_eq!(pass.reserve(&ask, 10, listed.iter().copied()), expected);
+            let mut pass = Pass::new(0, Leaping(Processors(free)));
+            prop_assert_eq!(pass.reserve(&ask, 10, listed), expected);
         }
     }
 
@@ -313,7 +423,7 @@ mod tests {
         }];
         let mut pass = Pass::new(0, Processors(2));
         assert_eq!(pass.start(&4, 5), None);
-        assert_eq!(pass.reserve(&4, 5, &running), Some(10));
+        assert_eq!(pass.reserve(&4, 5, running), Some(10));
         // One more is free then, so one long job may run on.
         assert_eq!(pass.start(&2, 11), None);
         assert_eq!(pass.start(&1, 11), Some(1));
@@ -335,9 +445,9 @@ mod tests {
             },
         ];
         let mut pass = Pass::new(0, Processors(2));
-        assert_eq!(pass.reserve(&4, 100, &running), Some(10));
+        assert_eq!(pass.reserve(&4, 100, running), Some(10));
         // Everything is taken from 10 on, so the next begins at 20.
-        assert_eq!(pass.reserve(&3, 5, &running), Some(20));
+        assert_eq!(pass.reserve(&3, 5, running), Some(20));
         // What ends before 10 is in nobody's way.
         assert_eq!(pass.start(&2, 11), None);
         assert_eq!(pass.start(&2, 10), Some(2));
@@ -347,10 +457,10 @@ mod tests {
     fn what_runs_goes_on_unless_somebody_waits_for_its_share() {
         let running = [Running { ends: 0, share: &2 }];
         let mut pass = Pass::new(0, Processors(1));
-        assert_eq!(pass.reserve(&3, 5, &running), Some(0));
+        assert_eq!(pass.reserve(&3, 5, running), Some(0));
         assert!(!pass.extend(&2, 0, 5), "the head would start at once");
         let mut pass = Pass::new(0, Processors(2));
-        assert_eq!(pass.reserve(&3, 5, &running), Some(0));
+        assert_eq!(pass.reserve(&3, 5, running), Some(0));
         assert!(!pass.extend(&2, 0, 5));
         assert!(pass.extend(&1, 0, 5), "one processor is left over then");
         assert!(!pass.extend(&1, 0, 5));

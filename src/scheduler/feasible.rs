@@ -1,32 +1,32 @@
 //! May it ever run here? Asked at submission, against what the nodes have in all.
 
-use super::nodes::{NodePool, admits, is_open};
+use super::nodes::{NodePool, admits};
 use super::pool::Pool;
+use crate::model::ids::NodeId;
 use crate::model::job::Owner;
 use crate::model::node::Node;
 use crate::model::partition::Partition;
 use crate::model::resource::{GpuRequest, MemoryRequest, Request};
 
-/// Whether the nodes that accept work now could run it once empty.
+/// Whether it is plain at a look that this request can run some day; if not, [`never`] tells.
 #[must_use]
-pub fn fits_on_available(
-    request: &Request,
-    owner: &Owner,
-    partition: Option<&Partition>,
-    nodes: &[&Node],
-) -> bool {
-    let pool = NodePool::emptied(nodes.iter().copied());
-    let admitted = |node: &Node| admits(request, owner, partition, node) && is_open(request, node);
-    pool.find(&pool.ask(request, admitted)).is_some()
+pub fn surely(request: &Request, partition: Option<&Partition>, emptied: &NodePool) -> bool {
+    emptied.serves_everyone()
+        && request.nodelist.is_empty()
+        && request.exclude.is_empty()
+        && partition.is_none_or(|partition| partition.nodes.is_empty())
+        && emptied.find(&emptied.ask_anywhere(request)).is_some()
 }
 
-/// Why this request can never run on these nodes, in one line with the limit; `None` = it can.
+/// Why this request can never run on these nodes, in one line with the limit; `None` = it can. `emptied` are the same
+/// nodes with nothing granted.
 #[must_use]
 pub fn never(
     request: &Request,
     owner: &Owner,
     partition: Option<&Partition>,
     nodes: &[&Node],
+    emptied: &NodePool,
 ) -> Option<String> {
     if nodes.is_empty() {
         return None;
@@ -37,9 +37,15 @@ pub fn never(
             return Some(format!("node `{name}` does not exist"));
         }
     }
-    let pool = NodePool::emptied(nodes.iter().copied());
-    let ask = pool.ask(request, |node| admits(request, owner, partition, node));
-    match pool.find(&ask) {
+    // By number, as the pool has them.
+    let mut admitted: Vec<NodeId> = nodes
+        .iter()
+        .filter(|node| admits(request, owner, partition, node))
+        .map(|node| node.id)
+        .collect();
+    admitted.sort_unstable();
+    let ask = emptied.ask(request, |id| admitted.binary_search(&id).is_ok());
+    match emptied.find(&ask) {
         Some(_) => None,
         None => Some(explain(request, owner, partition, nodes)),
     }

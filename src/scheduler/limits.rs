@@ -3,6 +3,7 @@
 //! Jobs and what they hold are counted by [`Class`]; there are about as many classes as people. What a limit counts is a
 //! sum over some of them: of a user within a QOS, of an account and those below it.
 
+use super::nodes::Parts;
 use super::queue::Class;
 use crate::model::allocation::Allocation;
 use crate::model::job::Job;
@@ -44,6 +45,23 @@ impl Held {
             allocation.nodes.len() as u64,
             ends,
         )
+    }
+
+    /// What these parts hold until then.
+    #[must_use]
+    pub fn by_parts(parts: &Parts, ends: Timestamp) -> Self {
+        let mut held = [0u64; 3];
+        for part in parts {
+            let amount = &part.amount;
+            held[0] += u64::from(amount.cpus);
+            held[1] += amount
+                .gpus
+                .iter()
+                .map(|count| u64::from(*count))
+                .sum::<u64>();
+            held[2] += amount.memory_mib;
+        }
+        Held::amounts(held[0], held[1], held[2], parts.len() as u64, ends)
     }
 
     /// What one slot of a request would hold until then, as far as that is known before it is placed.

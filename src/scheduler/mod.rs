@@ -14,7 +14,9 @@
 //! the rules by which shares of GPUs are given out, for the simulator so far.
 
 pub mod backfill;
+pub mod explain;
 pub mod feasible;
+pub mod forecast;
 pub mod limits;
 pub mod nodes;
 pub mod occupancy;
@@ -35,18 +37,21 @@ pub use plan::{Entry, Plan};
 pub use view::View;
 
 use crate::model::allocation::Allocation;
-use crate::model::ids::{JobId, SlotKey};
+use crate::model::ids::{JobId, NodeId, SlotKey};
 use crate::model::job::{Job, Reason, Slot};
+use crate::model::resource::Request;
+use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
 use backfill::{Pass, Running};
 use limits::{Check, Held, Tally};
-use nodes::{Ask, NodePool, Parts, admits, is_open};
-use order::{OrderKey, Ranker};
+use nodes::{Ask, NodePool, Parts, admits, is_open, might_fit};
+use order::{ClassRank, OrderKey, Ranker};
 use place::Picks;
+use pool::Pool;
 use priority::Weights;
-use queue::GroupKey;
+use queue::{Group, GroupKey};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 /// Which rule starts jobs.
@@ -88,19 +93,24 @@ pub fn plan(view: &View<'_>, now: Timestamp, policy: Policy) -> Plan {
     if view.queue.is_empty() {
         return Plan::default();
     }
-    Planner::new(view, now, policy).run()
+    Planner::new(view, now, policy, Some(Picks::default()))
+        .run()
+        .0
 }
 
-/// A group during a pass.
-struct Candidates<'a> {
-    key: &'a GroupKey,
-    /// Jobs behind the first that is being looked at.
-    rest: std::collections::btree_set::Iter<'a, (Timestamp, JobId)>,
-    /// Groups that ask for the same of the same nodes.
-    shape: usize,
+/// The same without cores: which jobs would start, and how much of which nodes each would have.
+#[must_use]
+pub fn sketch(view: &View<'_>, now: Timestamp, policy: Policy) -> (Plan, Vec<Sketched>) {
+    if view.queue.is_empty() {
+        return (Plan::default(), Vec::new());
+    }
+    Planner::new(view, now, policy, None).run()
 }
 
-/// A group in the heap: when its turn comes, and its place among the groups.
+/// An element that would start.
+pub type Sketched = (JobId, Parts);
+
+/// A group in the heap: when its turn comes, which job, and the place of the group.
 type Turn = Reverse<(i64, OrderKey, usize)>;
 
 /// What became of a job's turn.
@@ -115,200 +125,343 @@ enum Advance {
     NoRoom,
 }
 
+/// What is known of a shape during a pass.
+#[derive(Clone)]
+struct ShapeState<'a> {
+    /// Where it may go, once somebody needed that.
+    ask: Option<Ask<'a>>,
+    /// The shortest job for which there was no room. There is none for longer ones either: room only shrinks.
+    failed: i64,
+}
+
 /// One pass over the groups.
 struct Planner<'a> {
     view: View<'a>,
     now: Timestamp,
     policy: Policy,
     ranker: Ranker<'a>,
-    pass: Pass<NodePool<'a>>,
-    groups: Vec<Candidates<'a>>,
+    ranks: Vec<ClassRank>,
+    pass: Pass<NodePool>,
     turns: BinaryHeap<Turn>,
-    /// By shape: the ask, once somebody needed it.
-    asks: Vec<Option<Ask<'a>>>,
-    /// By shape: the shortest job for which there was no room. There is none for longer ones either: room only shrinks.
-    failed: Vec<i64>,
-    picks: Picks,
+    /// By class: the number of its partition.
+    partitions: Vec<usize>,
+    /// By shape: whether there might be room for it at all.
+    might: Vec<bool>,
+    /// By partition: the first of the groups for which there can be no room. Only that can matter, as the one that is kept
+    /// a place.
+    aside: Vec<Option<Turn>>,
+    /// By partition: whether a job of it waits for room.
+    has_head: Vec<bool>,
+    /// By shape, or by group where it matters who asks.
+    shapes: Vec<ShapeState<'a>>,
+    everyone: bool,
+    /// None = which cores is of no interest.
+    picks: Option<Picks>,
+    sketched: Vec<Sketched>,
     /// Granted in this pass.
     added: Tally,
     has_limits: bool,
     /// Ends and shares of what this pass started.
-    started: Vec<(Timestamp, Parts)>,
+    started: Vec<(i64, Parts)>,
     /// Partitions of which a job waits for room.
     blocked: Vec<&'a str>,
+    /// Jobs that are to be kept a place as soon as somebody else could take it.
+    waiting: Vec<(usize, &'a Job)>,
+    by_length: bool,
     plan: Plan,
 }
 
 impl<'a> Planner<'a> {
-    fn new(view: &View<'a>, now: Timestamp, policy: Policy) -> Self {
-        let pool = NodePool::of(view.nodes.values().map(|node| &**node));
-        let ranker = Ranker::new(*view, &pool, policy.weights, now);
-        let mut groups: Vec<Candidates<'a>> = Vec::new();
-        let mut turns = Vec::new();
-        let mut shapes = 0;
-        for (key, jobs) in view.queue.groups() {
-            let mut rest = jobs.iter();
-            let Some((submitted, id)) = rest.next() else {
-                continue;
-            };
-            let same = groups.last().is_some_and(|before| {
-                let one = before.key;
-                Arc::ptr_eq(&one.request, &key.request)
-                    && one.class.partition == key.class.partition
-                    && one.class.user == key.class.user
-                    && one.class.uid == key.class.uid
-            });
-            if !same {
-                shapes += 1;
-            }
-            turns.push(Reverse((0, ranker.key(key, *submitted, *id), groups.len())));
-            groups.push(Candidates {
-                key,
-                rest,
-                shape: shapes - 1,
-            });
-        }
-        let rules = view.rules;
-        let levels = rules.partitions.values().map(|one| &one.limits);
-        let levels = levels.chain(rules.qos.values().map(|one| &one.limits));
-        let levels = levels.chain(rules.users.values().map(|one| &one.limits));
-        let mut levels = levels.chain(rules.accounts.values().map(|one| &one.limits));
-        Planner {
+    fn new(view: &View<'a>, now: Timestamp, policy: Policy, picks: Option<Picks>) -> Self {
+        let ranker = view.ranker(policy.weights, now);
+        let classes = view.queue.classes();
+        let ranks =
+            classes.map(|class| class.map_or_else(ClassRank::default, |class| ranker.class(class)));
+        let everyone = view.pool.serves_everyone();
+        let blank = ShapeState {
+            ask: None,
+            failed: i64::MAX,
+        };
+        let count = if everyone {
+            view.queue.shapes().count()
+        } else {
+            view.queue.heads().len()
+        };
+        let mut planner = Planner {
             view: *view,
             now,
             policy,
             ranker,
-            pass: Pass::new(now.0, pool),
-            groups,
-            turns: turns.into(),
-            asks: vec![None; shapes],
-            failed: vec![i64::MAX; shapes],
-            picks: Picks::default(),
+            ranks: ranks.collect(),
+            pass: Pass::new(now.0, view.pool.for_pass()),
+            turns: BinaryHeap::new(),
+            partitions: Vec::new(),
+            might: Vec::new(),
+            aside: Vec::new(),
+            has_head: Vec::new(),
+            shapes: vec![blank; count],
+            everyone,
+            picks,
+            sketched: Vec::new(),
             added: Tally::default(),
-            has_limits: levels.any(|limits| !limits.is_empty()),
+            has_limits: has_limits(view.rules),
             started: Vec::new(),
             blocked: Vec::new(),
+            waiting: Vec::new(),
+            by_length: false,
             plan: Plan::default(),
+        };
+        planner.line_up();
+        planner
+    }
+
+    /// Gives each group its turn. Where there can be no room, one of each partition is enough.
+    fn line_up(&mut self) {
+        let most = self.pass.free.most();
+        let shapes = self.view.queue.shapes();
+        let might = |shape: &queue::Shape| might_fit(&shape.request, &most);
+        self.might = shapes.map(|shape| shape.is_some_and(might)).collect();
+        let mut known: BTreeMap<&str, usize> = BTreeMap::new();
+        for class in self.view.queue.classes() {
+            let next = known.len();
+            let at = class.map_or(0, |class| *known.entry(&class.partition).or_insert(next));
+            self.partitions.push(at);
+        }
+        self.aside = vec![None; known.len().max(1)];
+        self.has_head = vec![false; known.len().max(1)];
+        let all = self.policy.rule == Rule::Conservative;
+        let mut turns = Vec::new();
+        for (head, at) in self.view.queue.heads().iter().zip(0..) {
+            if head.class == queue::VACANT {
+                continue;
+            }
+            let class = head.class as usize;
+            let turn = self.turn_of(head, at);
+            if all || head.first.runs || self.might[head.shape as usize] {
+                turns.push(turn);
+                continue;
+            }
+            let aside = &mut self.aside[self.partitions[class]];
+            if aside.is_none_or(|best| turn > best) {
+                *aside = Some(turn);
+            }
+        }
+        turns.extend(self.aside.iter().flatten());
+        self.turns = turns.into();
+    }
+
+    fn turn_of(&self, head: &queue::Head, at: usize) -> Turn {
+        let queue = self.view.queue;
+        let key = || queue.group(at).map(|group| Arc::clone(&group.key));
+        let order = self
+            .ranker
+            .head(&self.ranks[head.class as usize], head, key);
+        Reverse((0, order, at))
+    }
+
+    /// The first of a partition for which there is no room waits for something else: another is the first.
+    fn bring_back(&mut self, class: usize) {
+        let partition = self.partitions[class];
+        let Some(best) = self.aside[partition].take() else {
+            return;
+        };
+        for (head, at) in self.view.queue.heads().iter().zip(0..) {
+            if head.class == queue::VACANT
+                || self.partitions[head.class as usize] != partition
+                || head.first.runs
+                || self.might[head.shape as usize]
+            {
+                continue;
+            }
+            let turn = self.turn_of(head, at);
+            if turn != best {
+                self.push(turn);
+            }
         }
     }
 
-    fn run(mut self) -> Plan {
-        let mut by_length = false;
-        while self.plan.entries.len() < STARTS_MAX
+    fn push(&mut self, turn: Turn) {
+        let Reverse((_, order, at)) = turn;
+        let length = match (self.by_length, self.view.queue.group(at)) {
+            (true, Some(group)) => length_ms(group.key.limit_s),
+            _ => 0,
+        };
+        self.turns.push(Reverse((length, order, at)));
+    }
+
+    fn run(mut self) -> (Plan, Vec<Sketched>) {
+        while self.plan.entries.len() + self.sketched.len() < STARTS_MAX
             && let Some(Reverse((_, order, at))) = self.turns.pop()
         {
-            let Some(job) = self.view.jobs.get(&order.id) else {
-                self.next_of_group(at, by_length);
+            if self.is_hopeless(at, order.id) {
+                continue;
+            }
+            let Some(group) = self.view.queue.group(at) else {
                 continue;
             };
-            match self.advance(at, job) {
-                Advance::Satisfied => self.next_of_group(at, by_length),
+            let Some(job) = self.view.jobs.get(&order.id) else {
+                self.next_of_group(at, group, order.id);
+                continue;
+            };
+            match self.advance(at, group, job) {
+                Advance::Satisfied => self.next_of_group(at, group, job.id),
                 Advance::Held(reason) => {
                     self.plan.blocked.push((job.id, reason));
-                    self.next_of_group(at, by_length);
+                    self.next_of_group(at, group, job.id);
                 }
                 Advance::GroupHeld(reason) => {
-                    self.plan.held.push((self.groups[at].key.clone(), reason));
+                    self.plan.held.push(((*group.key).clone(), reason));
+                    self.bring_back(self.class_of(at));
                 }
-                Advance::NoRoom => {
-                    self.no_room(at, job);
-                    if self.policy.rule == Rule::EasySjbf
-                        && !by_length
-                        && !self.pass.kept().is_empty()
-                    {
-                        by_length = true;
-                        self.shortest_first();
-                    }
-                }
+                Advance::NoRoom => self.no_room(at, group, job),
             }
         }
-        self.plan
+        (self.plan, self.sketched)
+    }
+
+    /// Whether it is known without a look at the job that there is no room for it and nothing more to say of it. Where
+    /// there are limits, one of them may be the reason.
+    fn is_hopeless(&self, at: usize, id: JobId) -> bool {
+        let head = &self.view.queue.heads()[at];
+        let runs = head.first.runs || head.first.id != id;
+        if runs || self.has_limits || self.policy.rule == Rule::Conservative {
+            return false;
+        }
+        let partition = self.partitions[head.class as usize];
+        self.has_head[partition] && length_ms(head.limit_s) >= self.shapes[self.shape_of(at)].failed
     }
 
     /// The next job of a group waits for its turn.
-    fn next_of_group(&mut self, at: usize, by_length: bool) {
-        let group = &mut self.groups[at];
-        if let Some((submitted, id)) = group.rest.next() {
-            let order = self.ranker.key(group.key, *submitted, *id);
-            let length = if by_length {
-                length_ms(group.key.limit_s)
-            } else {
-                0
-            };
-            self.turns.push(Reverse((length, order, at)));
+    fn next_of_group(&mut self, at: usize, group: &Group, id: JobId) {
+        let submitted = self.view.jobs.get(&id).map(|job| job.submitted);
+        let one = queue::Member {
+            submitted: submitted.unwrap_or_default(),
+            id,
+            runs: false,
+        };
+        if let Some(next) = group.after(&one) {
+            let rank = &self.ranks[self.class_of(at)];
+            let order = self.ranker.key(rank, &group.key, &next);
+            self.push(Reverse((0, order, at)));
         }
+    }
+
+    fn class_of(&self, at: usize) -> usize {
+        self.view.queue.heads()[at].class as usize
     }
 
     /// From now on gaps are filled, the shortest first.
     fn shortest_first(&mut self) {
-        let turns = std::mem::take(&mut self.turns).into_vec();
-        let turns = turns.into_iter().map(|Reverse((_, order, at))| {
-            Reverse((length_ms(self.groups[at].key.limit_s), order, at))
-        });
-        self.turns = turns.collect::<Vec<_>>().into();
+        self.by_length = true;
+        for turn in std::mem::take(&mut self.turns).into_vec() {
+            self.push(turn);
+        }
     }
 
     /// A job found no room: it is kept a place, or stands in the way of those behind it.
-    fn no_room(&mut self, at: usize, job: &'a Job) {
-        let key = self.groups[at].key;
-        let partition: &'a str = &key.class.partition;
+    fn no_room(&mut self, at: usize, group: &'a Group, job: &'a Job) {
+        let partition: &'a str = &group.key.class.partition;
         let is_first = !self.blocked.contains(&partition);
         let keeps = match self.policy.rule {
             Rule::Fcfs | Rule::Easy | Rule::EasySjbf => is_first,
-            Rule::Conservative => self.pass.kept().len() < KEPT_MAX,
+            Rule::Conservative => self.blocked.len() < KEPT_MAX,
         };
         if !keeps {
             return;
         }
-        let ask = self.ask(at, job);
-        let length = length_ms(key.limit_s);
-        let mut running: Vec<(i64, &Parts)> = Vec::new();
-        let mut idle = Vec::new();
-        for (ends, slot, parts) in self.view.occupancy.iter() {
-            if self.view.idle.contains(&slot) {
-                idle.push((self.now.0, parts));
-            } else {
-                running.push((ends.0.max(self.now.0), parts));
-            }
-        }
-        idle.extend(running);
-        let mut running = idle;
-        if !self.started.is_empty() {
-            running.extend(self.started.iter().map(|(ends, parts)| (ends.0, parts)));
-            running.sort_by_key(|(ends, _)| *ends);
-        }
-        let running: Vec<Running<'_, Parts>> = running
-            .into_iter()
-            .map(|(ends, share)| Running { ends, share })
-            .collect();
-        match self.pass.reserve(&ask, length, &running) {
-            Some(shadow) => {
-                self.plan.blocked.push((job.id, Reason::Resources));
-                self.plan.kept.push((job.id, Timestamp(shadow)));
-                self.blocked.push(partition);
-            }
+        let ask = self.ask(at, group, job);
+        if self.view.emptied.find(&ask).is_none() {
             // Its nodes are away: others need not wait for it.
-            None => self.plan.held.push((key.clone(), Reason::ReqNodeNotAvail)),
+            let reason = Reason::ReqNodeNotAvail;
+            self.plan.held.push(((*group.key).clone(), reason));
+            self.bring_back(self.class_of(at));
+            return;
+        }
+        self.plan.blocked.push((job.id, Reason::Resources));
+        self.blocked.push(partition);
+        let number = self.partitions[self.class_of(at)];
+        self.has_head[number] = true;
+        if self.policy.rule != Rule::Fcfs {
+            self.waiting.push((at, job));
+        }
+        if self.policy.rule == Rule::EasySjbf && !self.by_length {
+            self.shortest_first();
         }
     }
 
-    fn ask(&mut self, at: usize, job: &'a Job) -> Ask<'a> {
-        let Candidates { key, shape, .. } = &self.groups[at];
-        let (view, pool) = (&self.view, &self.pass.free);
-        let request: &'a crate::model::resource::Request = &key.request;
-        let ask = self.asks[*shape].get_or_insert_with(|| {
-            let partition = view.rules.partitions.get(key.class.partition.as_str());
-            let there = |node: &crate::model::node::Node| {
-                is_open(request, node) && admits(request, &job.owner, partition, node)
+    /// Keeps places for those that wait for one, now that somebody else could take it.
+    fn keep_places(&mut self) {
+        for (at, job) in std::mem::take(&mut self.waiting) {
+            let Some(group) = self.view.queue.group(at) else {
+                continue;
             };
-            pool.ask(request, there)
+            let ask = self.ask(at, group, job);
+            let length = length_ms(group.key.limit_s);
+            let now = self.now.0;
+            let idle = self.view.idle;
+            let slots = self.view.occupancy;
+            let mut added: Vec<(i64, &Parts)> = self
+                .started
+                .iter()
+                .map(|(ends, parts)| (*ends, parts))
+                .collect();
+            added.extend(
+                idle.iter()
+                    .filter_map(|key| Some((now, slots.parts(*key)?))),
+            );
+            added.sort_by_key(|(ends, _)| *ends);
+            let running = slots
+                .iter()
+                .filter(|(_, key, _)| !idle.contains(key))
+                .map(|(ends, _, parts)| (ends.0.max(now), parts));
+            let running = merged(running, added.into_iter());
+            let running = running.map(|(ends, share)| Running { ends, share });
+            if let Some(shadow) = self.pass.reserve(&ask, length, running) {
+                self.plan.kept.push((job.id, Timestamp(shadow)));
+            }
+        }
+    }
+
+    /// Where what is known of the asks of a group stands.
+    fn shape_of(&self, at: usize) -> usize {
+        if self.everyone {
+            self.view.queue.heads()[at].shape as usize
+        } else {
+            at
+        }
+    }
+
+    fn ask(&mut self, at: usize, group: &'a Group, job: &Job) -> Ask<'a> {
+        let place = self.shape_of(at);
+        let view = &self.view;
+        let everyone = self.everyone;
+        let ask = self.shapes[place].ask.get_or_insert_with(|| {
+            let request: &'a Request = &group.key.request;
+            let partition = view
+                .rules
+                .partitions
+                .get(group.key.class.partition.as_str());
+            let anywhere = everyone
+                && partition.is_none_or(|partition| partition.nodes.is_empty())
+                && request.nodelist.is_empty()
+                && request.exclude.is_empty()
+                && !request.takes_nothing();
+            if anywhere {
+                return view.pool.ask_anywhere(request);
+            }
+            let there = |id: NodeId| {
+                view.nodes.get(&id).is_some_and(|node| {
+                    is_open(request, node) && admits(request, &job.owner, partition, node)
+                })
+            };
+            view.pool.ask(request, there)
         });
         ask.clone()
     }
 
     /// Gives one job what it can have now: more positions for its slots, then new slots.
-    fn advance(&mut self, at: usize, job: &'a Job) -> Advance {
-        let key = self.groups[at].key;
+    fn advance(&mut self, at: usize, group: &'a Group, job: &'a Job) -> Advance {
+        let key = &*group.key;
         let partition = self.view.rules.partitions.get(key.class.partition.as_str());
         if partition.is_some_and(|partition| !partition.up) {
             return Advance::GroupHeld(Reason::PartitionDown);
@@ -340,17 +493,26 @@ impl<'a> Planner<'a> {
             if slots >= job.spec.throttle() {
                 return Advance::Held(Reason::JobArrayTaskLimit);
             }
-            if self.plan.entries.len() >= STARTS_MAX {
+            if self.plan.entries.len() + self.sketched.len() >= STARTS_MAX {
                 return Advance::Held(Reason::Priority);
             }
             if let Some(reason) = self.over_limit(key, slots == 0) {
                 return Advance::GroupHeld(reason);
             }
-            let Some(allocation) = self.place(at, job, length) else {
+            let Some(parts) = self.place(at, group, job, length) else {
                 return Advance::NoRoom;
             };
-            self.count_in(key, &allocation, slots == 0);
+            self.count_in(key, &parts, slots == 0);
             slots += 1;
+            let Some(picks) = &mut self.picks else {
+                waiting -= 1;
+                self.sketched.push((job.id, parts));
+                continue;
+            };
+            let found = picks.pick(self.view.nodes, &self.pass.free, &parts);
+            let Some(allocation) = found else {
+                return Advance::NoRoom;
+            };
             let count = pace::first_block(job, waiting, slots, allocation.nodes.len());
             waiting -= u64::from(count);
             self.plan.entries.push(Entry::Start {
@@ -362,33 +524,36 @@ impl<'a> Planner<'a> {
         Advance::Satisfied
     }
 
-    fn place(&mut self, at: usize, job: &'a Job, length: i64) -> Option<Allocation> {
-        let shape = self.groups[at].shape;
-        if length >= self.failed[shape] {
+    fn place(&mut self, at: usize, group: &'a Group, job: &'a Job, length: i64) -> Option<Parts> {
+        let shape = self.shape_of(at);
+        if length >= self.shapes[shape].failed {
             return None;
         }
-        let ask = self.ask(at, job);
-        let found = self.pass.start(&ask, length);
-        let Some(parts) = found else {
-            self.failed[shape] = length;
+        let ask = self.ask(at, group, job);
+        if !self.waiting.is_empty() && self.pass.free.find(&ask).is_some() {
+            self.keep_places();
+        }
+        // As long as no place is kept, there is no room for shorter ones either.
+        let is_full = self.pass.kept().is_empty();
+        let Some(parts) = self.pass.start(&ask, length) else {
+            self.shapes[shape].failed = if is_full { 0 } else { length };
             return None;
         };
-        let allocation = self.picks.pick(&self.pass.free, &parts)?;
-        self.started.push((self.now.plus_ms(length), parts));
-        Some(allocation)
+        self.started
+            .push((self.now.plus_ms(length).0, parts.clone()));
+        Some(parts)
     }
 
     /// Whether a slot may be given more, as far as its nodes and those who wait for it go.
     fn may_go_on(&mut self, job: &Job, slot: &Slot, length: i64) -> bool {
         let open = |id| {
-            self.view
-                .nodes
-                .get(&id)
-                .is_some_and(|node| node.accepts_work())
+            let node = self.view.nodes.get(&id);
+            node.is_some_and(|node| node.accepts_work())
         };
         if !slot.allocation.nodes.iter().all(|share| open(share.node)) {
             return false;
         }
+        self.keep_places();
         if self.pass.kept().is_empty() {
             return true;
         }
@@ -425,42 +590,71 @@ impl<'a> Planner<'a> {
         Some(Reason::Limit(Box::new(hit)))
     }
 
-    fn count_in(&mut self, key: &GroupKey, allocation: &Allocation, is_new: bool) {
+    fn count_in(&mut self, key: &GroupKey, parts: &Parts, is_new: bool) {
         if !self.has_limits {
             return;
         }
         let ends = self.now.plus_ms(length_ms(key.limit_s));
-        let held = Held::by_slot(allocation, ends).with_job(false, is_new);
+        let held = Held::by_parts(parts, ends).with_job(false, is_new);
         self.added.add(&key.class, held);
     }
+}
+
+/// Whether any level says any limit.
+fn has_limits(rules: &Rules) -> bool {
+    let partitions = rules.partitions.values().map(|one| &one.limits);
+    let qos = rules.qos.values().map(|one| &one.limits);
+    let users = rules.users.values().map(|one| &one.limits);
+    let accounts = rules.accounts.values().map(|one| &one.limits);
+    let mut levels = partitions.chain(qos).chain(users).chain(accounts);
+    levels.any(|limits| !limits.is_empty())
+}
+
+/// Two rows in the order of their times as one; of equal times the first row's come first.
+fn merged<T>(
+    one: impl Iterator<Item = (i64, T)>,
+    other: impl Iterator<Item = (i64, T)>,
+) -> impl Iterator<Item = (i64, T)> {
+    let (mut one, mut other) = (one.peekable(), other.peekable());
+    std::iter::from_fn(move || match (one.peek(), other.peek()) {
+        (Some((first, _)), Some((second, _))) if second < first => other.next(),
+        (Some(_), _) => one.next(),
+        (None, _) => other.next(),
+    })
 }
 
 /// Where a job would run now, for `--dry-run`; `None` when it would wait.
 #[must_use]
 pub fn would_place(view: &View<'_>, job: &Job) -> Option<Allocation> {
-    use pool::Pool;
-    let pool = NodePool::of(view.nodes.values().map(|node| &**node));
     let partition = view.rules.partitions.get(job.spec.partition.as_str());
     let request = &job.spec.request;
-    let there = |node: &crate::model::node::Node| {
-        is_open(request, node) && admits(request, &job.owner, partition, node)
+    let there = |id: NodeId| {
+        view.nodes.get(&id).is_some_and(|node| {
+            is_open(request, node) && admits(request, &job.owner, partition, node)
+        })
     };
-    let parts = pool.find(&pool.ask(request, there))?;
-    Picks::default().pick(&pool, &parts)
+    let parts = view.pool.find(&view.pool.ask(request, there))?;
+    Picks::default().pick(view.nodes, view.pool, &parts)
 }
 
 /// Jobs ahead of this one in its partition's order.
 #[must_use]
 pub fn jobs_ahead(view: &View<'_>, weights: Weights, job: &Job, now: Timestamp) -> usize {
-    let pool = NodePool::of(view.nodes.values().map(|node| &**node));
-    let ranker = Ranker::new(*view, &pool, weights, now);
-    let own = ranker.key(&GroupKey::of(job), job.submitted, job.id);
-    let groups = view.queue.groups();
-    let same = groups.filter(|(key, _)| key.class.partition == job.spec.partition);
-    same.map(|(key, jobs)| {
-        jobs.iter()
-            .take_while(|(submitted, id)| ranker.key(key, *submitted, *id) < own)
-            .count()
+    let ranker = view.ranker(weights, now);
+    let place =
+        |key: &GroupKey, member: &queue::Member| ranker.key(&ranker.class(&key.class), key, member);
+    let own = queue::Member {
+        submitted: job.submitted,
+        id: job.id,
+        runs: false,
+    };
+    let own = place(&GroupKey::of(job), &own);
+    let groups = view.queue.groups().map(|(_, group)| group);
+    let same = groups.filter(|group| group.key.class.partition == job.spec.partition);
+    same.map(|group| {
+        let rank = ranker.class(&group.key.class);
+        let ahead = |member: &queue::Member| ranker.key(&rank, &group.key, member) < own;
+        group.jobs().take_while(ahead).count()
     })
     .sum()
 }

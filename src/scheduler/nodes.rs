@@ -8,10 +8,10 @@
 //! room first; each gets at least one task and the first ones are filled (Slurm's order: 3 + 1, not 2 + 2).
 
 use super::pool::Pool;
-use crate::model::allocation::{Allocation, NodeShare};
+use crate::model::allocation::NodeShare;
 use crate::model::ids::NodeId;
 use crate::model::job::Owner;
-use crate::model::node::Node;
+use crate::model::node::{Node, Serves};
 use crate::model::partition::Partition;
 use crate::model::resource::{GpuCount, GpuRequest, MemoryRequest, Request};
 use smallvec::SmallVec;
@@ -29,6 +29,17 @@ fn sum(gpus: &Gpus) -> u32 {
 
 fn narrow(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// What all nodes of a cluster have together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Nodes.
+    pub nodes: u32,
+    /// Cpus.
+    pub cpus: u32,
+    /// GPUs.
+    pub gpus: u32,
 }
 
 /// What is free on a node.
@@ -57,55 +68,56 @@ impl Free {
 }
 
 /// What does not change of a node while a pool is in use.
-#[derive(Debug)]
-pub struct Site<'a> {
-    /// The node.
-    pub node: &'a Node,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// The node's number.
+    pub id: NodeId,
     all: Free,
     /// Memory that goes with each cpu where none is asked for; MiB.
     memory_per_cpu: u64,
-    kinds: SmallVec<[&'a str; 1]>,
+    kinds: SmallVec<[Arc<str>; 1]>,
+    accepts_work: bool,
+    serves_everyone: bool,
 }
 
-impl<'a> Site<'a> {
+impl Site {
     /// Of this node.
     #[must_use]
-    pub fn of(node: &'a Node) -> Self {
-        let mut kinds: SmallVec<[&'a str; 1]> = SmallVec::new();
-        for gpu in &node.inventory.topology.gpus {
-            if kinds.len() < KINDS && !kinds.contains(&gpu.kind.as_str()) {
-                kinds.push(&gpu.kind);
+    pub fn of(node: &Node) -> Self {
+        let gpus = &node.inventory.topology.gpus;
+        let mut kinds: SmallVec<[Arc<str>; 1]> = SmallVec::new();
+        for gpu in gpus {
+            if kinds.len() < KINDS && !kinds.iter().any(|kind| **kind == *gpu.kind) {
+                kinds.push(gpu.kind.as_str().into());
             }
         }
-        let mut all = Free {
+        let all = Free {
             cpus: node.cpus_total(),
             memory_mib: node.memory_total_mib(),
             gpus: Gpus::default(),
         };
-        for gpu in &node.inventory.topology.gpus {
-            if let Some(kind) = kinds.iter().position(|kind| *kind == gpu.kind) {
-                all.gpus[kind] = all.gpus[kind].saturating_add(1);
-            }
-        }
-        let memory_per_cpu = all.memory_mib / u64::from(all.cpus.max(1));
-        Site {
-            node,
+        let mut site = Site {
+            id: node.id,
             all,
-            memory_per_cpu,
+            memory_per_cpu: all.memory_mib / u64::from(all.cpus.max(1)),
             kinds,
-        }
+            accepts_work: node.accepts_work(),
+            serves_everyone: node.serves == Serves::Everyone,
+        };
+        let indices: Vec<u32> = gpus.iter().map(|gpu| gpu.index).collect();
+        site.all.gpus = site.count_gpus(node, &indices);
+        site
     }
 
-    /// GPUs with these indices, by kind.
-    #[must_use]
-    pub fn count_gpus(&self, indices: &[u32]) -> Gpus {
+    /// GPUs of the node with these indices, by kind.
+    fn count_gpus(&self, node: &Node, indices: &[u32]) -> Gpus {
         let mut gpus = Gpus::default();
         if indices.is_empty() {
             return gpus;
         }
-        for gpu in &self.node.inventory.topology.gpus {
+        for gpu in &node.inventory.topology.gpus {
             if indices.contains(&gpu.index)
-                && let Some(kind) = self.kinds.iter().position(|kind| *kind == gpu.kind)
+                && let Some(kind) = self.kind_of(&gpu.kind)
             {
                 gpus[kind] = gpus[kind].saturating_add(1);
             }
@@ -115,14 +127,14 @@ impl<'a> Site<'a> {
 
     /// What a share of this node holds, in numbers.
     #[must_use]
-    pub fn part_of(&self, share: &NodeShare) -> Part {
+    pub fn part_of(&self, node: &Node, share: &NodeShare) -> Part {
         Part {
             node: share.node,
             tasks: share.tasks,
             amount: Free {
                 cpus: share.cpus.len(),
                 memory_mib: share.memory_mib,
-                gpus: self.count_gpus(&share.gpus),
+                gpus: self.count_gpus(node, &share.gpus),
             },
         }
     }
@@ -147,11 +159,11 @@ impl<'a> Site<'a> {
         (u64::from(amount.cpus) * 1000).max(gpus).max(memory)
     }
 
-    fn free_now(&self) -> Free {
+    fn free_now(&self, node: &Node) -> Free {
         Free {
-            cpus: self.node.cpus_free.len(),
-            memory_mib: self.node.memory_free_mib(),
-            gpus: self.count_gpus(&self.node.gpus_free),
+            cpus: node.cpus_free.len(),
+            memory_mib: node.memory_free_mib(),
+            gpus: self.count_gpus(node, &node.gpus_free),
         }
     }
 }
@@ -170,22 +182,74 @@ pub struct Part {
 /// What a job is given; the first node leads.
 pub type Parts = SmallVec<[Part; 1]>;
 
+/// Places of nodes, a bit each.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Places(Arc<[u64]>);
+
+impl Places {
+    fn of(open: impl Iterator<Item = bool>) -> Self {
+        let mut words = Vec::new();
+        for (at, open) in open.enumerate() {
+            if at % 64 == 0 {
+                words.push(0);
+            }
+            if let Some(word) = words.last_mut().filter(|_| open) {
+                *word |= 1 << (at % 64);
+            }
+        }
+        Places(words.into())
+    }
+
+    fn has(&self, at: u32) -> bool {
+        let word = self.0.get(at as usize / 64);
+        word.is_some_and(|word| word >> (at % 64) & 1 == 1)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().zip(0u32..).flat_map(|(word, at)| {
+            let bits = std::iter::successors((*word != 0).then_some(*word), |word| {
+                let rest = word & (word - 1);
+                (rest != 0).then_some(rest)
+            });
+            bits.map(move |word| at * 64 + word.trailing_zeros())
+        })
+    }
+}
+
 /// What a job asks for, and where it may go.
 #[derive(Debug, Clone)]
 pub struct Ask<'a> {
     /// The amounts.
     pub request: &'a Request,
-    /// Places of the nodes that may be given to it now.
-    open: Arc<[u32]>,
+    /// The nodes that may be given to it now.
+    open: Places,
+}
+
+/// What all nodes have in common that a pool may know.
+#[derive(Debug, Default)]
+struct Ground {
+    sites: Vec<Site>,
+    /// By the number of a node, its place among the sites; `u32::MAX` = it is not there.
+    places: Vec<u32>,
+    /// Those that accept work.
+    accepting: Places,
+    serve_everyone: bool,
+    all: Free,
 }
 
 /// Nodes and what is free on them.
-#[derive(Debug, Clone)]
-pub struct NodePool<'a> {
-    sites: Arc<[Site<'a>]>,
-    /// By the number of a node, its place among the sites; `u32::MAX` = it is not there.
-    places: Arc<[u32]>,
+#[derive(Debug, Clone, Default)]
+pub struct NodePool {
+    ground: Arc<Ground>,
     free: Vec<Free>,
+    /// The nodes with a free cpu, as long as nothing is given back.
+    loose: Option<Arc<[u32]>>,
+}
+
+impl PartialEq for NodePool {
+    fn eq(&self, other: &Self) -> bool {
+        self.ground.sites == other.ground.sites && self.free == other.free
+    }
 }
 
 /// Whether this node may serve this job at all, free or not.
@@ -234,6 +298,23 @@ fn node_range(request: &Request) -> (usize, usize) {
     (least as usize, most as usize)
 }
 
+/// Whether a task of this could be on a node with so much free, if nothing else were in its way. `most` as
+/// [`NodePool::most`] says.
+#[must_use]
+pub fn might_fit(request: &Request, most: &Free) -> bool {
+    let per_task = request.cpus_per_task_or_default();
+    let memory = match request.memory {
+        MemoryRequest::PerNode(mib) => mib,
+        MemoryRequest::PerCpu(mib) => mib.saturating_mul(u64::from(per_task)),
+        MemoryRequest::Default => 0,
+    };
+    let gpus = match &request.gpus {
+        GpuRequest::PerNode(count) | GpuRequest::PerTask(count) => count.count,
+        GpuRequest::Total(_) | GpuRequest::None => 0,
+    };
+    per_task <= most.cpus && memory <= most.memory_mib && gpus <= u32::from(most.gpus[0])
+}
+
 /// What of a request is the same on every node.
 struct Wanted<'r> {
     request: &'r Request,
@@ -253,7 +334,7 @@ impl<'r> Wanted<'r> {
     }
 
     /// Free GPUs of the kind that is asked for.
-    fn gpus_free(&self, site: &Site<'_>, free: &Free) -> u32 {
+    fn gpus_free(&self, site: &Site, free: &Free) -> u32 {
         let Some(wanted) = self.gpus else { return 0 };
         match &wanted.kind {
             None => sum(&free.gpus),
@@ -262,7 +343,7 @@ impl<'r> Wanted<'r> {
     }
 
     /// Memory of so many cpus on this node; MiB.
-    fn memory(&self, site: &Site<'_>, cpus: u32) -> u64 {
+    fn memory(&self, site: &Site, cpus: u32) -> u64 {
         match self.request.memory {
             MemoryRequest::Default => site.memory_per_cpu.saturating_mul(u64::from(cpus)),
             MemoryRequest::PerNode(0) => site.all.memory_mib,
@@ -272,7 +353,7 @@ impl<'r> Wanted<'r> {
     }
 
     /// How many tasks a node with so much free holds.
-    fn capacity(&self, site: &Site<'_>, free: &Free) -> u32 {
+    fn capacity(&self, site: &Site, free: &Free) -> u32 {
         let request = self.request;
         if request.exclusive && free.cpus != site.all.cpus {
             return 0;
@@ -306,7 +387,7 @@ impl<'r> Wanted<'r> {
     }
 
     /// What so many tasks take on a node; `gpus` of those that are asked for over the whole job.
-    fn part(&self, site: &Site<'_>, free: &Free, tasks: u32, gpus_total: u32) -> Option<Part> {
+    fn part(&self, site: &Site, free: &Free, tasks: u32, gpus_total: u32) -> Option<Part> {
         let request = self.request;
         let asked = tasks.saturating_mul(self.per_task);
         let cpus = if request.exclusive { free.cpus } else { asked };
@@ -328,13 +409,13 @@ impl<'r> Wanted<'r> {
         };
         let fits = cpus <= free.cpus && memory_mib <= free.memory_mib;
         fits.then_some(Part {
-            node: site.node.id,
+            node: site.id,
             tasks,
             amount,
         })
     }
 
-    fn take_gpus(&self, site: &Site<'_>, free: &Free, count: u32) -> Option<Gpus> {
+    fn take_gpus(&self, site: &Site, free: &Free, count: u32) -> Option<Gpus> {
         let mut left = u16::try_from(count).ok()?;
         let mut gpus = Gpus::default();
         let only = match self.gpus.and_then(|wanted| wanted.kind.as_deref()) {
@@ -351,7 +432,7 @@ impl<'r> Wanted<'r> {
     }
 
     /// The parts of these nodes with so many tasks each.
-    fn parts(&self, chosen: &[(&Site<'_>, Free, u32)]) -> Option<Parts> {
+    fn parts(&self, chosen: &[(&Site, Free, u32)]) -> Option<Parts> {
         let mut total = match &self.request.gpus {
             GpuRequest::Total(wanted) => wanted.count,
             _ => 0,
@@ -368,68 +449,145 @@ impl<'r> Wanted<'r> {
     }
 }
 
-impl<'a> NodePool<'a> {
+impl NodePool {
     /// Of these nodes, as they are now.
-    pub fn of(nodes: impl IntoIterator<Item = &'a Node>) -> Self {
-        let sites: Vec<Site<'a>> = nodes.into_iter().map(Site::of).collect();
-        let free = sites.iter().map(Site::free_now).collect();
-        Self::with(sites, free)
-    }
-
-    /// Of these nodes, as if nothing were granted.
-    pub fn emptied(nodes: impl IntoIterator<Item = &'a Node>) -> Self {
-        let sites: Vec<Site<'a>> = nodes.into_iter().map(Site::of).collect();
-        let free = sites.iter().map(|site| site.all).collect();
-        Self::with(sites, free)
-    }
-
-    fn with(sites: Vec<Site<'a>>, free: Vec<Free>) -> Self {
-        let most = sites.iter().map(|site| site.node.id.0).max();
+    pub fn of<'n>(nodes: impl IntoIterator<Item = &'n Node>) -> Self {
+        let (mut sites, mut free) = (Vec::new(), Vec::new());
+        for node in nodes {
+            let site = Site::of(node);
+            free.push(site.free_now(node));
+            sites.push(site);
+        }
+        let most = sites.iter().map(|site| site.id.0).max();
         let mut places = vec![u32::MAX; most.map_or(0, |most| most as usize + 1)];
         for (site, at) in sites.iter().zip(0..) {
-            places[site.node.id.0 as usize] = at;
+            places[site.id.0 as usize] = at;
         }
+        let mut all = Free::default();
+        for site in &sites {
+            all.cpus = all.cpus.saturating_add(site.all.cpus);
+            all.memory_mib = all.memory_mib.saturating_add(site.all.memory_mib);
+            // Kinds of different nodes are not told apart in the sum.
+            let gpus = u16::try_from(sum(&site.all.gpus)).unwrap_or(u16::MAX);
+            all.gpus[0] = all.gpus[0].saturating_add(gpus);
+        }
+        let ground = Ground {
+            accepting: Places::of(sites.iter().map(|site| site.accepts_work)),
+            serve_everyone: sites.iter().all(|site| site.serves_everyone),
+            sites,
+            places,
+            all,
+        };
         NodePool {
-            sites: sites.into(),
-            places: places.into(),
+            ground: Arc::new(ground),
             free,
+            loose: None,
+        }
+    }
+
+    /// As if nothing were granted.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        NodePool {
+            ground: Arc::clone(&self.ground),
+            free: self.ground.sites.iter().map(|site| site.all).collect(),
+            loose: None,
+        }
+    }
+
+    /// The same, for a pass: it knows which nodes have a free cpu.
+    #[must_use]
+    pub fn for_pass(&self) -> Self {
+        let free = self.free.iter().zip(0..);
+        let loose = free.filter(|(free, _)| free.cpus > 0).map(|(_, at)| at);
+        NodePool {
+            loose: Some(loose.collect()),
+            ..self.clone()
         }
     }
 
     /// The nodes.
     #[must_use]
-    pub fn sites(&self) -> &[Site<'a>] {
-        &self.sites
+    pub fn sites(&self) -> &[Site] {
+        &self.ground.sites
     }
 
     /// The site of a node.
     #[must_use]
-    pub fn site(&self, id: NodeId) -> Option<&Site<'a>> {
-        self.place(id).map(|at| &self.sites[at])
+    pub fn site(&self, id: NodeId) -> Option<&Site> {
+        self.place(id).map(|at| &self.ground.sites[at])
+    }
+
+    /// What all nodes have together.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        Totals {
+            nodes: narrow(self.ground.sites.len()),
+            cpus: self.ground.all.cpus,
+            gpus: u32::from(self.ground.all.gpus[0]),
+        }
+    }
+
+    /// Whether each node serves everybody, so that it makes no difference who asks.
+    #[must_use]
+    pub fn serves_everyone(&self) -> bool {
+        self.ground.serve_everyone
+    }
+
+    /// The most that is free of each thing on any node that accepts work.
+    #[must_use]
+    pub fn most(&self) -> Free {
+        let mut most = Free::default();
+        for (free, site) in self.free.iter().zip(&self.ground.sites) {
+            if site.accepts_work {
+                most.cpus = most.cpus.max(free.cpus);
+                most.memory_mib = most.memory_mib.max(free.memory_mib);
+                let gpus = free
+                    .gpus
+                    .iter()
+                    .fold(0, |sum: u16, count| sum.saturating_add(*count));
+                most.gpus[0] = most.gpus[0].max(gpus);
+            }
+        }
+        most
+    }
+
+    /// What is free on this node is as it says now.
+    pub fn recount(&mut self, node: &Node) {
+        if let Some(at) = self.place(node.id) {
+            self.free[at] = self.ground.sites[at].free_now(node);
+        }
     }
 
     fn place(&self, id: NodeId) -> Option<usize> {
-        let at = *self.places.get(id.0 as usize)?;
+        let at = *self.ground.places.get(id.0 as usize)?;
         (at != u32::MAX).then_some(at as usize)
     }
 
     /// An ask for these amounts, on those of the nodes that `admits`.
-    pub fn ask<'r>(&self, request: &'r Request, admits: impl Fn(&Node) -> bool) -> Ask<'r> {
-        let sites = self.sites.iter().zip(0..);
-        let open = sites.filter(|(site, _)| admits(site.node));
+    pub fn ask<'r>(&self, request: &'r Request, admits: impl Fn(NodeId) -> bool) -> Ask<'r> {
+        let sites = self.ground.sites.iter();
         Ask {
             request,
-            open: open.map(|(_, at)| at).collect(),
+            open: Places::of(sites.map(|site| admits(site.id))),
         }
     }
 
-    /// What an allocation holds, in numbers. Of nodes that are not in the pool, nothing.
+    /// An ask for these amounts, on all nodes that accept work.
     #[must_use]
-    pub fn parts_of(&self, allocation: &Allocation) -> Parts {
-        let shares = allocation.nodes.iter();
-        shares
-            .filter_map(|share| self.site(share.node).map(|site| site.part_of(share)))
-            .collect()
+    pub fn ask_anywhere<'r>(&self, request: &'r Request) -> Ask<'r> {
+        Ask {
+            request,
+            open: self.ground.accepting.clone(),
+        }
+    }
+
+    /// Places of nodes that may be asked.
+    fn candidates<'p>(&'p self, ask: &'p Ask<'_>, per_task: u32) -> Candidates<'p> {
+        match &self.loose {
+            Some(loose) if per_task > 0 => Candidates::Loose(loose.iter(), &ask.open),
+            _ => Candidates::All(Box::new(ask.open.iter())),
+        }
     }
 
     fn choose(&self, ask: &Ask<'_>, free_at: impl Fn(usize) -> Free) -> Option<Parts> {
@@ -437,9 +595,9 @@ impl<'a> NodePool<'a> {
         let (least, most) = node_range(ask.request);
         if least <= 1 {
             let mut best: Option<(u32, u32, u32)> = None;
-            for at in ask.open.iter() {
-                let site = &self.sites[*at as usize];
-                let free = free_at(*at as usize);
+            for at in self.candidates(ask, wanted.per_task) {
+                let site = &self.ground.sites[at as usize];
+                let free = free_at(at as usize);
                 if free.cpus < wanted.per_task || wanted.capacity(site, &free) < wanted.tasks {
                     continue;
                 }
@@ -448,7 +606,7 @@ impl<'a> NodePool<'a> {
                 } else {
                     0
                 };
-                let key = (spared, free.cpus, *at);
+                let key = (spared, free.cpus, at);
                 if best.is_none_or(|best| key < best)
                     && wanted.parts(&[(site, free, wanted.tasks)]).is_some()
                 {
@@ -457,7 +615,8 @@ impl<'a> NodePool<'a> {
             }
             if let Some((_, _, at)) = best {
                 let at = at as usize;
-                return wanted.parts(&[(&self.sites[at], free_at(at), wanted.tasks)]);
+                let site = &self.ground.sites[at];
+                return wanted.parts(&[(site, free_at(at), wanted.tasks)]);
             }
         }
         if most < 2 {
@@ -474,12 +633,11 @@ impl<'a> NodePool<'a> {
         most: usize,
         free_at: impl Fn(usize) -> Free,
     ) -> Option<Parts> {
-        let mut by_room: Vec<(u32, u32)> = ask
-            .open
-            .iter()
+        let mut by_room: Vec<(u32, u32)> = self
+            .candidates(ask, wanted.per_task)
             .map(|at| {
-                let free = free_at(*at as usize);
-                (wanted.capacity(&self.sites[*at as usize], &free), *at)
+                let free = free_at(at as usize);
+                (wanted.capacity(&self.ground.sites[at as usize], &free), at)
             })
             .filter(|(holds, _)| *holds > 0)
             .collect();
@@ -499,13 +657,13 @@ impl<'a> NodePool<'a> {
             let mut chosen: Vec<(u32, u32)> = by_room[..count].to_vec();
             chosen.sort_by_key(|(_, at)| *at);
             let mut rest = wanted.tasks - narrow(count);
-            let filled: Vec<(&Site<'_>, Free, u32)> = chosen
+            let filled: Vec<(&Site, Free, u32)> = chosen
                 .into_iter()
                 .map(|(holds, at)| {
                     let more = rest.min(holds - 1);
                     rest -= more;
                     let at = at as usize;
-                    (&self.sites[at], free_at(at), 1 + more)
+                    (&self.ground.sites[at], free_at(at), 1 + more)
                 })
                 .collect();
             if let Some(parts) = wanted.parts(&filled) {
@@ -516,15 +674,32 @@ impl<'a> NodePool<'a> {
     }
 }
 
-impl<'a> Pool for NodePool<'a> {
-    type Ask = Ask<'a>;
+/// Places to look at.
+enum Candidates<'p> {
+    Loose(std::slice::Iter<'p, u32>, &'p Places),
+    All(Box<dyn Iterator<Item = u32> + 'p>),
+}
+
+impl Iterator for Candidates<'_> {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        match self {
+            Candidates::Loose(places, open) => places.find(|at| open.has(**at)).copied(),
+            Candidates::All(places) => places.next(),
+        }
+    }
+}
+
+impl Pool for NodePool {
+    type Ask<'r> = Ask<'r>;
     type Share = Parts;
 
-    fn find(&self, ask: &Ask<'a>) -> Option<Parts> {
+    fn find(&self, ask: &Ask<'_>) -> Option<Parts> {
         self.choose(ask, |at| self.free[at])
     }
 
-    fn find_in_all(&self, others: &[&Self], ask: &Ask<'a>) -> Option<Parts> {
+    fn find_in_all(&self, others: &[&Self], ask: &Ask<'_>) -> Option<Parts> {
         let least = |at: usize| {
             let others = others.iter().map(|other| other.free[at]);
             others.fold(self.free[at], Free::least)
@@ -538,6 +713,23 @@ impl<'a> Pool for NodePool<'a> {
                 return false;
             };
             part.amount.least(self.free[at]) == part.amount
+        })
+    }
+
+    fn is_local(ask: &Ask<'_>) -> bool {
+        node_range(ask.request).1 < 2
+    }
+
+    fn fits_at(&self, share: &Parts, ask: &Ask<'_>) -> bool {
+        let wanted = Wanted::of(ask.request);
+        share.iter().any(|part| {
+            let Some(at) = self.place(part.node) else {
+                return false;
+            };
+            let (site, free) = (&self.ground.sites[at], self.free[at]);
+            free.cpus >= wanted.per_task
+                && wanted.capacity(site, &free) >= wanted.tasks
+                && u32::try_from(at).is_ok_and(|at| ask.open.has(at))
         })
     }
 
@@ -557,12 +749,13 @@ impl<'a> Pool for NodePool<'a> {
     }
 
     fn give(&mut self, share: &Parts) {
+        self.loose = None;
         for part in share {
             let Some(at) = self.place(part.node) else {
                 continue;
             };
             let (free, amount) = (&mut self.free[at], part.amount);
-            let all = self.sites[at].all;
+            let all = self.ground.sites[at].all;
             free.cpus = all.cpus.min(free.cpus + amount.cpus);
             free.memory_mib = all.memory_mib.min(free.memory_mib + amount.memory_mib);
             for ((count, given), all) in free.gpus.iter_mut().zip(amount.gpus).zip(all.gpus) {

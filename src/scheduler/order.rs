@@ -1,11 +1,14 @@
 //! In what order groups of jobs are looked at: tier of the partition, priority, submission, number.
 
-use super::nodes::NodePool;
+use super::nodes::Totals;
 use super::priority::{self, Factors, Parts, Weights, age, size};
-use super::queue::GroupKey;
-use super::view::View;
+use super::queue::{Class, GroupKey, Head, Member};
+use super::shares::Standings;
 use crate::model::ids::JobId;
+use crate::model::resource::Request;
+use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
+use std::sync::Arc;
 
 /// A job's place in the order: the smaller the sooner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,10 +23,19 @@ pub struct OrderKey {
     pub id: JobId,
 }
 
-/// Ranks jobs of one view at one time.
+/// What the order owes to whose a job is: the same for all of a class.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ClassRank {
+    tier: i64,
+    /// Points for fair share, partition and QOS.
+    points: i64,
+}
+
+/// Ranks jobs at one time.
 #[derive(Debug, Clone, Copy)]
 pub struct Ranker<'a> {
-    view: View<'a>,
+    rules: &'a Rules,
+    standings: &'a Standings,
     weights: Weights,
     now: Timestamp,
     whole: size::Whole,
@@ -41,63 +53,133 @@ fn ratio(part: u32, whole: u32) -> f64 {
 }
 
 impl<'a> Ranker<'a> {
-    /// Of this view, with these weights.
+    /// By these rules and standings, on a cluster of that size.
     #[must_use]
-    pub fn new(view: View<'a>, pool: &NodePool<'_>, weights: Weights, now: Timestamp) -> Self {
-        let nodes = pool.sites().iter().map(|site| site.node);
-        let (mut cpus, mut gpus, mut count) = (0u32, 0u32, 0u32);
-        for node in nodes {
-            cpus = cpus.saturating_add(node.cpus_total());
-            let there = node.inventory.topology.gpus.len();
-            gpus = gpus.saturating_add(u32::try_from(there).unwrap_or(u32::MAX));
-            count += 1;
-        }
-        let partitions = view.rules.partitions.values();
-        let qos = view.rules.qos.values();
+    pub fn new(
+        rules: &'a Rules,
+        standings: &'a Standings,
+        totals: Totals,
+        weights: Weights,
+        now: Timestamp,
+    ) -> Self {
+        let partitions = rules.partitions.values();
+        let qos = rules.qos.values();
         Ranker {
-            view,
+            rules,
+            standings,
             weights,
             now,
-            whole: size::Whole { nodes: count, cpus },
-            gpus,
+            whole: size::Whole {
+                nodes: totals.nodes,
+                cpus: totals.cpus,
+            },
+            gpus: totals.gpus,
             partition_most: partitions.map(|one| one.priority).max().unwrap_or(0),
             qos_most: qos.map(|one| one.priority).max().unwrap_or(0),
         }
     }
 
+    fn class_factors(&self, class: &Class) -> Factors {
+        let rules = self.rules;
+        let partition = rules.partitions.get(class.partition.as_str());
+        let qos = rules.qos.get(class.qos.as_str());
+        let member = (class.account.clone(), Arc::clone(&class.user));
+        Factors {
+            fair_share: self.standings.factor(&member),
+            partition: ratio(partition.map_or(0, |one| one.priority), self.partition_most),
+            qos: ratio(qos.map_or(0, |one| one.priority), self.qos_most),
+            ..Factors::default()
+        }
+    }
+
+    fn size_factors(&self, request: &Request, limit_s: Option<u32>) -> Factors {
+        let asked = size::Asked {
+            nodes_min: request.nodes_min,
+            cpus: request.cpus_total(),
+            limit_s,
+        };
+        Factors {
+            size: size::factor(self.weights.size_rule, &asked, &self.whole),
+            cpus: ratio(asked.cpus, self.whole.cpus),
+            gpus: ratio(request.gpus_total(), self.gpus),
+            ..Factors::default()
+        }
+    }
+
+    fn age_factor(&self, submitted: Timestamp) -> f64 {
+        age::factor(self.now.minus(submitted) / 1000, self.weights.max_age_s)
+    }
+
     /// The priority of a job of this group, submitted then, term by term.
     #[must_use]
     pub fn parts(&self, key: &GroupKey, submitted: Timestamp) -> Parts {
-        let class = &key.class;
-        let rules = self.view.rules;
-        let partition = rules.partitions.get(class.partition.as_str());
-        let qos = rules.qos.get(class.qos.as_str());
-        let member = (class.account.clone(), std::sync::Arc::clone(&class.user));
-        let waited_s = self.now.minus(submitted) / 1000;
-        let asked = size::Asked {
-            nodes_min: key.request.nodes_min,
-            cpus: key.request.cpus_total(),
-            limit_s: key.limit_s,
-        };
+        let of_class = self.class_factors(&key.class);
+        let of_size = self.size_factors(&key.request, key.limit_s);
         let factors = Factors {
-            age: age::factor(waited_s, self.weights.max_age_s),
-            fair_share: self.view.standings.factor(&member),
-            size: size::factor(self.weights.size_rule, &asked, &self.whole),
-            partition: ratio(partition.map_or(0, |one| one.priority), self.partition_most),
-            qos: ratio(qos.map_or(0, |one| one.priority), self.qos_most),
-            cpus: ratio(asked.cpus, self.whole.cpus),
-            gpus: ratio(key.request.gpus_total(), self.gpus),
+            age: self.age_factor(submitted),
+            size: of_size.size,
+            cpus: of_size.cpus,
+            gpus: of_size.gpus,
             nice: key.nice,
-            site: 0,
+            ..of_class
         };
         priority::sum(&self.weights, &factors)
     }
 
-    /// The place of a job of this group in the order.
+    /// What the order owes to a class.
     #[must_use]
-    pub fn key(&self, key: &GroupKey, submitted: Timestamp, id: JobId) -> OrderKey {
+    pub fn class(&self, class: &Class) -> ClassRank {
+        let factors = self.class_factors(class);
+        let partition = self.rules.partitions.get(class.partition.as_str());
+        let weights = &self.weights;
+        ClassRank {
+            tier: partition.map_or(1, |one| i64::from(one.tier)),
+            points: priority::term(weights.fair_share, factors.fair_share)
+                + priority::term(weights.partition, factors.partition)
+                + priority::term(weights.qos, factors.qos),
+        }
+    }
+
+    /// The place of a job of this group in the order, its class's part being known.
+    #[must_use]
+    pub fn key(&self, class: &ClassRank, key: &GroupKey, job: &Member) -> OrderKey {
+        let nothing = key.request.takes_nothing();
+        self.place(class, nothing, key.nice, job, || {
+            self.size_points(&key.request, key.limit_s)
+        })
+    }
+
+    /// The place of the first job of a group; `request` and limit are looked up where size counts.
+    #[must_use]
+    pub fn head(
+        &self,
+        class: &ClassRank,
+        head: &Head,
+        key: impl FnOnce() -> Option<Arc<GroupKey>>,
+    ) -> OrderKey {
+        let size = || key().map_or(0, |key| self.size_points(&key.request, key.limit_s));
+        self.place(class, head.takes_nothing, head.nice, &head.first, size)
+    }
+
+    fn size_points(&self, request: &Request, limit_s: Option<u32>) -> i64 {
+        let weights = &self.weights;
+        let factors = self.size_factors(request, limit_s);
+        priority::term(weights.size, factors.size)
+            + priority::term(weights.tres_cpu, factors.cpus)
+            + priority::term(weights.tres_gpu, factors.gpus)
+    }
+
+    fn place(
+        &self,
+        class: &ClassRank,
+        takes_nothing: bool,
+        nice: i32,
+        job: &Member,
+        size: impl FnOnce() -> i64,
+    ) -> OrderKey {
+        let (submitted, id) = (job.submitted, job.id);
         // It keeps nobody waiting, so it need not wait for anybody.
-        if key.request.takes_nothing() {
+        if takes_nothing {
             return OrderKey {
                 tier_negated: i64::MIN,
                 priority_negated: i64::MIN,
@@ -105,10 +187,15 @@ impl<'a> Ranker<'a> {
                 id,
             };
         }
-        let partition = self.view.rules.partitions.get(key.class.partition.as_str());
+        let weights = &self.weights;
+        let mut points = class.points + priority::term(weights.age, self.age_factor(submitted))
+            - i64::from(nice);
+        if weights.size > 0 || weights.tres_cpu > 0 || weights.tres_gpu > 0 {
+            points += size();
+        }
         OrderKey {
-            tier_negated: -i64::from(partition.map_or(1, |one| one.tier)),
-            priority_negated: -self.parts(key, submitted).sum,
+            tier_negated: -class.tier,
+            priority_negated: -priority::total(points),
             submitted,
             id,
         }

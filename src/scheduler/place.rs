@@ -6,7 +6,11 @@ use super::nodes::{NodePool, Part, Parts, Site};
 use crate::model::allocation::{Allocation, NodeShare};
 use crate::model::cpu_set::CpuSet;
 use crate::model::ids::NodeId;
+use crate::model::node::Node;
+use crate::model::topology::Topology;
+use imbl::OrdMap;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What a pass has handed out of nodes' cpus and GPUs, on top of what they say is free.
 #[derive(Debug, Default)]
@@ -17,10 +21,17 @@ pub struct Picks {
 impl Picks {
     /// The cores and GPUs for these parts; they are taken from then on. `None` when a node has not so many: it came back
     /// with less than its jobs hold.
-    pub fn pick(&mut self, pool: &NodePool<'_>, parts: &Parts) -> Option<Allocation> {
+    pub fn pick(
+        &mut self,
+        nodes: &OrdMap<NodeId, Arc<Node>>,
+        pool: &NodePool,
+        parts: &Parts,
+    ) -> Option<Allocation> {
+        let known = nodes;
         let mut nodes = Vec::with_capacity(parts.len());
         for part in parts {
-            nodes.push(self.share(pool.site(part.node)?, part)?);
+            let (node, site) = (known.get(&part.node)?, pool.site(part.node)?);
+            nodes.push(self.share(node, site, part)?);
         }
         for share in &nodes {
             let (cpus, gpus) = self.taken.entry(share.node).or_default();
@@ -30,8 +41,7 @@ impl Picks {
         Some(Allocation { nodes })
     }
 
-    fn share(&self, site: &Site<'_>, part: &Part) -> Option<NodeShare> {
-        let node = site.node;
+    fn share(&self, node: &Node, site: &Site, part: &Part) -> Option<NodeShare> {
         let (cpus, gpus) = match self.taken.get(&part.node) {
             None => (node.cpus_free.clone(), node.gpus_free.clone()),
             Some((cpus, gpus)) => {
@@ -41,8 +51,8 @@ impl Picks {
             }
         };
         let count = part.amount.cpus as usize;
-        let picked = pick_cpus(site, &cpus, count);
-        let gpus = pick_gpus(site, &gpus, &picked, part)?;
+        let picked = pick_cpus(&node.inventory.topology, &cpus, count);
+        let gpus = pick_gpus(&node.inventory.topology, site, &gpus, &picked, part)?;
         (picked.len() == part.amount.cpus).then_some(NodeShare {
             node: part.node,
             tasks: part.tasks,
@@ -54,8 +64,7 @@ impl Picks {
 }
 
 /// Cpus of one NUMA node where one has enough (the tightest), else in the machine's order.
-fn pick_cpus(site: &Site<'_>, free: &CpuSet, count: usize) -> CpuSet {
-    let topology = &site.node.inventory.topology;
+fn pick_cpus(topology: &Topology, free: &CpuSet, count: usize) -> CpuSet {
     let free_of = |numa: u32| {
         topology
             .cpus
@@ -82,11 +91,16 @@ fn pick_cpus(site: &Site<'_>, free: &CpuSet, count: usize) -> CpuSet {
 }
 
 /// GPUs beside the chosen cpus first, so many of each kind.
-fn pick_gpus(site: &Site<'_>, free: &[u32], cpus: &CpuSet, part: &Part) -> Option<Vec<u32>> {
+fn pick_gpus(
+    topology: &Topology,
+    site: &Site,
+    free: &[u32],
+    cpus: &CpuSet,
+    part: &Part,
+) -> Option<Vec<u32>> {
     if part.amount.gpus.iter().all(|count| *count == 0) {
         return Some(Vec::new());
     }
-    let topology = &site.node.inventory.topology;
     let beside = |numa: Option<u32>| {
         numa.is_some_and(|numa| {
             topology

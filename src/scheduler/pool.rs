@@ -6,18 +6,24 @@
 /// What jobs are placed on.
 pub trait Pool: Clone + std::fmt::Debug {
     /// What a job asks for.
-    type Ask;
+    type Ask<'r>;
     /// What it is given.
     type Share: Clone + std::fmt::Debug;
 
     /// Room for this, if there is any.
-    fn find(&self, ask: &Self::Ask) -> Option<Self::Share>;
+    fn find(&self, ask: &Self::Ask<'_>) -> Option<Self::Share>;
 
     /// Room for this that is room in all of `others` too, if there is any.
-    fn find_in_all(&self, others: &[&Self], ask: &Self::Ask) -> Option<Self::Share>;
+    fn find_in_all(&self, others: &[&Self], ask: &Self::Ask<'_>) -> Option<Self::Share>;
 
     /// Whether there is room for exactly this share.
     fn holds(&self, share: &Self::Share) -> bool;
+
+    /// Whether room for this can only come about where something is given back, so that [`Pool::fits_at`] finds it.
+    fn is_local(ask: &Self::Ask<'_>) -> bool;
+
+    /// Whether there is room for this at one of the places of a share.
+    fn fits_at(&self, share: &Self::Share, ask: &Self::Ask<'_>) -> bool;
 
     /// Takes what was found.
     fn take(&mut self, share: &Self::Share);
@@ -31,7 +37,7 @@ pub trait Pool: Clone + std::fmt::Debug {
 pub struct Processors(pub u32);
 
 impl Pool for Processors {
-    type Ask = u32;
+    type Ask<'r> = u32;
     type Share = u32;
 
     fn find(&self, ask: &u32) -> Option<u32> {
@@ -45,6 +51,14 @@ impl Pool for Processors {
 
     fn holds(&self, share: &u32) -> bool {
         *share <= self.0
+    }
+
+    fn is_local(_ask: &u32) -> bool {
+        true
+    }
+
+    fn fits_at(&self, _share: &u32, ask: &u32) -> bool {
+        *ask <= self.0
     }
 
     fn take(&mut self, share: &u32) {

@@ -3,13 +3,16 @@
 //! All jobs of a group ask for the same, of the same partition, account and QOS, by the same user. So when one of them
 //! does not fit, none does; and since all of them age alike, the one that was submitted first is always the first. The
 //! planner looks at the first of each group: its work grows with the number of groups, not with that of jobs.
+//!
+//! Groups lie in a row, with what a pass reads of each; whose they are and what they ask for have numbers, so that a pass
+//! works out once for each what depends on it.
 
 use crate::model::ids::JobId;
 use crate::model::job::Job;
 use crate::model::resource::Request;
 use crate::model::shared::Text;
 use crate::model::time::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Whose jobs, and under which rules.
@@ -41,10 +44,19 @@ impl Class {
     }
 }
 
+/// What is asked for, and of which partition.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shape {
+    /// The amounts.
+    pub request: Arc<Request>,
+    /// Partition.
+    pub partition: Text,
+}
+
 /// What jobs of a group have in common.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GroupKey {
-    /// What they ask for; first, so that groups that ask for the same lie together.
+    /// What they ask for.
     pub request: Arc<Request>,
     /// Whose they are.
     pub class: Class,
@@ -67,44 +79,254 @@ impl GroupKey {
     }
 }
 
+/// What a pass reads of each group, close together.
+#[derive(Debug, Clone, Copy)]
+pub struct Head {
+    /// The number of its class; [`VACANT`] = there is no group here.
+    pub class: u32,
+    /// The number of what it asks for.
+    pub shape: u32,
+    /// What is taken off its priority.
+    pub nice: i32,
+    /// Its time limit; seconds.
+    pub limit_s: Option<u32>,
+    /// It asks for nothing that others could miss.
+    pub takes_nothing: bool,
+    /// Its first job.
+    pub first: Member,
+}
+
+/// In [`Head::class`]: nobody is here.
+pub const VACANT: u32 = u32::MAX;
+
+/// A job of a group: its submission, its number, and whether it holds something already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    /// Submission.
+    pub submitted: Timestamp,
+    /// Number.
+    pub id: JobId,
+    /// An array some of whose elements run.
+    pub runs: bool,
+}
+
 /// Jobs of a group, the first first.
-pub type Group = BTreeSet<(Timestamp, JobId)>;
+type Jobs = BTreeMap<(Timestamp, JobId), bool>;
+
+/// A group.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// What its jobs have in common.
+    pub key: Arc<GroupKey>,
+    jobs: Jobs,
+}
+
+fn member(entry: (&(Timestamp, JobId), &bool)) -> Member {
+    let ((submitted, id), runs) = entry;
+    Member {
+        submitted: *submitted,
+        id: *id,
+        runs: *runs,
+    }
+}
+
+impl Group {
+    /// Its jobs, the first first.
+    pub fn jobs(&self) -> impl Iterator<Item = Member> {
+        self.jobs.iter().map(member)
+    }
+
+    /// The one behind this.
+    #[must_use]
+    pub fn after(&self, one: &Member) -> Option<Member> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let behind = (Excluded((one.submitted, one.id)), Unbounded);
+        self.jobs.range(behind).next().map(member)
+    }
+}
+
+/// Values and their numbers, for as long as somebody has them.
+#[derive(Debug, Clone)]
+struct Numbers<T> {
+    places: BTreeMap<T, usize>,
+    values: Vec<Option<(T, usize)>>,
+    vacant: Vec<usize>,
+}
+
+impl<T> Default for Numbers<T> {
+    fn default() -> Self {
+        Numbers {
+            places: BTreeMap::new(),
+            values: Vec::new(),
+            vacant: Vec::new(),
+        }
+    }
+}
+
+impl<T: Ord + Clone> Numbers<T> {
+    fn enter(&mut self, value: &T) -> usize {
+        if let Some(at) = self.places.get(value) {
+            if let Some((_, count)) = &mut self.values[*at] {
+                *count += 1;
+            }
+            return *at;
+        }
+        let at = self.vacant.pop().unwrap_or_else(|| {
+            self.values.push(None);
+            self.values.len() - 1
+        });
+        self.values[at] = Some((value.clone(), 1));
+        self.places.insert(value.clone(), at);
+        at
+    }
+
+    fn leave(&mut self, at: usize) {
+        let Some((value, count)) = &mut self.values[at] else {
+            return;
+        };
+        *count -= 1;
+        if *count == 0 {
+            self.places.remove(value);
+            self.values[at] = None;
+            self.vacant.push(at);
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = Option<&T>> {
+        let values = self.values.iter();
+        values.map(|value| value.as_ref().map(|(value, _)| value))
+    }
+}
 
 /// All eligible jobs.
 #[derive(Debug, Clone, Default)]
 pub struct Queue {
-    groups: BTreeMap<GroupKey, Group>,
+    places: BTreeMap<Arc<GroupKey>, usize>,
+    heads: Vec<Head>,
+    groups: Vec<Option<Group>>,
+    vacant: Vec<usize>,
+    classes: Numbers<Class>,
+    shapes: Numbers<Shape>,
     jobs: usize,
+}
+
+fn narrow(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(VACANT - 1)
 }
 
 impl Queue {
     /// Enters a job.
     pub fn enter(&mut self, job: &Job) {
-        let group = self.groups.entry(GroupKey::of(job)).or_default();
-        self.jobs += usize::from(group.insert((job.submitted, job.id)));
+        let entry = ((job.submitted, job.id), job.is_running());
+        let key = GroupKey::of(job);
+        let at = match self.places.get(&key) {
+            Some(at) => *at,
+            None => self.open(key, member((&entry.0, &entry.1))),
+        };
+        let Some(group) = &mut self.groups[at] else {
+            return;
+        };
+        if group.jobs.insert(entry.0, entry.1).is_none() {
+            self.jobs += 1;
+        }
+        if let Some(first) = group.jobs.iter().next().map(member) {
+            self.heads[at].first = first;
+        }
+    }
+
+    fn open(&mut self, key: GroupKey, first: Member) -> usize {
+        let shape = Shape {
+            request: Arc::clone(&key.request),
+            partition: key.class.partition.clone(),
+        };
+        let head = Head {
+            class: narrow(self.classes.enter(&key.class)),
+            shape: narrow(self.shapes.enter(&shape)),
+            nice: key.nice,
+            limit_s: key.limit_s,
+            takes_nothing: key.request.takes_nothing(),
+            first,
+        };
+        let key = Arc::new(key);
+        let group = Group {
+            key: Arc::clone(&key),
+            jobs: Jobs::new(),
+        };
+        let at = match self.vacant.pop() {
+            Some(at) => {
+                self.groups[at] = Some(group);
+                self.heads[at] = head;
+                at
+            }
+            None => {
+                self.groups.push(Some(group));
+                self.heads.push(head);
+                self.groups.len() - 1
+            }
+        };
+        self.places.insert(key, at);
+        at
     }
 
     /// Takes a job out.
     pub fn leave(&mut self, job: &Job) {
         let key = GroupKey::of(job);
-        if let Some(group) = self.groups.get_mut(&key) {
-            self.jobs -= usize::from(group.remove(&(job.submitted, job.id)));
-            if group.is_empty() {
-                self.groups.remove(&key);
-            }
+        let Some(at) = self.places.get(&key).copied() else {
+            return;
+        };
+        let Some(group) = &mut self.groups[at] else {
+            return;
+        };
+        if group.jobs.remove(&(job.submitted, job.id)).is_some() {
+            self.jobs -= 1;
         }
+        let head = &mut self.heads[at];
+        if let Some(first) = group.jobs.iter().next().map(member) {
+            head.first = first;
+            return;
+        }
+        self.classes.leave(head.class as usize);
+        self.shapes.leave(head.shape as usize);
+        head.class = VACANT;
+        self.groups[at] = None;
+        self.vacant.push(at);
+        self.places.remove(&key);
     }
 
     /// Whether this job is there.
     #[must_use]
     pub fn has(&self, job: &Job) -> bool {
-        let group = self.groups.get(&GroupKey::of(job));
-        group.is_some_and(|group| group.contains(&(job.submitted, job.id)))
+        let at = self.places.get(&GroupKey::of(job));
+        let group = at.and_then(|at| self.groups[*at].as_ref());
+        group.is_some_and(|group| group.jobs.contains_key(&(job.submitted, job.id)))
     }
 
-    /// The groups, in the order of their keys.
-    pub fn groups(&self) -> impl Iterator<Item = (&GroupKey, &Group)> {
-        self.groups.iter()
+    /// The groups and their places, in no order that means anything.
+    pub fn groups(&self) -> impl Iterator<Item = (usize, &Group)> {
+        let groups = self.groups.iter().enumerate();
+        groups.filter_map(|(at, group)| Some((at, group.as_ref()?)))
+    }
+
+    /// The group at this place.
+    #[must_use]
+    pub fn group(&self, at: usize) -> Option<&Group> {
+        self.groups.get(at)?.as_ref()
+    }
+
+    /// What a pass reads of each group, by its place.
+    #[must_use]
+    pub fn heads(&self) -> &[Head] {
+        &self.heads
+    }
+
+    /// Classes by number; a number that is not in use has none.
+    pub fn classes(&self) -> impl Iterator<Item = Option<&Class>> {
+        self.classes.all()
+    }
+
+    /// What is asked for, by number; a number that is not in use has none.
+    pub fn shapes(&self) -> impl Iterator<Item = Option<&Shape>> {
+        self.shapes.all()
     }
 
     /// How many jobs there are.

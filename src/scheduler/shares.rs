@@ -4,7 +4,7 @@
 //! that long jobs count while they run. The rate of a job on a node is the largest of its parts of the node's cpus,
 //! memory and GPUs, in cpus of that node: who takes all GPUs of a node pays for the node.
 
-use super::nodes::{Parts, Site};
+use super::nodes::{NodePool, Parts};
 use super::priority::{Node as TreeNode, Standing, Usage, fair_tree};
 use crate::model::ids::SlotKey;
 use crate::model::rules::Rules;
@@ -52,13 +52,13 @@ pub struct Books {
 
 /// What these parts cost on their nodes; thousandths of a cpu.
 #[must_use]
-pub fn rate_milli<'s, 'n: 's>(
-    parts: &Parts,
-    site: impl Fn(crate::model::ids::NodeId) -> Option<&'s Site<'n>>,
-) -> u64 {
+pub fn rate_milli(parts: &Parts, pool: &NodePool) -> u64 {
     parts
         .iter()
-        .filter_map(|part| site(part.node).map(|site| site.cost_milli(&part.amount)))
+        .filter_map(|part| {
+            pool.site(part.node)
+                .map(|site| site.cost_milli(&part.amount))
+        })
         .fold(0, u64::saturating_add)
 }
 

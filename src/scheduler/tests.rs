@@ -85,6 +85,7 @@ impl Nodes {
 
     fn room(&self) -> Room<'_> {
         Room {
+            nodes: &self.nodes,
             pool: NodePool::of(self.nodes.values().map(|node| &**node)),
             picks: Picks::default(),
         }
@@ -93,20 +94,23 @@ impl Nodes {
 
 /// What is free, less what was given.
 struct Room<'a> {
-    pool: NodePool<'a>,
+    nodes: &'a OrdMap<NodeId, Arc<Node>>,
+    pool: NodePool,
     picks: Picks,
 }
 
-impl<'a> Room<'a> {
+impl Room<'_> {
     /// A place for this, which is taken.
-    fn take(&mut self, request: &'a Request, owner: &Owner) -> Option<Allocation> {
-        let there = |node: &Node| is_open(request, node) && admits(request, owner, None, node);
+    fn take(&mut self, request: &Request, owner: &Owner) -> Option<Allocation> {
+        let there = |id: NodeId| {
+            let node = &self.nodes[&id];
+            is_open(request, node) && admits(request, owner, None, node)
+        };
         let parts = self.pool.find(&self.pool.ask(request, there))?;
         let allocation = self
             .picks
-            .pick(&self.pool, &parts)
+            .pick(self.nodes, &self.pool, &parts)
             .expect("what fits can be picked");
-        assert_eq!(self.pool.parts_of(&allocation), parts);
         self.pool.take(&parts);
         Some(allocation)
     }
@@ -217,7 +221,16 @@ fn memory_and_gpus_are_counted_and_gpus_lie_beside_the_cpus() {
         ..request.clone()
     };
     assert_eq!(nodes.room().take(&other, &user(0)), None);
-    assert!(feasible::never(&other, &user(0), None, &[&nodes.nodes[&NodeId(1)]]).is_some());
+    assert!(
+        feasible::never(
+            &other,
+            &user(0),
+            None,
+            &[&nodes.nodes[&NodeId(1)]],
+            &nodes.room().pool.emptied()
+        )
+        .is_some()
+    );
 }
 
 #[test]

@@ -1,13 +1,17 @@
 //! What the planner sees: the cluster's own ordered maps, borrowed, nothing copied.
 
 use super::limits::Tally;
+use super::nodes::NodePool;
 use super::occupancy::Occupancy;
+use super::order::Ranker;
+use super::priority::Weights;
 use super::queue::Queue;
 use super::shares::Standings;
 use crate::model::ids::{JobId, NodeId, SlotKey};
 use crate::model::job::Job;
 use crate::model::node::Node;
 use crate::model::rules::Rules;
+use crate::model::time::Timestamp;
 use imbl::OrdMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,6 +21,10 @@ use std::sync::Arc;
 pub struct View<'a> {
     /// All nodes.
     pub nodes: &'a OrdMap<NodeId, Arc<Node>>,
+    /// The same as a pool: how much is free on each.
+    pub pool: &'a NodePool,
+    /// The pool with nothing granted.
+    pub emptied: &'a NodePool,
     /// All hot jobs.
     pub jobs: &'a OrdMap<JobId, Arc<Job>>,
     /// Those with positions that could start now if there were room.
@@ -31,4 +39,13 @@ pub struct View<'a> {
     pub tally: &'a Tally,
     /// Where everybody stands.
     pub standings: &'a Standings,
+}
+
+impl<'a> View<'a> {
+    /// What ranks its jobs.
+    #[must_use]
+    pub fn ranker(&self, weights: Weights, now: Timestamp) -> Ranker<'a> {
+        let totals = self.pool.totals();
+        Ranker::new(self.rules, self.standings, totals, weights, now)
+    }
 }

@@ -195,17 +195,13 @@ impl<'a> Queued<'a> {
                 order
             }
         };
-        let running: Vec<Running<'_, u32>> = self
-            .running
-            .iter()
-            .map(|((ends, _), planned)| Running {
-                ends: *ends,
-                share: &planned.processors,
-            })
-            .collect();
+        let running = self.running.iter().map(|((ends, _), planned)| Running {
+            ends: *ends,
+            share: &planned.processors,
+        });
         let mut pass = Pass::new(now, self.pool);
         let head = self.queue[0];
-        pass.reserve(&head.processors, head.length, &running);
+        pass.reserve(&head.processors, head.length, running);
         let mut started: Vec<usize> = order
             .into_iter()
             .filter(|at| {

@@ -5,7 +5,7 @@ use super::swf::Trace;
 use std::fmt::Write;
 
 /// Run times below this count as this in a slowdown; seconds (Feitelson et al., JSSPP 1997).
-const BOUND_S: i64 = 10;
+pub(super) const BOUND_S: i64 = 10;
 
 /// Figures of a replay. Means are over jobs, each counting as much as any other.
 #[derive(Debug, Clone, PartialEq)]
@@ -102,11 +102,11 @@ impl Report {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds are far below 2^53")]
-fn float(value: i64) -> f64 {
+pub(super) fn float(value: i64) -> f64 {
     value as f64
 }
 
-fn spread(mut values: Vec<f64>, mean: f64) -> Spread {
+pub(super) fn spread(mut values: Vec<f64>, mean: f64) -> Spread {
     values.sort_unstable_by(f64::total_cmp);
     let at = |place: usize| values.get(place).copied().unwrap_or(0.0);
     let count = values.len();

@@ -8,7 +8,7 @@
 use super::error::{Fault, StoreError};
 use super::tables::{
     AUDIT, BLOB_REFS, BLOBS, ELEMENT_ROWS, HISTORY, HISTORY_BY_END, INVITATIONS, JOBS, KEYS,
-    MERGES, META, NODES, SPECS, STEPS,
+    MERGES, META, NODES, RULES, SPECS, STEPS, USAGE,
 };
 use redb::backends::FileBackend;
 use redb::{
@@ -86,6 +86,8 @@ fn copy_tables(from: &ReadTransaction, into: File) -> Result<(), Fault> {
     copy_table(from, &txn, KEYS)?;
     copy_table(from, &txn, INVITATIONS)?;
     copy_table(from, &txn, AUDIT)?;
+    copy_table(from, &txn, RULES)?;
+    copy_table(from, &txn, USAGE)?;
     txn.commit()?;
     database.close()?;
     Ok(())

@@ -6,12 +6,12 @@
 use super::columns::encode_element_row;
 use super::error::{Fault, StoreError, row};
 use super::record::{
-    decode_ended_at, decode_spec, encode_ended, encode_into, encode_job, encode_node, encode_step,
-    step_key,
+    decode_ended_at, decode_spec, encode_ended, encode_into, encode_job, encode_node, encode_rule,
+    encode_step, rule_key, step_key,
 };
 use super::tables::{
     AUDIT, BLOB_REFS, BLOBS, COUNTERS, ELEMENT_ROWS, HISTORY, HISTORY_BY_END, INVITATIONS, JOBS,
-    KEYS, MERGES, META, NODES, SPECS, STEPS,
+    KEYS, MERGES, META, NODES, RULES, SPECS, STEPS, USAGE,
 };
 use super::{Store, blob, retention};
 use crate::cluster::changes::Changes;
@@ -50,6 +50,8 @@ impl Store {
             batch.nodes(changes)?;
             batch.counters(changes)?;
             batch.members(changes)?;
+            batch.rules(changes)?;
+            batch.usage(changes)?;
             batch.audit(changes)?;
             batch.blobs(blobs)?;
             Ok(batch.buffer)
@@ -305,6 +307,36 @@ impl Batch<'_> {
                     None => table.remove(&token.0),
                 }?;
             }
+        }
+        Ok(())
+    }
+
+    fn rules(&mut self, changes: &Changes) -> Result<(), Fault> {
+        if changes.rules.is_empty() {
+            return Ok(());
+        }
+        let mut table = self.txn.open_table(RULES)?;
+        for (noun, name, settings) in &changes.rules {
+            let key = rule_key(*noun, name);
+            match settings {
+                Some(settings) => {
+                    encode_rule(&mut self.buffer, settings);
+                    table.insert(key.as_str(), self.buffer.as_slice())
+                }
+                None => table.remove(key.as_str()),
+            }?;
+        }
+        Ok(())
+    }
+
+    fn usage(&mut self, changes: &Changes) -> Result<(), Fault> {
+        if changes.usage.is_empty() {
+            return Ok(());
+        }
+        let mut table = self.txn.open_table(USAGE)?;
+        for ((account, user), usage) in &changes.usage {
+            encode_into(&mut self.buffer, usage);
+            table.insert((account.as_str(), &**user), self.buffer.as_slice())?;
         }
         Ok(())
     }

@@ -4,10 +4,11 @@ use super::columns::collect_unsuccessful;
 use super::error::{Fault, row};
 use super::record::{
     RecordError, decode_counters, decode_invitation, decode_job, decode_key, decode_node,
-    decode_outcome, decode_spec,
+    decode_outcome, decode_rule, decode_rule_key, decode_spec, decode_usage,
 };
 use super::tables::{
-    CLUSTER, COUNTERS, ELEMENT_ROWS, HISTORY_BY_END, INVITATIONS, JOBS, KEYS, META, NODES, SPECS,
+    CLUSTER, COUNTERS, ELEMENT_ROWS, HISTORY_BY_END, INVITATIONS, JOBS, KEYS, META, NODES, RULES,
+    SPECS, USAGE,
 };
 use crate::cluster::changes::Counters;
 use crate::model::identity::{Invitation, KeyId, KnownKey, TokenHash};
@@ -15,7 +16,10 @@ use crate::model::ids::{JobId, NodeId};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{Commons, ExitStatus, Job, JobState};
 use crate::model::node::Node;
+use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
+use crate::scheduler::priority::Usage;
+use crate::scheduler::shares::Member;
 use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -52,6 +56,10 @@ pub struct Loaded {
     pub keys: Vec<(KeyId, Arc<KnownKey>)>,
     /// Invitations.
     pub invitations: Vec<(TokenHash, Arc<Invitation>)>,
+    /// Partitions, accounts, users and QOS; `None` = nothing was ever said of any, as in a new store.
+    pub rules: Option<Rules>,
+    /// Who has used how much.
+    pub usage: Vec<(Member, Usage)>,
     /// The last [`RECENT_MAX`] ended jobs, newest first.
     pub recent: Vec<Ended>,
 }
@@ -77,6 +85,8 @@ pub(super) fn load(database: &Database) -> Result<Loaded, Fault> {
         nodes: nodes(&txn)?,
         keys: keys(&txn)?,
         invitations: invitations(&txn)?,
+        rules: rules(&txn)?,
+        usage: usage(&txn)?,
         recent: recent(&txn)?,
     })
 }
@@ -159,6 +169,45 @@ fn invitations(txn: &ReadTransaction) -> Result<Vec<(TokenHash, Arc<Invitation>)
         invitations.push((TokenHash(*token.value()), Arc::new(invitation)));
     }
     Ok(invitations)
+}
+
+fn usage(txn: &ReadTransaction) -> Result<Vec<(Member, Usage)>, Fault> {
+    let table = txn.open_table(USAGE)?;
+    let mut all = Vec::new();
+    for entry in table.iter()? {
+        let (key, bytes) = entry?;
+        let (account, user) = key.value();
+        let used = decode_usage(bytes.value()).map_err(row("usage", (account, user)))?;
+        all.push(((account.into(), user.into()), used));
+    }
+    Ok(all)
+}
+
+fn rules(txn: &ReadTransaction) -> Result<Option<Rules>, Fault> {
+    let table = txn.open_table(RULES)?;
+    let mut said = Vec::new();
+    for entry in table.iter()? {
+        let (key, bytes) = entry?;
+        let key = key.value();
+        let malformed = |detail: &dyn fmt::Display| RecordError::malformed("rule", detail);
+        let (noun, name) = decode_rule_key(key).map_err(row("rules", key))?;
+        let settings = decode_rule(bytes.value()).map_err(row("rules", key))?;
+        for (setting, value) in &settings {
+            let checked = Rules::check_setting(noun, name, setting, value);
+            checked
+                .map_err(|why| malformed(&format_args!("{setting}={value}: {why}")))
+                .map_err(row("rules", key))?;
+        }
+        said.push((noun, name.to_owned(), settings));
+    }
+    if said.is_empty() {
+        return Ok(None);
+    }
+    // What is wrong with all of it together names the row by itself.
+    let rules = Rules::from_settings(&said)
+        .map_err(|refusal| RecordError::malformed("rule", refusal.what))
+        .map_err(row("rules", "of all"))?;
+    Ok(Some(rules))
 }
 
 fn recent(txn: &ReadTransaction) -> Result<Vec<Ended>, Fault> {

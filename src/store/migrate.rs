@@ -8,7 +8,7 @@ use super::error::{Fault, StoreError};
 use super::load::ClusterId;
 use super::tables::{
     AUDIT, BLOB_REFS, BLOBS, CLUSTER, ELEMENT_ROWS, HISTORY, HISTORY_BY_END, INVITATIONS, JOBS,
-    KEYS, MERGES, META, NODES, SCHEMA, SCHEMA_VERSION, SPECS, STEPS,
+    KEYS, MERGES, META, NODES, RULES, SCHEMA, SCHEMA_VERSION, SPECS, STEPS, USAGE,
 };
 use redb::{Database, ReadableDatabase, TableError, WriteTransaction};
 use std::io::Read;
@@ -18,13 +18,21 @@ use std::path::Path;
 type Step = fn(&WriteTransaction) -> Result<(), Fault>;
 
 /// The step at place `n` leads from schema `n + 1` to `n + 2`.
-const STEPS_UP: [Step; SCHEMA_VERSION as usize - 1] = [members];
+const STEPS_UP: [Step; SCHEMA_VERSION as usize - 1] = [members, rules];
 
 /// Machines and people from elsewhere, and the audit.
 fn members(txn: &WriteTransaction) -> Result<(), Fault> {
     txn.open_table(KEYS)?;
     txn.open_table(INVITATIONS)?;
     txn.open_table(AUDIT)?;
+    Ok(())
+}
+
+/// Partitions, accounts, users and QOS, and who has used how much. A release that knows nothing of them must not open the file: it would start jobs
+/// past every limit, and its backups would leave the limits out.
+fn rules(txn: &WriteTransaction) -> Result<(), Fault> {
+    txn.open_table(RULES)?;
+    txn.open_table(USAGE)?;
     Ok(())
 }
 
@@ -72,6 +80,7 @@ fn create(database: &Database, path: &Path) -> Result<(), Fault> {
     txn.open_table(BLOB_REFS)?;
     txn.open_table(MERGES)?;
     members(&txn)?;
+    rules(&txn)?;
     txn.open_table(META)?
         .insert(CLUSTER, new_cluster()?.0.as_slice())?;
     set_version(&txn, SCHEMA_VERSION)?;

@@ -9,6 +9,7 @@
 use crate::cluster::changes::Counters;
 use crate::model::allocation::Allocation;
 use crate::model::audit::AuditRecord;
+use crate::model::bounded;
 use crate::model::history::{EndedJob, Granted, StepRow};
 use crate::model::identity::{Invitation, KnownKey};
 use crate::model::ids::{JobId, NodeId, SlotId, StepId};
@@ -18,8 +19,10 @@ use crate::model::job::{
 };
 use crate::model::node::{Inventory, Link, Node, Serves};
 use crate::model::rare::Rare;
+use crate::model::rules::{Noun, Setting};
 use crate::model::time::Timestamp;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use crate::scheduler::priority;
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -490,6 +493,53 @@ pub fn decode_invitation(bytes: &[u8]) -> Result<Invitation, RecordError> {
     decode("invitation", bytes)
 }
 
+/// What is said of a partition, an account, a user or a QOS.
+#[derive(Serialize, Deserialize)]
+struct RuleRow<'a> {
+    #[serde(deserialize_with = "few_settings")]
+    settings: Cow<'a, [Setting]>,
+}
+
+fn few_settings<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Cow<'static, [Setting]>, D::Error> {
+    bounded::few(deserializer).map(Cow::Owned)
+}
+
+/// The key of what is said of one: names hold no `/`.
+pub(super) fn rule_key(noun: Noun, name: &str) -> String {
+    format!("{noun}/{name}")
+}
+
+/// Of what, and of which.
+pub(super) fn decode_rule_key(key: &str) -> Result<(Noun, &str), RecordError> {
+    let parts = key.split_once('/');
+    let known = parts.and_then(|(word, name)| Some((Noun::parse(word)?, name)));
+    known.ok_or_else(|| RecordError::malformed("rule", "its key begins with no known noun"))
+}
+
+/// The record of what is said of one.
+pub fn encode_rule(buffer: &mut Vec<u8>, settings: &[Setting]) {
+    let settings = Cow::Borrowed(settings);
+    encode_into(buffer, &RuleRow { settings });
+}
+
+/// What is said of one. Whether it can be said is for all of it together.
+pub fn decode_rule(bytes: &[u8]) -> Result<Vec<Setting>, RecordError> {
+    let row: RuleRow<'static> = decode("rule", bytes)?;
+    Ok(row.settings.into_owned())
+}
+
+/// What somebody has used.
+pub fn decode_usage(bytes: &[u8]) -> Result<priority::Usage, RecordError> {
+    let usage: priority::Usage = decode("usage", bytes)?;
+    if usage.amount.is_finite() && usage.amount >= 0.0 {
+        Ok(usage)
+    } else {
+        Err(RecordError::malformed("usage", usage.amount))
+    }
+}
+
 /// A line of the audit.
 pub fn decode_audit(bytes: &[u8]) -> Result<AuditRecord, RecordError> {
     decode("audit", bytes)
@@ -525,6 +575,7 @@ mod tests {
                 let _ = decode_key(&bytes);
                 let _ = decode_invitation(&bytes);
                 let _ = decode_audit(&bytes);
+                let _ = decode_rule(&bytes);
                 let _ = decode_blob(&bytes);
             }
         }

@@ -8,7 +8,7 @@
 //!   hot:      jobs ──┐                                nodes        meta
 //!                    ├─▶ specs ─▶ blob_refs, blobs
 //!   ended: history ──┘      history_by_end (the index)             element_rows, steps (both)
-//!   members: keys, invitations       audit
+//!   members: keys, invitations       audit       rules
 //! ```
 
 use redb::TableDefinition;
@@ -47,6 +47,11 @@ pub(super) const INVITATIONS: TableDefinition<'_, &[u8; 32], &[u8]> =
 /// Number, in order of time -> who asked for what.
 pub(super) const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
 
+/// `NOUN/NAME`, such as `qos/normal` -> what is said of it. Empty in a store that no controller has begun with.
+pub(super) const RULES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rules");
+/// (account, user) -> what they have used, and when it was that much.
+pub(super) const USAGE: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("usage");
+
 /// In [`META`]: the schema version, a little-endian `u32`.
 pub(super) const SCHEMA: &str = "schema";
 /// In [`META`]: 16 random bytes that name this cluster.
@@ -57,7 +62,7 @@ pub(super) const COUNTERS: &str = "counters";
 pub(super) const COMPACTED_BYTES: &str = "compacted_bytes";
 
 /// The version of the layout on this page; `migrate.rs` leads older files here.
-pub(super) const SCHEMA_VERSION: u32 = 2;
+pub(super) const SCHEMA_VERSION: u32 = 3;
 
 /// The names of all tables, for the test that a backup forgets none.
 #[cfg(test)]
@@ -78,6 +83,8 @@ pub(super) fn names() -> Vec<String> {
         KEYS.name(),
         INVITATIONS.name(),
         AUDIT.name(),
+        RULES.name(),
+        USAGE.name(),
     ]
     .map(str::to_owned)
     .to_vec();

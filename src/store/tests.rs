@@ -8,6 +8,7 @@ use crate::cluster::changes::{Changes, Counters};
 use crate::model::ids::{JobId, SlotId};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{ExitStatus, Job, JobState, Reason};
+use crate::model::rules::{Noun, Rules, Setting};
 use crate::model::time::Timestamp;
 use redb::backends::InMemoryBackend;
 use std::io::Write;
@@ -102,6 +103,117 @@ fn what_was_committed_is_loaded_by_the_next_process() {
         Arc::ptr_eq(&loaded.jobs[0].owner.name, &loaded.jobs[1].owner.name),
         "one copy of an owner's name"
     );
+}
+
+/// One of a noun, and its settings; `None` = removed.
+type Said<'a> = (Noun, &'a str, Option<&'a [(&'a str, &'a str)]>);
+
+fn rules(said: &[Said<'_>]) -> Changes {
+    let settings = |list: &[(&str, &str)]| -> Vec<Setting> {
+        let list = list.iter();
+        list.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    };
+    let said = said.iter();
+    Changes {
+        rules: said
+            .map(|(noun, name, list)| (*noun, (*name).to_owned(), list.map(settings)))
+            .collect(),
+        ..Changes::default()
+    }
+}
+
+/// What a controller begins with.
+fn initial_rules() -> Changes {
+    let rules = Rules::initial();
+    let all = Noun::ALL.into_iter().flat_map(|noun| {
+        let names = rules.names(noun).into_iter();
+        names.map(move |name| (noun, name.to_owned()))
+    });
+    Changes {
+        rules: all
+            .map(|(noun, name)| {
+                let settings = rules.settings(noun, &name);
+                (noun, name, settings)
+            })
+            .collect(),
+        ..Changes::default()
+    }
+}
+
+#[test]
+fn rules_are_read_back_changed_and_removed() {
+    let (directory, path) = place();
+    let (mut store, loaded) = open(&path).unwrap();
+    assert_eq!(loaded.rules, None, "nothing was ever said");
+    commit(&mut store, &initial_rules());
+    commit(
+        &mut store,
+        &rules(&[
+            (Noun::Qos, "normal", Some(&[("max-jobs-per-user", "1")])),
+            (Noun::Account, "physics", Some(&[("shares", "3")])),
+            (Noun::Account, "optics", Some(&[("parent", "physics")])),
+            // All that is said of her is her name.
+            (Noun::User, "ann", Some(&[])),
+        ]),
+    );
+    drop(store);
+    let (mut store, loaded) = open(&path).unwrap();
+    let held = loaded.rules.unwrap();
+    assert_eq!(held.accounts["physics"].shares, 3);
+    assert_eq!(held.settings(Noun::Qos, "normal").unwrap().len(), 1);
+    assert!(held.has(Noun::User, "ann") && held.has(Noun::Partition, "interactive"));
+    commit(
+        &mut store,
+        &rules(&[
+            (Noun::Account, "optics", None),
+            (Noun::Qos, "normal", Some(&[])),
+        ]),
+    );
+    let copy = directory.path().join("copy");
+    let mut file = std::fs::File::create(&copy).unwrap();
+    store.reader().backup(directory.path(), &mut file).unwrap();
+    drop(store);
+    for path in [path, copy] {
+        let held = open(&path).unwrap().1.rules.unwrap();
+        assert!(held.has(Noun::Account, "physics") && !held.has(Noun::Account, "optics"));
+        assert_eq!(held.settings(Noun::Qos, "normal"), Some(Vec::new()));
+    }
+}
+
+#[test]
+fn a_row_that_makes_no_rules_is_named() {
+    for (said, named) in [
+        (
+            (
+                Noun::Qos,
+                "normal",
+                Some(&[("max-jobs-per-user", "many")][..]),
+            ),
+            "qos/normal",
+        ),
+        (
+            (Noun::User, "ann", Some(&[("colour", "red")][..])),
+            "no such key",
+        ),
+        (
+            (Noun::User, "ann", Some(&[("account", "gone")][..])),
+            "user `ann` names account `gone`",
+        ),
+        ((Noun::Account, "default", None), "account `default`"),
+    ] {
+        let disk = super::power_loss::Disk::default();
+        let (mut store, _) = Store::open_backend(disk.clone()).unwrap();
+        commit(&mut store, &initial_rules());
+        commit(&mut store, &rules(&[said]));
+        drop(store);
+        let error = Store::open_backend(disk).unwrap_err();
+        let StoreError::Record { table, key, source } = &error else {
+            panic!("{error}");
+        };
+        let text = format!("{table} {key}: {source}");
+        assert!(text.contains(named), "{text}");
+    }
 }
 
 #[test]

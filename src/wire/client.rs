@@ -1,7 +1,10 @@
 //! Between a command and the controller. One connect, one write, one read for most requests; `Wait`,
 //! `Output`, `Run` and `Backup` are followed by a stream of [`ToClient`] frames.
 
-use super::view::{JobLine, JobView, LinkView, MembersView, NodeView, PartitionView, StatusView};
+use super::view::{
+    JobLine, JobView, LimitsView, LinkView, MembersView, NodeView, PartitionView, PriorityView,
+    RuleView, ShareView, StatusView, WhyView,
+};
 use crate::model::array::ArraySpec;
 use crate::model::audit::AuditRecord;
 use crate::model::bounded;
@@ -11,6 +14,7 @@ use crate::model::ids::{BlobId, StepId};
 use crate::model::job::{JobSpec, JobState};
 use crate::model::job_ref::MAX_LIST_INDICES;
 use crate::model::refusal::Refusal;
+use crate::model::rules::{Noun, RuleChange};
 use crate::model::time::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -283,6 +287,37 @@ pub enum Request {
         /// What they admit.
         grant: Grant,
     },
+    /// Decide something of partitions, accounts, users and QOS.
+    ChangeRule(RuleChange),
+    /// What is decided: answered with [`ToClient::Rules`].
+    Rules {
+        /// Of which noun; `None` = of all.
+        noun: Option<Noun>,
+    },
+    /// Which limits hold for a job: answered with [`ToClient::Limits`]. What is not named is as for a job that does not
+    /// name it.
+    Limits {
+        /// Of whom; `None` = of who asks.
+        user: Option<String>,
+        /// In which account.
+        account: Option<String>,
+        /// In which partition.
+        partition: Option<String>,
+        /// With which QOS.
+        qos: Option<String>,
+    },
+    /// Why a job waits, until when, and what would start it sooner: answered with [`ToClient::Explained`].
+    Explain {
+        /// Which, or an element's raw id.
+        job: u32,
+    },
+    /// Where everybody stands: answered with [`ToClient::Shares`].
+    Shares,
+    /// What a waiting job's priority is made of: answered with [`ToClient::Priority`].
+    Priority {
+        /// Which, or an element's raw id.
+        job: u32,
+    },
 }
 
 /// A step asked for from inside a job.
@@ -433,6 +468,16 @@ pub enum ToClient {
         /// The raw id to ask for.
         raw_job: u32,
     },
+    /// Partitions, accounts, users and QOS, by noun and name.
+    Rules(#[serde(deserialize_with = "bounded::list")] Vec<RuleView>),
+    /// Limits.
+    Limits(Box<LimitsView>),
+    /// Why a job waits.
+    Explained(Box<WhyView>),
+    /// Accounts and the people in them, each account before what is in it.
+    Shares(Vec<ShareView>),
+    /// A priority.
+    Priority(Box<PriorityView>),
 }
 
 /// From a client after its request, while a stream is open.

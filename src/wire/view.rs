@@ -2,7 +2,10 @@
 //!
 //! Fields are only ever added. Times are RFC 3339 in JSON and milliseconds on the wire.
 
+use crate::model::bounded;
 use crate::model::job::JobState;
+use crate::model::limits::{Level, LimitKind};
+use crate::model::rules::{Noun, Setting};
 use crate::model::shared::Text;
 use crate::model::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -251,7 +254,7 @@ pub struct PartitionView {
     pub name: String,
     /// Used when none is named.
     pub default: bool,
-    /// `UP`.
+    /// `UP`, or `DOWN`: its jobs do not start.
     pub state: String,
     /// Longest run time.
     pub max_time_s: Option<u32>,
@@ -342,4 +345,148 @@ pub struct InvitationView {
     pub expires: Timestamp,
     /// How often it can still be used.
     pub uses_left: u32,
+}
+
+/// A partition, an account, a user or a QOS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleView {
+    /// Which of the four.
+    pub noun: Noun,
+    /// Its name.
+    pub name: String,
+    /// All that holds for it, in the words that change it; of limits those that are set.
+    #[serde(deserialize_with = "bounded::few")]
+    pub settings: Vec<Setting>,
+}
+
+/// Which limits hold for a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsView {
+    /// Whose.
+    pub user: String,
+    /// In this account.
+    pub account: String,
+    /// In this partition.
+    pub partition: String,
+    /// With this QOS.
+    pub qos: String,
+    /// Every kind at least once; several times where several levels hold.
+    #[serde(deserialize_with = "bounded::list")]
+    pub limits: Vec<LimitView>,
+}
+
+/// A limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitView {
+    /// What is limited.
+    pub kind: LimitKind,
+    /// The limit; `None` = there is none.
+    pub value: Option<u64>,
+    /// Where it is set.
+    pub level: Option<Level>,
+    /// How much of it is in use; `None` = not known.
+    pub used: Option<u64>,
+}
+
+/// Why a job waits, until when, and what would start it sooner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhyView {
+    /// Its number.
+    pub job: u32,
+    /// Its state; nothing but this is said of one that does not wait.
+    pub state: String,
+    /// The reason, in Slurm's words.
+    pub reason: Option<String>,
+    /// The same in a sentence.
+    pub detail: Option<String>,
+    /// When it starts; `None` = nothing that is known lets it.
+    pub start: Option<StartView>,
+    /// Jobs that start before it: the first few.
+    pub ahead: Vec<JobOfView>,
+    /// How many there are.
+    pub ahead_count: u32,
+    /// The nodes that it is first to get, were it alone.
+    pub nodes: Vec<String>,
+    /// Who holds those, last to end first: the first few.
+    pub holders: Vec<HolderView>,
+    /// Changes that would start it sooner, the least first.
+    pub suggestions: Vec<SuggestionView>,
+}
+
+/// When a job starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartView {
+    /// As jobs ran so far.
+    pub expected: Timestamp,
+    /// Sooner than this in one of twenty cases.
+    pub earliest: Timestamp,
+    /// Later than this in one of twenty cases.
+    pub latest: Timestamp,
+}
+
+/// A job and its owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobOfView {
+    /// Its number.
+    pub job: u32,
+    /// Whose.
+    pub user: String,
+}
+
+/// Who holds what a job waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HolderView {
+    /// The job.
+    pub job: u32,
+    /// Whose.
+    pub user: String,
+    /// Where.
+    pub node: String,
+    /// Until then at the latest; `None` = without limit.
+    pub until: Option<Timestamp>,
+}
+
+/// A change of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuggestionView {
+    /// As an option.
+    pub option: String,
+    /// When the job would start at the latest, if nothing else comes.
+    pub starts: Timestamp,
+}
+
+/// Where an account or a person in it stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShareView {
+    /// The account.
+    pub account: String,
+    /// The person; `None` = the account itself.
+    pub user: Option<String>,
+    /// How many accounts are above it.
+    pub depth: u32,
+    /// Shares as set.
+    pub shares: u32,
+    /// Its shares, of those of all its siblings.
+    pub share_norm: f64,
+    /// Used, decayed until now; cpu seconds.
+    pub usage_cpu_s: f64,
+    /// Its usage, of its account's.
+    pub usage_norm: f64,
+    /// Above 1 it got less than its share, below 1 more; `None` = it used nothing.
+    pub level_fair_share: Option<f64>,
+    /// The person's rank among all, 1 for the first; accounts have none.
+    pub factor: Option<f64>,
+}
+
+/// What a priority is made of; points.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PriorityView {
+    /// The job.
+    pub job: u32,
+    /// The terms, in words.
+    pub terms: Vec<(String, i64)>,
+    /// Their sum, within its bounds.
+    pub sum: i64,
+    /// Jobs of its partition that go before it.
+    pub ahead: u32,
 }

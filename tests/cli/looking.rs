@@ -2,11 +2,13 @@
 
 use crate::fake::{Fake, golden};
 use hpc::model::job::JobState;
+use hpc::model::limits::{Level, LimitKind};
+use hpc::model::rules::{Noun, Rules};
 use hpc::model::time::Timestamp;
 use hpc::wire::client::{Filter, Request, Selector, ToClient};
 use hpc::wire::view::{
-    ElementsView, GpuView, JobLine, JobView, LinkView, NodeView, PartitionView, PlacementView,
-    StatusView, StepView, UsageView,
+    ElementsView, GpuView, JobLine, JobView, KeyView, LimitView, LimitsView, LinkView, MembersView,
+    NodeView, PartitionView, PlacementView, RuleView, StatusView, StepView, UsageView,
 };
 
 /// 2026-01-31T12:00:00Z.
@@ -490,6 +492,125 @@ fn nodes_partitions_and_status() {
     golden("status.json", &fake.run(&["status", "--json"]).ok());
 }
 
+fn rule(noun: Noun, name: &str, text: &str) -> RuleView {
+    let said = text
+        .split_whitespace()
+        .filter_map(|one| one.split_once('='));
+    let said = said.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let mut settings = Rules::unsaid(noun, name);
+    for (key, value) in said {
+        match settings.iter_mut().find(|(known, _)| *known == key) {
+            Some(known) => known.1 = value,
+            None => settings.push((key, value)),
+        }
+    }
+    RuleView {
+        noun,
+        name: name.to_owned(),
+        settings,
+    }
+}
+
+#[test]
+fn rules_and_limits() {
+    let all = [
+        rule(Noun::Partition, "batch", "default=yes max-time=1-00:00:00"),
+        rule(Noun::Partition, "gpu", "nodes=ws[1-4] state=down tier=2"),
+        rule(Noun::Account, "optics", "parent=physics group-gpus=4"),
+        rule(Noun::Account, "root", ""),
+        rule(Noun::User, "ann", "account=optics shares=2"),
+        rule(
+            Noun::Qos,
+            "normal",
+            "max-jobs-per-user=4 group-memory=2048M",
+        ),
+    ];
+    let key = KeyView {
+        key: "5f1c".into(),
+        role: "user".into(),
+        name: "ann".into(),
+        joined: at(0),
+        from: "10.0.0.7".into(),
+        invited_by: "root".into(),
+        expires: at(86_400),
+    };
+    let fake = Fake::new(move |request, talk| match request {
+        Request::Rules { noun } => {
+            let asked = all.iter().filter(|view| noun == Some(view.noun));
+            talk.say(&ToClient::Rules(asked.cloned().collect()));
+        }
+        _ => talk.say(&ToClient::Members(Box::new(MembersView {
+            keys: vec![key.clone()],
+            invitations: vec![],
+        }))),
+    });
+    let (mut tables, mut objects) = (String::new(), String::new());
+    for noun in Noun::ALL {
+        for words in [&["list"][..], &["show", "ann"], &["show", "normal"]] {
+            let words = [&[noun.word()], words].concat();
+            let ran = fake.run(&words);
+            if ran.code == 0 {
+                tables.push_str(&format!("$ hpc {}\n{}", words.join(" "), ran.ok()));
+                let ran = fake.run(&[&words[..], &["--json"]].concat());
+                objects.push_str(&ran.ok());
+            } else {
+                assert_eq!(ran.code, 1);
+                assert!(ran.err.contains("there are: "), "{}", ran.err);
+            }
+        }
+    }
+    golden("rules.txt", &tables);
+    golden("rules.json", &objects);
+
+    let limit = |kind, value, level, used| LimitView {
+        kind,
+        value: Some(value),
+        level: Some(level),
+        used,
+    };
+    let none = LimitView {
+        kind: LimitKind::MaxSubmitPerUser,
+        value: None,
+        level: None,
+        used: None,
+    };
+    let view = |used| LimitsView {
+        user: "ann".into(),
+        account: "optics".into(),
+        partition: "batch".into(),
+        qos: "normal".into(),
+        limits: vec![
+            limit(
+                LimitKind::MaxJobsPerUser,
+                3,
+                Level::Qos("normal".into()),
+                used,
+            ),
+            none.clone(),
+            limit(
+                LimitKind::GroupMemory,
+                2048,
+                Level::Account("optics".into()),
+                None,
+            ),
+        ],
+    };
+    let unused = Fake::answering(ToClient::Limits(Box::new(view(None))));
+    let used = Fake::answering(ToClient::Limits(Box::new(view(Some(2)))));
+    let (mut tables, mut objects) = (String::new(), String::new());
+    for fake in [unused, used] {
+        tables.push_str(&fake.run(&["limits", "-A", "optics"]).ok());
+        objects.push_str(&fake.run(&["limits", "--json"]).ok());
+        assert!(matches!(
+            &fake.seen()[0],
+            Request::Limits { user: None, account: Some(account), partition: None, qos: None }
+                if account == "optics"
+        ));
+    }
+    golden("limits.txt", &tables);
+    golden("limits.json", &objects);
+}
+
 #[test]
 fn a_closed_pipe_is_no_error_message() {
     let line = lines().remove(0);
@@ -505,4 +626,92 @@ fn a_closed_pipe_is_no_error_message() {
         .unwrap();
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
     assert!(output.stdout.starts_with(b"JOBID"));
+}
+
+#[test]
+fn the_past_is_replayed_under_another_policy() {
+    let ran = |id, user: &str, cpus, limit_s, (submit, start, end)| JobView {
+        user: user.into(),
+        submit_time: at(submit),
+        start_time: Some(at(start)),
+        end_time: Some(at(end)),
+        time_limit_s: Some(limit_s),
+        nodes: vec!["ws1".into()],
+        ntasks: cpus,
+        cpus,
+        memory_mib: 64,
+        ..job(id, "job", "COMPLETED")
+    };
+    // In strict order the third waited for the second, which waited for the first.
+    let rows = vec![
+        ran(3, "bob", 1, 600, (20, 700, 1300)),
+        ran(2, "ann", 4, 3600, (10, 600, 700)),
+        ran(1, "ann", 3, 3600, (0, 0, 600)),
+        job(4, "never", "CANCELLED"),
+    ];
+    let node = NodeView {
+        name: "ws1".into(),
+        state: "IDLE".into(),
+        responding: true,
+        reason: None,
+        cpus: 4,
+        cpus_free: 4,
+        memory_mib: 4096,
+        memory_free_mib: 4096,
+        gpus: vec![],
+        numa_nodes: 1,
+        jobs: vec![],
+        version: "0.1.0".into(),
+        uid: 0,
+        remarks: vec![],
+    };
+    let partition = PartitionView {
+        name: "batch".into(),
+        default: true,
+        state: "UP".into(),
+        max_time_s: Some(86_400),
+        nodes: vec!["ws1".into()],
+    };
+    let fake = Fake::new(move |request, talk| {
+        let answer = match request {
+            Request::History(_) => ToClient::Jobs {
+                jobs: rows.clone(),
+                last: true,
+            },
+            Request::Nodes => ToClient::Nodes(vec![node.clone()]),
+            Request::Partitions => ToClient::Partitions(vec![partition.clone()]),
+            other => panic!("{other:?}"),
+        };
+        talk.say(&answer);
+    });
+    std::fs::write(fake.dir().join("new.toml"), "[qos.normal]\npriority = 1\n").unwrap();
+    let words = [
+        "sim",
+        "--history",
+        "--policy",
+        "easy",
+        "--qos-file",
+        "new.toml",
+    ];
+    let ran = fake.run(&words);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let told = "rows of the history left out: 1, of jobs that never ran or only copied files";
+    assert!(ran.err.contains(told), "{}", ran.err);
+    let table: Vec<Vec<&str>> = ran
+        .out
+        .lines()
+        .take(4)
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(table[1], ["(all)", "3", "7:03", "3:23", "3:40", "less"]);
+    // What fills the gap ends 20 s after the first has, sooner than it might.
+    assert_eq!(table[2], ["ann", "2", "4:55", "5:05", "0:10", "more"]);
+    assert_eq!(table[3], ["bob", "1", "11:20", "0:00", "11:20", "less"]);
+    // And as it was: nobody went before anybody.
+    let strict = "[policy]\nrule = \"fcfs\"\nage = 0\nfair-share = 0\npartition = 0\nqos = 0\n";
+    std::fs::write(fake.dir().join("new.toml"), strict).unwrap();
+    let ran = fake.run(&["sim", "--history", "--rules", "new.toml", "--json"]);
+    let figures: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    let all = &figures["changes"][0];
+    assert_eq!(all["wait_mean_before_s"], all["wait_mean_after_s"]);
 }

@@ -446,7 +446,7 @@ fn mistakes_are_named_and_nothing_is_submitted() {
         &["node", "drain", ""],
         &["node", "remove", " , "],
         &["signal", "NOSUCH", "12"],
-        &["why", "12"],
+        &["eff", "12"],
         &["nosuch"],
         &["queue", "--controller", "quic://there:7420"],
         &["queue", "--controller", "quic://there:x"],

@@ -2,6 +2,8 @@
 
 use crate::fake::{Fake, bare};
 use hpc::model::job::JobState;
+use hpc::model::limits::LimitKind;
+use hpc::model::rules::{Act, Noun};
 use hpc::wire::client::{JobChange, NodeChange, Request, ToClient};
 use hpc::wire::worker::SignalTarget;
 use std::fs;
@@ -76,6 +78,38 @@ fn each_verb_asks_for_what_it_says() {
         matches!(&seen[12], Request::Node { name, change: NodeChange::Remove } if name == "n1")
     );
     assert_eq!(seen.len(), 13);
+}
+
+#[test]
+fn a_change_of_a_rule_is_asked_as_it_is_typed() {
+    let fake = done();
+    let lines = [
+        (Noun::Partition, Act::Set, "partition set batch max-time=2d"),
+        (Noun::Account, Act::Add, "account add optics parent=physics"),
+        (Noun::User, Act::Set, "user set ann account=physics qos="),
+        (Noun::Qos, Act::Remove, "qos remove urgent"),
+    ];
+    for (_, _, line) in lines {
+        let words: Vec<&str> = line.split(' ').collect();
+        assert_eq!(fake.run(&words).ok(), "", "{line}");
+    }
+    for ((noun, act, line), seen) in lines.into_iter().zip(fake.seen()) {
+        let Request::ChangeRule(change) = seen else {
+            panic!("{line}: {seen:?}");
+        };
+        assert_eq!((change.noun, change.act), (noun, act));
+        assert_eq!(change.to_string(), line);
+    }
+    for line in [
+        "qos set normal",
+        "qos set normal fast",
+        "qos add a =1",
+        "qos add",
+    ] {
+        let ran = fake.run(&line.split(' ').collect::<Vec<_>>());
+        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{line}: {}", ran.err);
+    }
+    assert_eq!(fake.seen().len(), 4, "nothing was asked");
 }
 
 #[test]
@@ -182,6 +216,18 @@ fn completions_manual_and_help_come_from_the_definitions() {
     assert!(dir.path().join("hpc-node-drain.1").exists());
     for verb in ["drain", "resume", "remove"] {
         assert!(text(&format!("node {verb} --help")).contains("Examples:\n  hpc node"));
+    }
+    for noun in Noun::ALL {
+        for verb in ["list", "show", "add", "set", "remove"] {
+            let help = text(&format!("{noun} {verb} --help"));
+            let example = format!("Examples:\n  hpc {noun} {verb}");
+            assert!(help.contains(&example), "{help}");
+        }
+        let help = text(&format!("{noun} set --help"));
+        let kinds = LimitKind::ALL.map(LimitKind::word);
+        for key in noun.keys().iter().chain(&kinds) {
+            assert!(help.contains(&format!("\n  {key} ")), "{key}:\n{help}");
+        }
     }
     let overview = text("--help");
     for verb in overview

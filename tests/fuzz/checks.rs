@@ -7,7 +7,7 @@
 //!
 //! Most targets look at the first byte to choose what the rest is read as; `seeds.rs` knows the numbers by name.
 
-use hpc::config::Config;
+use hpc::config::{Config, Policy, Priority};
 use hpc::model::array::{self, ArraySpec};
 use hpc::model::cpu_set::CpuSet;
 use hpc::model::dependency::Dependency;
@@ -18,6 +18,7 @@ use hpc::model::index_set::IndexSet;
 use hpc::model::job::{JobSpec, JobState, Surroundings};
 use hpc::model::job_ref::{self, JobRef};
 use hpc::model::join_line::{JoinLine, parse_address};
+use hpc::model::rules::{Noun, Rules};
 use hpc::model::signal::SignalSpec;
 use hpc::model::time::{self, Timestamp};
 use hpc::model::{directive, gres, hostlist, signal, size};
@@ -657,6 +658,24 @@ pub fn records(bytes: &[u8]) -> bool {
             let line = accepted(store::decode_audit(record));
             line.is_some_and(|line| postcard_again(&line, store::decode_audit))
         }
+        12 => accepted(store::decode_rule(record)).is_some_and(|settings| {
+            stored::encode_rule(&mut written, &settings);
+            assert_eq!(store::decode_rule(&written).as_ref(), Ok(&settings));
+            for noun in Noun::ALL {
+                let said = [(noun, "a".to_owned(), settings.clone())];
+                if let Ok(rules) = Rules::initial().with_settings(&said) {
+                    assert_eq!(rules.differences(&said), []);
+                    let kept = rules.settings(noun, "a").expect("it was said");
+                    let kept = [(noun, "a".to_owned(), kept)];
+                    assert_eq!(Rules::initial().with_settings(&kept).as_ref(), Ok(&rules));
+                }
+            }
+            true
+        }),
+        13 => {
+            let usage = accepted(store::decode_usage(record));
+            usage.is_some_and(|usage| postcard_again(&usage, store::decode_usage))
+        }
         _ => false,
     }
 }
@@ -898,9 +917,16 @@ pub fn config(bytes: &[u8]) -> bool {
         store_cache_mib,
         certificate_life_s,
         allow_root_jobs,
+        policy,
+        priority,
+        usage_half_life_s,
         reserve_cpus,
         reserve_memory_mib,
         users,
+        partition: _,
+        account: _,
+        user: _,
+        qos: _,
     } = &config;
     let users: Vec<String> = users
         .entries()
@@ -914,7 +940,52 @@ pub fn config(bytes: &[u8]) -> bool {
          certificate_life_s = {certificate_life_s}\nallow_root_jobs = {allow_root_jobs}\nreserve_cpus = {reserve_cpus}\n\
          reserve_memory_mib = {reserve_memory_mib}\nusers = {{ {users} }}\n"
     );
+    let policy = match policy {
+        Policy::Fcfs => "fcfs",
+        Policy::Easy => "easy",
+        Policy::EasySjbf => "easy-sjbf",
+        Policy::Conservative => "conservative",
+    };
+    let Priority {
+        age,
+        max_age_s,
+        fair_share,
+        partition,
+        qos,
+        size,
+        favour_small,
+        cpus,
+        gpus,
+    } = priority;
+    let mut written = format!(
+        "{written}policy = \"{policy}\"\nusage_half_life_s = {usage_half_life_s}\n\
+         priority = {{ age = {age}, max_age_s = {max_age_s}, fair_share = {fair_share}, partition = {partition}, \
+         qos = {qos}, size = {size}, favour_small = {favour_small}, cpus = {cpus}, gpus = {gpus} }}\n"
+    );
+    for (noun, name, settings) in config.rules() {
+        written.push_str(&format!("[{noun}.\"{name}\"]\n"));
+        for (key, value) in settings {
+            written.push_str(&format!("{key} = \"{}\"\n", escaped(&value)));
+        }
+    }
     let again = Config::parse(&written).expect("what was written is read");
     assert_eq!(again, config);
+    let _ = Rules::initial().with_settings(&config.rules());
+    let _ = Rules::initial().differences(&config.rules());
     true
+}
+
+/// Between the quotes of a text in TOML.
+fn escaped(text: &str) -> String {
+    let mut shown = String::new();
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => shown.extend(['\\', character]),
+            control if control.is_control() => {
+                shown.push_str(&format!("\\u{:04X}", u32::from(control)));
+            }
+            other => shown.push(other),
+        }
+    }
+    shown
 }

@@ -15,9 +15,11 @@ use hpc::model::job::{
     ExitStatus, JobSpec, JobState, KillCause, Launch, Owner, Reason, Surroundings, Usage,
 };
 use hpc::model::join_line::{Fingerprint, JoinLine, Secret};
+use hpc::model::limits::{Level, LimitKind};
 use hpc::model::node::Inventory;
 use hpc::model::refusal::{Code, Refusal};
 use hpc::model::resource::{GpuCount, GpuRequest, MemoryRequest};
+use hpc::model::rules::{Act, Noun, RuleChange, Setting};
 use hpc::model::time::Timestamp;
 use hpc::model::topology::{Gpu, LogicalCpu, NumaNode, Topology};
 use hpc::sim::gpu::{NODES_HEADER, TASKS_HEADER};
@@ -32,8 +34,8 @@ use hpc::wire::hello::{Hello, HelloReply, Role, VERSION};
 use hpc::wire::join::{Credential, JoinReply, JoinRequest, Membership};
 use hpc::wire::shepherd::{Account, Assignment, FromShepherd, Site, ToShepherd};
 use hpc::wire::view::{
-    ElementsView, GpuView, JobLine, JobView, NodeView, PartitionView, PlacementView, StatusView,
-    StepView, UsageView,
+    ElementsView, GpuView, JobLine, JobView, LimitView, LimitsView, NodeView, PartitionView,
+    PlacementView, RuleView, StatusView, StepView, UsageView,
 };
 use hpc::wire::worker::{
     FromSlot, FromWorker, LogChunk, OpenStream, SignalTarget, SlotLaunch, StepEnd, StepLaunch,
@@ -379,6 +381,21 @@ fn member_requests() -> Vec<Request> {
         Request::Withdraw {
             grant: Grant::Worker,
         },
+        Request::ChangeRule(RuleChange {
+            noun: Noun::Qos,
+            act: Act::Set,
+            name: "normal".to_owned(),
+            settings: vec![("max-jobs-per-user".to_owned(), "1".to_owned())],
+        }),
+        Request::Rules {
+            noun: Some(Noun::User),
+        },
+        Request::Limits {
+            user: None,
+            account: Some("physics".to_owned()),
+            partition: None,
+            qos: Some("normal".to_owned()),
+        },
     ]
 }
 
@@ -600,6 +617,23 @@ fn to_client() -> Vec<ToClient> {
             text: "the job's shepherd was killed".to_owned(),
         },
         ToClient::OnNodes { raw_job: 12 },
+        ToClient::Rules(vec![RuleView {
+            noun: Noun::Account,
+            name: "physics".to_owned(),
+            settings: vec![("shares".to_owned(), "3".to_owned())],
+        }]),
+        ToClient::Limits(Box::new(LimitsView {
+            user: "ada".to_owned(),
+            account: "physics".to_owned(),
+            partition: "batch".to_owned(),
+            qos: "normal".to_owned(),
+            limits: vec![LimitView {
+                kind: LimitKind::MaxJobsPerUser,
+                value: Some(1),
+                level: Some(Level::Qos("normal".to_owned())),
+                used: None,
+            }],
+        })),
     ]
 }
 
@@ -942,6 +976,7 @@ const SCRIPTS: &[&str] = &[
 const CONFIGS: &[&str] = &[
     "cluster_name = \"lab-1\"\nnode_silent_after_s = 5\nnode_timeout_s = 60\nlease_s = 60\njobs_max = 1000\narray_index_max = 4000000\nhistory_days = 30\nstore_cache_mib = 64\n",
     "# nothing but a comment\n",
+    "[partition.gpu]\nmax-time = \"24h\"\ndefault = true\naccounts = [\"a\", \"b\"]\n[qos.normal]\nmax-jobs-per-user = 1\nusage-factor = 0.5\n[account.a]\ndescription = \"\\\"x\\\" \\\\ y\"\n[user.ann]\naccount = \"a\"\n",
     "\"node_timeout_s\" = 0x1e\njobs_max = 1_000\ncluster_name = '''a.b'''\n",
 ];
 
@@ -1104,6 +1139,10 @@ fn records() -> Vec<Vec<u8>> {
     seeds.push(record(9, &versioned(payload(&known_key()))));
     seeds.push(record(10, &versioned(payload(&invitation()))));
     seeds.push(record(11, &versioned(payload(&audit_line()))));
+    for settings in rules() {
+        stored::encode_rule(&mut buffer, &settings);
+        seeds.push(record(12, &buffer));
+    }
     for text in ["short".to_owned(), "A_VARIABLE=its value\n".repeat(20)] {
         stored::encode_blob(&mut buffer, text.as_bytes());
         seeds.push(record(7, &buffer));
@@ -1113,6 +1152,27 @@ fn records() -> Vec<Vec<u8>> {
         seeds.push(record(8, &buffer));
     }
     seeds
+}
+
+/// Settings of each noun.
+fn rules() -> Vec<Vec<Setting>> {
+    let of = |text: &str| {
+        let settings = text.split(' ').filter_map(|one| one.split_once('='));
+        let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        settings.collect()
+    };
+    vec![
+        of(
+            "default=yes max-time=2-0 default-time=1h nodes=n[1-3,7] state=down tier=2 preempt-mode=suspend",
+        ),
+        of("accounts=default,root qos=normal priority=3"),
+        of("parent=default shares=3 qos=normal description=light group-memory=2G max-time=24h"),
+        of("account=root accounts=default shares=0 default-qos=normal max-jobs-per-user=4"),
+        of(
+            "priority=10 preempts=normal grace-time=30s exempt-time=5m usage-factor=0.25 group-cpus=none",
+        ),
+        Vec::new(),
+    ]
 }
 
 fn element_rows() -> Vec<ElementRow> {

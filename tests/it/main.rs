@@ -32,6 +32,8 @@ mod limits;
 mod listings;
 mod relay;
 mod reserve;
+mod rules;
+mod scheduling;
 mod shepherd_killed;
 mod silence;
 mod store_files;

@@ -6,6 +6,7 @@
     reason = "a test: it starts programs and reads files"
 )]
 
+mod cluster;
 mod packing;
 mod properties;
 

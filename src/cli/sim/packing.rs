@@ -8,11 +8,9 @@ use crate::model::refusal::Code;
 use crate::scheduler::packing::Rule;
 use crate::sim::gpu::{GpuLines, GpuTrace, GpuTraceError, LINE_MAX, NODES_HEADER, TASKS_HEADER};
 use crate::sim::inflation::{Inflation, Point, inflate};
-use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::fmt::Write;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What `hpc sim` takes for packing.
@@ -33,12 +31,6 @@ pub(super) struct Packing {
         requires = "gpu_nodes"
     )]
     placement: Placement,
-    /// Which tasks come, and in which order: another number draws others
-    #[arg(long, default_value = "1", value_name = "N", requires = "gpu_nodes")]
-    seed: u64,
-    /// Write a chart of what is given out as more is asked for: FILE.svg
-    #[arg(long, value_name = "FILE", requires = "gpu_nodes")]
-    plot: Option<PathBuf>,
 }
 
 /// Rules on the command line.
@@ -135,52 +127,58 @@ impl Moment {
 
 impl Packing {
     /// Whether this is what was asked for; does it then.
-    pub(super) fn run(&self, is_json: bool) -> Option<Outcome> {
+    pub(super) fn run(&self, seed: u64, plot: Option<&Path>, is_json: bool) -> Option<Outcome> {
         let (nodes, tasks) = self.gpu_nodes.as_ref().zip(self.gpu_tasks.as_ref())?;
-        Some(self.pack(nodes, tasks, is_json))
+        Some(self.pack(nodes, tasks, seed, plot, is_json))
     }
 
-    fn pack(&self, nodes: &Path, tasks: &Path, is_json: bool) -> Outcome {
+    fn pack(
+        &self,
+        nodes: &Path,
+        tasks: &Path,
+        seed: u64,
+        plot: Option<&Path>,
+        is_json: bool,
+    ) -> Outcome {
         let trace = load(nodes, tasks)?;
         let outlines = self
             .placement
             .rules()
             .into_iter()
             .map(|(rule, which)| {
-                let inflation = inflate(&trace, which, self.seed)
+                let inflation = inflate(&trace, which, seed)
                     .map_err(|error| refused(tasks, &error, "name another file of tasks"))?;
                 Ok(Outline { rule, inflation })
             })
             .collect::<Outcome<Vec<_>>>()?;
-        if let Some(file) = &self.plot {
-            fs::write(file, plot::chart(&outlines))
-                .with_context(|| format!("cannot write {}", file.display()))?;
+        if let Some(file) = plot {
+            super::plot_file(file, &plot::chart(&outlines))?;
         }
         if is_json {
-            json::object(&mut output::stdout(), &self.figures(&trace, &outlines))?;
+            json::object(&mut output::stdout(), &figures(&trace, &outlines, seed))?;
         } else {
             table(&outlines).print()?;
         }
         Ok(exit::DONE)
     }
+}
 
-    fn figures(&self, trace: &GpuTrace, outlines: &[Outline]) -> Figures {
-        let row = |Outline { rule, inflation }: &Outline| {
-            let points = inflation.points.iter();
-            Row {
-                rule,
-                at_full_demand: Outcomes::of(inflation, inflation.full()),
-                at_end: Outcomes::of(inflation, inflation.end()),
-                points: points.map(|point| Moment::of(inflation, *point)).collect(),
-            }
-        };
-        Figures {
-            seed: self.seed,
-            nodes: trace.nodes.len(),
-            gpus: trace.nodes.iter().map(|node| node.gpus.len()).sum(),
-            tasks_in_trace: trace.tasks.len(),
-            rules: outlines.iter().map(row).collect(),
+fn figures(trace: &GpuTrace, outlines: &[Outline], seed: u64) -> Figures {
+    let row = |Outline { rule, inflation }: &Outline| {
+        let points = inflation.points.iter();
+        Row {
+            rule,
+            at_full_demand: Outcomes::of(inflation, inflation.full()),
+            at_end: Outcomes::of(inflation, inflation.end()),
+            points: points.map(|point| Moment::of(inflation, *point)).collect(),
         }
+    };
+    Figures {
+        seed,
+        nodes: trace.nodes.len(),
+        gpus: trace.nodes.iter().map(|node| node.gpus.len()).sum(),
+        tasks_in_trace: trace.tasks.len(),
+        rules: outlines.iter().map(row).collect(),
     }
 }
 

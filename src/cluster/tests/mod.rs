@@ -872,6 +872,7 @@ fn a_million_elements_cost_a_run_and_are_cancelled_as_one_row() {
 mod copies;
 mod dependencies;
 mod fair;
+mod forecasts;
 mod gangs;
 mod leases;
 mod lives;

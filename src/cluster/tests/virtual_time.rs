@@ -222,9 +222,10 @@ fn is_within(job: &Job, level: u8) -> bool {
 
 impl Life {
     pub(super) fn new(nodes: &[(u32, u32)], rules: Rules, settings: Settings) -> Self {
-        let cluster = Cluster::new(settings, Counters::default(), vec![], vec![], vec![], BEGIN);
+        let counters = Counters::default();
+        let cluster = Cluster::with_rules(rules, settings, counters, vec![], vec![], vec![], BEGIN);
         let mut life = Life {
-            cluster: cluster.with_rules(rules),
+            cluster,
             now: BEGIN,
             reports: 0,
             run_ms: BTreeMap::new(),

@@ -127,12 +127,17 @@ pub fn sum(weights: &Weights, factors: &Factors) -> Parts {
     // Eight terms of at most 33 bits each: only what the site adds could leave the range.
     let own = parts.age + parts.fair_share + parts.size + parts.partition + parts.qos + parts.tres
         - parts.nice;
-    parts.sum = own.saturating_add(parts.site).clamp(SUM_MIN, SUM_MAX);
+    parts.sum = total(own.saturating_add(parts.site));
     parts
 }
 
+/// A sum of points within its bounds.
+pub(super) fn total(points: i64) -> i64 {
+    points.clamp(SUM_MIN, SUM_MAX)
+}
+
 /// One factor's points, to the nearest integer.
-fn term(weight: u32, factor: f64) -> i64 {
+pub(super) fn term(weight: u32, factor: f64) -> i64 {
     let points = (f64::from(weight) * unit(factor)).round();
     #[expect(
         clippy::cast_possible_truncation,

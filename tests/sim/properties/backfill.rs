@@ -18,15 +18,15 @@ struct Wish<A> {
 /// was done against `truth`, the same room in a pool that is known to be right: nothing was taken that was not free, and
 /// the first has its room at its shadow time even if everything runs for as long as it may. What was given back in the
 /// end is what there was.
-fn first_keeps_its_place<P, T>(
+fn first_keeps_its_place<'r, P, T>(
     pool: P,
     mut truth: T,
     running: &[(i64, P::Share)],
-    wishes: &[Wish<P::Ask>],
+    wishes: &[Wish<P::Ask<'r>>],
 ) -> Result<(), String>
 where
     P: Pool,
-    T: Pool<Ask = P::Ask, Share = P::Share>,
+    T: Pool<Ask<'r> = P::Ask<'r>, Share = P::Share>,
 {
     let all = format!("{truth:?}");
     let mut pass = Pass::new(0, pool);
@@ -49,7 +49,7 @@ where
         .map(|(ends, share)| Running { ends: *ends, share })
         .collect();
     busy.sort_by_key(|one| one.ends);
-    let Some(shadow) = pass.reserve(&head.ask, head.length, &busy) else {
+    let Some(shadow) = pass.reserve(&head.ask, head.length, busy) else {
         return Ok(());
     };
     for wish in wishes {
@@ -97,13 +97,13 @@ fn busy_machine() -> impl Strategy<Value = (u32, Vec<(i64, u32)>, Vec<Wish<u32>>
 /// Asks the waiting jobs of a random cluster for room, one after the other, in a pool made by `wrap`.
 fn on_nodes<'a, P>(
     state: &'a super::views::State,
-    wrap: impl Fn(NodePool<'a>) -> P,
+    wrap: impl Fn(NodePool) -> P,
 ) -> Result<(), String>
 where
-    P: Pool<Ask = hpc::scheduler::nodes::Ask<'a>, Share = hpc::scheduler::nodes::Parts>,
+    P: Pool<Ask<'a> = hpc::scheduler::nodes::Ask<'a>, Share = hpc::scheduler::nodes::Parts>,
 {
     let view = state.view();
-    let pool = NodePool::of(view.nodes.values().map(|node| &**node));
+    let pool = view.pool;
     let running: Vec<_> = view
         .occupancy
         .iter()
@@ -114,14 +114,14 @@ where
         .values()
         .filter(|job| !job.pending.is_empty())
         .map(|job| Wish {
-            ask: pool.ask(&job.spec.request, |node| node.accepts_work()),
+            ask: pool.ask(&job.spec.request, |id| view.nodes[&id].accepts_work()),
             length: job
                 .spec
                 .time_limit_s
                 .map_or(1 << 60, |limit_s| i64::from(limit_s) * 1000),
         })
         .collect();
-    first_keeps_its_place(wrap(pool.clone()), pool, &running, &wishes)
+    first_keeps_its_place(wrap(pool.clone()), pool.clone(), &running, &wishes)
 }
 
 /// A pool that finds room now and does not look at what is kept for later.
@@ -129,19 +129,27 @@ where
 struct Careless<P>(P);
 
 impl<P: Pool> Pool for Careless<P> {
-    type Ask = P::Ask;
+    type Ask<'r> = P::Ask<'r>;
     type Share = P::Share;
 
-    fn find(&self, ask: &P::Ask) -> Option<P::Share> {
+    fn find(&self, ask: &P::Ask<'_>) -> Option<P::Share> {
         self.0.find(ask)
     }
 
-    fn find_in_all(&self, _others: &[&Self], ask: &P::Ask) -> Option<P::Share> {
+    fn find_in_all(&self, _others: &[&Self], ask: &P::Ask<'_>) -> Option<P::Share> {
         self.0.find(ask)
     }
 
     fn holds(&self, share: &P::Share) -> bool {
         self.0.holds(share)
+    }
+
+    fn is_local(ask: &P::Ask<'_>) -> bool {
+        P::is_local(ask)
+    }
+
+    fn fits_at(&self, share: &P::Share, ask: &P::Ask<'_>) -> bool {
+        self.0.fits_at(share, ask)
     }
 
     fn take(&mut self, share: &P::Share) {
@@ -171,20 +179,28 @@ impl<P: Pool> Clone for Forgetful<P> {
 }
 
 impl<P: Pool> Pool for Forgetful<P> {
-    type Ask = P::Ask;
+    type Ask<'r> = P::Ask<'r>;
     type Share = P::Share;
 
-    fn find(&self, ask: &P::Ask) -> Option<P::Share> {
+    fn find(&self, ask: &P::Ask<'_>) -> Option<P::Share> {
         self.pool.find(ask)
     }
 
-    fn find_in_all(&self, others: &[&Self], ask: &P::Ask) -> Option<P::Share> {
+    fn find_in_all(&self, others: &[&Self], ask: &P::Ask<'_>) -> Option<P::Share> {
         let others: Vec<&P> = others.iter().map(|other| &other.pool).collect();
         self.pool.find_in_all(&others, ask)
     }
 
     fn holds(&self, share: &P::Share) -> bool {
         self.pool.holds(share)
+    }
+
+    fn is_local(ask: &P::Ask<'_>) -> bool {
+        P::is_local(ask)
+    }
+
+    fn fits_at(&self, share: &P::Share, ask: &P::Ask<'_>) -> bool {
+        self.pool.fits_at(share, ask)
     }
 
     fn take(&mut self, share: &P::Share) {
@@ -196,6 +212,44 @@ impl<P: Pool> Pool for Forgetful<P> {
 
     fn give(&mut self, share: &P::Share) {
         self.pool.give(share);
+    }
+}
+
+/// A pool in which places are searched in leaps, whoever asks.
+#[derive(Debug, Clone)]
+struct Leaping<P>(P);
+
+impl<P: Pool> Pool for Leaping<P> {
+    type Ask<'r> = P::Ask<'r>;
+    type Share = P::Share;
+
+    fn find(&self, ask: &P::Ask<'_>) -> Option<P::Share> {
+        self.0.find(ask)
+    }
+
+    fn find_in_all(&self, others: &[&Self], ask: &P::Ask<'_>) -> Option<P::Share> {
+        let others: Vec<&P> = others.iter().map(|other| &other.0).collect();
+        self.0.find_in_all(&others, ask)
+    }
+
+    fn holds(&self, share: &P::Share) -> bool {
+        self.0.holds(share)
+    }
+
+    fn is_local(_ask: &P::Ask<'_>) -> bool {
+        false
+    }
+
+    fn fits_at(&self, share: &P::Share, ask: &P::Ask<'_>) -> bool {
+        self.0.fits_at(share, ask)
+    }
+
+    fn take(&mut self, share: &P::Share) {
+        self.0.take(share);
+    }
+
+    fn give(&mut self, share: &P::Share) {
+        self.0.give(share);
     }
 }
 
@@ -214,12 +268,16 @@ proptest! {
         let pool = Processors(free);
         let kept = first_keeps_its_place(pool, pool, &running, &wishes);
         prop_assert!(kept.is_ok(), "{kept:?}");
+        let kept = first_keeps_its_place(Leaping(pool), pool, &running, &wishes);
+        prop_assert!(kept.is_ok(), "in leaps: {kept:?}");
     }
 
     #[test]
     fn groups_1_and_3_a_kept_place_is_there_at_its_time_on_nodes(lab in labs(PLAIN)) {
         let kept = on_nodes(&lab.state(NOW), |pool| pool);
         prop_assert!(kept.is_ok(), "{kept:?}");
+        let kept = on_nodes(&lab.state(NOW), Leaping);
+        prop_assert!(kept.is_ok(), "in leaps: {kept:?}");
     }
 
     /// Several places: whoever is kept one can be there from its shadow time on, beside all others, and nobody who fits
@@ -241,7 +299,7 @@ proptest! {
             if wide <= free {
                 continue;
             }
-            match pass.reserve(&wide, length, &listed) {
+            match pass.reserve(&wide, length, listed.iter().copied()) {
                 Some(shadow) => held.push((shadow, shadow + length, wide)),
                 None => prop_assert!(wide > all, "{wide} of {all} are promised to nobody, {held:?}"),
             }
@@ -287,9 +345,9 @@ fn running<const N: usize>(ends: &[(i64, u32); N]) -> [Running<'_, u32>; N] {
 fn group_4_places_that_begin_together_are_not_given_out_again() {
     let running = running(&[(10, 4)]);
     let mut pass = Pass::new(0, Processors(0));
-    assert_eq!(pass.reserve(&2, 10, &running), Some(10));
-    assert_eq!(pass.reserve(&2, 10, &running), Some(10));
-    let third = pass.reserve(&2, 10, &running);
+    assert_eq!(pass.reserve(&2, 10, running), Some(10));
+    assert_eq!(pass.reserve(&2, 10, running), Some(10));
+    let third = pass.reserve(&2, 10, running);
     assert!(third >= Some(20), "{third:?}");
 }
 
@@ -299,9 +357,9 @@ fn group_4_places_that_begin_together_are_not_given_out_again() {
 fn group_4_a_place_before_another_does_not_hide_all_that_follows() {
     let running = running(&[(10, 2), (100, 2)]);
     let mut pass = Pass::new(0, Processors(0));
-    assert_eq!(pass.reserve(&4, 10, &running), Some(100));
-    assert_eq!(pass.reserve(&2, 50, &running), Some(10));
-    let third = pass.reserve(&2, 10, &running);
+    assert_eq!(pass.reserve(&4, 10, running), Some(100));
+    assert_eq!(pass.reserve(&2, 50, running), Some(10));
+    let third = pass.reserve(&2, 10, running);
     assert!(third >= Some(60), "{third:?}");
 }
 
@@ -311,6 +369,6 @@ fn group_4_a_place_before_another_does_not_hide_all_that_follows() {
 fn group_4_a_gap_before_a_kept_place_is_found() {
     let running = running(&[(10, 1), (20, 1), (90, 1), (100, 1)]);
     let mut pass = Pass::new(0, Processors(0));
-    assert_eq!(pass.reserve(&4, 50, &running), Some(100));
-    assert_eq!(pass.reserve(&2, 60, &running), Some(20));
+    assert_eq!(pass.reserve(&4, 50, running), Some(100));
+    assert_eq!(pass.reserve(&2, 60, running), Some(20));
 }

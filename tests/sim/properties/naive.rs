@@ -4,16 +4,15 @@
 //! Of places that are kept it knows what [`hpc::scheduler::backfill`] says: whoever starts must leave each place that
 //! begins before its own end; a place that was kept before another, and begins before it, is gone for good.
 
-use hpc::model::ids::{JobId, SlotKey};
+use hpc::model::ids::{JobId, NodeId, SlotKey};
 use hpc::model::job::Job;
-use hpc::model::node::Node;
 use hpc::model::time::Timestamp;
 use hpc::scheduler::limits::{Check, Held, Tally};
 use hpc::scheduler::nodes::{Ask, NodePool, Parts, admits, is_open};
 use hpc::scheduler::order::{OrderKey, Ranker};
 use hpc::scheduler::place::Picks;
 use hpc::scheduler::pool::Pool;
-use hpc::scheduler::queue::{Class, GroupKey};
+use hpc::scheduler::queue::{Class, GroupKey, Member};
 use hpc::scheduler::{Entry, Policy, Rule, View, occupancy, pace};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +20,9 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Planned {
     pub(super) entries: Vec<Entry>,
+    /// Those who wait for room and stand before others.
+    pub(super) heads: Vec<JobId>,
+    /// Those of them who are kept a place, each as soon as it waits.
     pub(super) kept: Vec<(JobId, Timestamp)>,
 }
 
@@ -36,7 +38,7 @@ pub(super) struct Naive<'a> {
     now: i64,
     rule: Rule,
     /// As it was, less what was started.
-    free: NodePool<'a>,
+    free: NodePool,
     picks: Picks,
     /// All that runs, and when it has ended at the latest.
     running: BTreeMap<SlotKey, (i64, Parts)>,
@@ -55,19 +57,24 @@ fn length_ms(job: &Job) -> i64 {
     limit_s.map_or(occupancy::NEVER.0, |seconds| i64::from(seconds) * 1000)
 }
 
+/// A job's place in the order.
+pub(super) fn order_key(ranker: &Ranker<'_>, job: &Job) -> OrderKey {
+    let key = GroupKey::of(job);
+    let member = Member {
+        submitted: job.submitted,
+        id: job.id,
+        runs: job.is_running(),
+    };
+    ranker.key(&ranker.class(&key.class), &key, &member)
+}
+
 impl<'a> Naive<'a> {
     pub(super) fn plan(view: View<'a>, now: Timestamp, policy: Policy) -> Self {
         let free = NodePool::of(view.nodes.values().map(|node| &**node));
-        let ranker = Ranker::new(view, &free, policy.weights, now);
+        let ranker = view.ranker(policy.weights, now);
         let waits = view.jobs.values().filter(|job| !job.pending.is_empty());
-        let mut order: Vec<(OrderKey, &'a Job)> = waits
-            .map(|job| {
-                (
-                    ranker.key(&GroupKey::of(job), job.submitted, job.id),
-                    &**job,
-                )
-            })
-            .collect();
+        let mut order: Vec<(OrderKey, &'a Job)> =
+            waits.map(|job| (order_key(&ranker, job), &**job)).collect();
         order.sort_by_key(|(key, _)| *key);
         let running = view.occupancy.iter().map(|(ends, key, parts)| {
             let ends = if view.idle.contains(&key) { now } else { ends };
@@ -90,9 +97,9 @@ impl<'a> Naive<'a> {
         };
         while !order.is_empty() {
             let (_, job) = order.remove(0);
-            let kept_before = !naive.places.is_empty();
+            let waits_before = !naive.planned.heads.is_empty();
             naive.advance(job);
-            if policy.rule == Rule::EasySjbf && !kept_before && !naive.places.is_empty() {
+            if policy.rule == Rule::EasySjbf && !waits_before && !naive.planned.heads.is_empty() {
                 order.sort_by_key(|(key, job)| (length_ms(job), *key));
             }
         }
@@ -102,8 +109,10 @@ impl<'a> Naive<'a> {
     fn ask(&self, job: &'a Job) -> Ask<'a> {
         let partition = self.view.rules.partitions.get(job.spec.partition.as_str());
         let request = &job.spec.request;
-        let there =
-            |node: &Node| is_open(request, node) && admits(request, &job.owner, partition, node);
+        let there = |id: NodeId| {
+            let node = &self.view.nodes[&id];
+            is_open(request, node) && admits(request, &job.owner, partition, node)
+        };
         self.free.ask(request, there)
     }
 
@@ -151,7 +160,10 @@ impl<'a> Naive<'a> {
                 return self.no_room(job, &ask, length);
             };
             self.free.take(&parts);
-            let allocation = self.picks.pick(&self.free, &parts).unwrap();
+            let allocation = self
+                .picks
+                .pick(self.view.nodes, &self.free, &parts)
+                .unwrap();
             self.started.push((self.now.saturating_add(length), parts));
             let held = Held::by_slot(&allocation, ends).with_job(false, slots == 0);
             self.added.add(&class, held);
@@ -184,7 +196,7 @@ impl<'a> Naive<'a> {
     fn room(&self, ask: &Ask<'a>, length: i64) -> Option<Parts> {
         let until = self.now.saturating_add(length);
         let in_the_way = self.places.iter().filter(|place| place.shadow < until);
-        let beside: Vec<NodePool<'a>> = in_the_way.map(|place| self.beside(place)).collect();
+        let beside: Vec<NodePool> = in_the_way.map(|place| self.beside(place)).collect();
         self.free
             .find_in_all(&beside.iter().collect::<Vec<_>>(), ask)
     }
@@ -195,7 +207,7 @@ impl<'a> Naive<'a> {
     }
 
     /// What is free at this time, before any place is taken.
-    fn free_at(&self, time: i64) -> NodePool<'a> {
+    fn free_at(&self, time: i64) -> NodePool {
         let mut pool = self.free.clone();
         for (_, parts) in self.ends().filter(|(ends, _)| *ends <= time) {
             pool.give(parts);
@@ -204,7 +216,7 @@ impl<'a> Naive<'a> {
     }
 
     /// What is free when a kept place begins, beside it.
-    fn beside(&self, place: &Place) -> NodePool<'a> {
+    fn beside(&self, place: &Place) -> NodePool {
         let mut pool = self.free_at(place.shadow);
         let mut is_older = true;
         for other in &self.places {
@@ -221,6 +233,15 @@ impl<'a> Naive<'a> {
     fn no_room(&mut self, job: &'a Job, ask: &Ask<'a>, length: i64) {
         let partition = job.spec.partition.as_str();
         if self.rule != Rule::Conservative && self.blocked.contains(partition) {
+            return;
+        }
+        if self.free.emptied().find(ask).is_none() {
+            // Not even on an empty cluster: others need not wait for it.
+            return;
+        }
+        self.blocked.insert(partition.to_owned());
+        self.planned.heads.push(job.id);
+        if self.rule == Rule::Fcfs {
             return;
         }
         self.searches += 1;
@@ -240,14 +261,13 @@ impl<'a> Naive<'a> {
                 .places
                 .iter()
                 .filter(|place| time < place.shadow && place.shadow < until);
-            let later: Vec<NodePool<'a>> = later.map(|place| self.beside(place)).collect();
+            let later: Vec<NodePool> = later.map(|place| self.beside(place)).collect();
             if let Some(parts) = pool.find_in_all(&later.iter().collect::<Vec<_>>(), ask) {
                 self.places.push(Place {
                     shadow: time,
                     until,
                     parts,
                 });
-                self.blocked.insert(partition.to_owned());
                 self.planned.kept.push((job.id, Timestamp(time)));
                 return;
             }

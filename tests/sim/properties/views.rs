@@ -18,7 +18,7 @@ use hpc::model::rules::{NORMAL, Rules};
 use hpc::model::time::Timestamp;
 use hpc::model::topology::{Gpu, LogicalCpu, NumaNode, Topology};
 use hpc::scheduler::limits::{Held, Tally};
-use hpc::scheduler::nodes::{NodePool, admits, is_open};
+use hpc::scheduler::nodes::{NodePool, Parts, admits, is_open};
 use hpc::scheduler::occupancy::Occupancy;
 use hpc::scheduler::place::Picks;
 use hpc::scheduler::pool::Pool;
@@ -319,6 +319,10 @@ impl Machine {
 #[derive(Debug, Clone)]
 pub(super) struct State {
     pub(super) nodes: OrdMap<NodeId, Arc<Node>>,
+    /// The nodes as they are now.
+    pool: NodePool,
+    /// The same with nothing granted.
+    emptied: NodePool,
     pub(super) jobs: OrdMap<JobId, Arc<Job>>,
     queue: Queue,
     occupancy: Occupancy,
@@ -332,6 +336,8 @@ impl State {
     pub(super) fn view(&self) -> View<'_> {
         View {
             nodes: &self.nodes,
+            pool: &self.pool,
+            emptied: &self.emptied,
             jobs: &self.jobs,
             queue: &self.queue,
             occupancy: &self.occupancy,
@@ -385,7 +391,12 @@ impl State {
                 "a GPU is granted twice"
             );
         }
-        let parts = NodePool::of(self.nodes.values().map(|node| &**node)).parts_of(&allocation);
+        self.pool = pool_of(&self.nodes);
+        let parts = allocation.nodes.iter().map(|share| {
+            let site = self.pool.site(share.node).unwrap();
+            site.part_of(&self.nodes[&share.node], share)
+        });
+        let parts: Parts = parts.collect();
         let slot = slot(
             SlotId(job.slot_next),
             allocation,
@@ -411,13 +422,17 @@ impl State {
 
     /// The same, made by entering everything the other way round.
     pub(super) fn entered_in_reverse(&self) -> State {
+        let nodes = self
+            .nodes
+            .iter()
+            .rev()
+            .map(|(id, node)| (*id, Arc::clone(node)))
+            .collect();
+        let pool = pool_of(&nodes);
         let mut other = State {
-            nodes: self
-                .nodes
-                .iter()
-                .rev()
-                .map(|(id, node)| (*id, Arc::clone(node)))
-                .collect(),
+            nodes,
+            emptied: pool.emptied(),
+            pool,
             jobs: OrdMap::new(),
             queue: Queue::default(),
             occupancy: Occupancy::default(),
@@ -459,6 +474,10 @@ impl State {
         self.idle.insert(SlotKey { job: id, slot });
         self.jobs.insert(id, Arc::new(job));
     }
+}
+
+fn pool_of(nodes: &OrdMap<NodeId, Arc<Node>>) -> NodePool {
+    NodePool::of(nodes.values().map(|node| &**node))
 }
 
 fn slot(id: SlotId, allocation: Allocation, queue: IndexSet, granted: Timestamp) -> Slot {
@@ -626,6 +645,17 @@ impl Lab {
         self
     }
 
+    /// The one that waits last asks for so many cpus.
+    pub(super) fn asking(mut self, cpus: u32) -> Lab {
+        let request = Request {
+            cpus_per_task: Some(cpus),
+            ..Request::default()
+        };
+        self.waiting.last_mut().unwrap().what.request = self.requests.len();
+        self.requests.push(request);
+        self
+    }
+
     /// The same with nodes and jobs so many times as large.
     pub(super) fn scaled(&self, times: u32) -> Lab {
         let mut lab = self.clone();
@@ -775,10 +805,14 @@ impl Lab {
             books.restore((account.into(), (*user).into()), usage);
         }
         let nodes = self.machines.iter().zip(1..);
+        let nodes = nodes
+            .map(|(machine, id)| (NodeId(id), Arc::new(node(id, machine, now))))
+            .collect();
+        let pool = pool_of(&nodes);
         let mut state = State {
-            nodes: nodes
-                .map(|(machine, id)| (NodeId(id), Arc::new(node(id, machine, now))))
-                .collect(),
+            nodes,
+            emptied: pool.emptied(),
+            pool,
             jobs: OrdMap::new(),
             queue: Queue::default(),
             occupancy: Occupancy::default(),
@@ -826,11 +860,13 @@ impl Lab {
 
 /// A place for a job on what is free.
 fn place(state: &State, job: &Job) -> Option<Allocation> {
-    let pool = NodePool::of(state.nodes.values().map(|node| &**node));
+    let pool = &state.pool;
     let partition = state.rules.partitions.get(job.spec.partition.as_str());
     let request = &job.spec.request;
-    let there =
-        |node: &Node| is_open(request, node) && admits(request, &job.owner, partition, node);
+    let there = |id: NodeId| {
+        let node = &state.nodes[&id];
+        is_open(request, node) && admits(request, &job.owner, partition, node)
+    };
     let parts = pool.find(&pool.ask(request, there))?;
-    Picks::default().pick(&pool, &parts)
+    Picks::default().pick(&state.nodes, pool, &parts)
 }

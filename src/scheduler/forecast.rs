@@ -1,0 +1,310 @@
+//! When jobs that wait will start, if nothing else comes: the planner run forward on a copy of the books.
+//!
+//! At each step of time what has ended by then is given back and the planner is asked again; what it would start is
+//! entered as running until its limit, or for a part of it ([`Assume`]). Steps are short at first and grow with the
+//! distance where many wait, so that a queue of a hundred thousand takes a second; a start is told as the step at which it is
+//! due.
+
+use super::limits::{Held, Tally};
+use super::nodes::NodePool;
+use super::occupancy::{NEVER, Occupancy};
+use super::pool::Pool;
+use super::queue::{Class, Queue};
+use super::shares::Standings;
+use super::view::View;
+use super::{Policy, has_limits, length_ms, sketch};
+use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
+use crate::model::index_set::IndexSet;
+use crate::model::job::Job;
+use crate::model::node::Node;
+use crate::model::rules::Rules;
+use crate::model::time::Timestamp;
+use imbl::OrdMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The first steps; milliseconds.
+const STEP_MS: i64 = 1_000;
+/// Later steps are such a part of the time from now.
+const STEP_PART: i64 = 250;
+/// Up to so many jobs are forecast to the end of each.
+const SHORT: usize = 1_000;
+/// Most elements that are started in a forecast.
+const STARTS_MAX: usize = 250_000;
+/// Most steps.
+const STEPS_MAX: usize = 20_000;
+
+/// A copy of what the planner sees, to be changed.
+#[derive(Debug, Clone)]
+pub struct Outlook {
+    /// All nodes.
+    pub nodes: OrdMap<NodeId, Arc<Node>>,
+    /// All hot jobs.
+    pub jobs: OrdMap<JobId, Arc<Job>>,
+    /// Eligible jobs.
+    pub queue: Queue,
+    /// What runs.
+    pub occupancy: Occupancy,
+    /// What is free.
+    pub pool: NodePool,
+    /// The same with nothing granted.
+    pub emptied: NodePool,
+    /// Slots whose work is done.
+    pub idle: BTreeSet<SlotKey>,
+    /// What an administrator decided.
+    pub rules: Arc<Rules>,
+    /// Where everybody stands.
+    pub standings: Arc<Standings>,
+    /// Who goes first and who starts.
+    pub policy: Policy,
+    /// What is in use of limits.
+    pub tally: Tally,
+}
+
+impl Outlook {
+    /// What the planner sees of it.
+    #[must_use]
+    pub fn view(&self) -> View<'_> {
+        self.view_with(&self.tally)
+    }
+
+    fn view_with<'a>(&'a self, tally: &'a Tally) -> View<'a> {
+        View {
+            nodes: &self.nodes,
+            pool: &self.pool,
+            emptied: &self.emptied,
+            jobs: &self.jobs,
+            queue: &self.queue,
+            occupancy: &self.occupancy,
+            idle: &self.idle,
+            rules: &self.rules,
+            tally,
+            standings: &self.standings,
+        }
+    }
+}
+
+/// What is assumed of run times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Assume {
+    /// Jobs run for such a part of their limits; thousandths.
+    pub part_milli: u32,
+}
+
+impl Assume {
+    /// Every job runs until its limit: the latest starts there can be.
+    pub const LIMITS: Assume = Assume { part_milli: 1000 };
+
+    fn part_of(self, span_ms: i64) -> i64 {
+        if span_ms >= NEVER.0 {
+            return span_ms;
+        }
+        (span_ms / 1000)
+            .saturating_mul(i64::from(self.part_milli))
+            .max(1)
+    }
+}
+
+/// When jobs start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Forecast {
+    /// When this was seen.
+    pub at: Timestamp,
+    /// Starts, of arrays the next element's. Who is not named waits for something else, or for longer than was looked.
+    pub starts: BTreeMap<JobId, Timestamp>,
+}
+
+/// The run forward.
+struct Run {
+    outlook: Outlook,
+    tally: Tally,
+    classes: BTreeMap<SlotKey, Class>,
+    has_limits: bool,
+    next_slot: u32,
+    assume: Assume,
+}
+
+/// Forecasts all starts, or those until this job's.
+#[must_use]
+pub fn forecast(
+    outlook: &Outlook,
+    now: Timestamp,
+    assume: Assume,
+    until: Option<JobId>,
+) -> Forecast {
+    let mut run = Run::new(outlook.clone(), now, assume);
+    let mut starts = BTreeMap::new();
+    let mut started = 0;
+    let mut at = now;
+    let is_short = run.outlook.queue.len() <= SHORT;
+    for _ in 0..STEPS_MAX {
+        let begun = run.step(at);
+        started += begun.len();
+        for id in begun {
+            starts.entry(id).or_insert(at);
+        }
+        let is_known = until.is_some_and(|id| starts.contains_key(&id));
+        if is_known || run.outlook.queue.is_empty() || started >= STARTS_MAX {
+            break;
+        }
+        let Some(next) = run.next_end() else { break };
+        let step = STEP_MS.max(at.minus(now) / STEP_PART);
+        // Of few jobs each end is looked at by itself.
+        at = if is_short {
+            next
+        } else {
+            next.max(at.plus_ms(step))
+        };
+        run.end_until(at);
+    }
+    Forecast { at: now, starts }
+}
+
+impl Run {
+    fn new(mut outlook: Outlook, now: Timestamp, assume: Assume) -> Self {
+        let has_limits = has_limits(&outlook.rules);
+        let mut tally = Tally::default();
+        let mut classes = BTreeMap::new();
+        if has_limits {
+            for job in outlook.jobs.values() {
+                tally.add(&Class::of(job), Held::by_job(job));
+            }
+        }
+        let running: Vec<(Timestamp, SlotKey)> = outlook
+            .occupancy
+            .iter()
+            .map(|(ends, key, _)| (ends, key))
+            .collect();
+        for (latest, key) in running {
+            let job = outlook.jobs.get(&key.job);
+            let slot = job.and_then(|job| job.slot(key.slot));
+            let ends = match slot {
+                _ if outlook.idle.contains(&key) => now,
+                Some(slot) => expected_end(slot_start(slot), latest, now, assume),
+                None => latest,
+            };
+            outlook.occupancy.moves(key, ends);
+            if let (true, Some(job), Some(parts)) = (has_limits, job, outlook.occupancy.parts(key))
+            {
+                tally.add(&Class::of(job), Held::by_parts(parts, ends));
+                classes.insert(key, Class::of(job));
+            }
+        }
+        outlook.idle.clear();
+        let mut run = Run {
+            outlook,
+            tally,
+            classes,
+            has_limits,
+            next_slot: 1 << 30,
+            assume,
+        };
+        // From here on each element is by itself: slots are not given more.
+        let arrays: Vec<Arc<Job>> = run
+            .outlook
+            .queue
+            .groups()
+            .flat_map(|(_, group)| group.jobs())
+            .filter(|member| member.runs)
+            .filter_map(|member| run.outlook.jobs.get(&member.id).cloned())
+            .collect();
+        for job in arrays {
+            run.change(&job, |job| {
+                job.slots = Vec::new();
+                job.pace_us = 0;
+            });
+        }
+        run.end_until(now);
+        run
+    }
+
+    fn change(&mut self, before: &Arc<Job>, change: impl FnOnce(&mut Job)) {
+        self.outlook.queue.leave(before);
+        let mut after = (**before).clone();
+        change(&mut after);
+        if !after.pending.is_empty() {
+            self.outlook.queue.enter(&after);
+        }
+        self.outlook.jobs.insert(after.id, Arc::new(after));
+    }
+
+    /// Starts what the planner would; which jobs.
+    fn step(&mut self, at: Timestamp) -> Vec<JobId> {
+        let view = self.outlook.view_with(&self.tally);
+        let (_, starts) = sketch(&view, at, self.outlook.policy);
+        let mut counts: BTreeMap<JobId, u32> = BTreeMap::new();
+        let mut begun = Vec::with_capacity(starts.len());
+        for (id, parts) in starts {
+            let Some(job) = self.outlook.jobs.get(&id) else {
+                continue;
+            };
+            *counts.entry(id).or_default() += 1;
+            begun.push(id);
+            let length = self.assume.part_of(length_ms(job.spec.time_limit_s));
+            let ends = at.plus_ms(length);
+            let key = SlotKey {
+                job: id,
+                slot: SlotId(self.next_slot),
+            };
+            self.next_slot += 1;
+            self.outlook.pool.take(&parts);
+            if self.has_limits {
+                let class = Class::of(job);
+                self.tally.add(&class, Held::by_parts(&parts, ends));
+                self.classes.insert(key, class);
+            }
+            self.outlook.occupancy.enter(key, ends, parts);
+        }
+        for (id, count) in counts {
+            if let Some(job) = self.outlook.jobs.get(&id).cloned() {
+                self.change(&job, |job| {
+                    let taken: IndexSet = job.pending.take_first(count);
+                    job.pending.subtract(&taken);
+                });
+            }
+        }
+        begun
+    }
+
+    fn next_end(&self) -> Option<Timestamp> {
+        let first = self.outlook.occupancy.iter().next();
+        first.map(|(ends, ..)| ends).filter(|ends| *ends < NEVER)
+    }
+
+    fn end_until(&mut self, at: Timestamp) {
+        loop {
+            let first = self.outlook.occupancy.iter().next();
+            let Some((ends, key)) = first.map(|(ends, key, _)| (ends, key)) else {
+                return;
+            };
+            if ends > at {
+                return;
+            }
+            let Some(parts) = self.outlook.occupancy.leave(key) else {
+                return;
+            };
+            self.outlook.pool.give(&parts);
+            if let Some(class) = self.classes.remove(&key) {
+                self.tally.remove(&class, Held::by_parts(&parts, ends));
+            }
+        }
+    }
+}
+
+fn slot_start(slot: &crate::model::job::Slot) -> Timestamp {
+    let began = slot.current.map_or(slot.granted, |current| current.started);
+    began.max(slot.granted)
+}
+
+/// When something that runs ends: after its part of its limit, or, if it has outlived that, after the same part of what is
+/// left.
+fn expected_end(began: Timestamp, latest: Timestamp, now: Timestamp, assume: Assume) -> Timestamp {
+    if latest >= NEVER {
+        return latest;
+    }
+    let first = began.plus_ms(assume.part_of(latest.minus(began)));
+    if first > now {
+        return first;
+    }
+    now.plus_ms(assume.part_of(latest.minus(now).max(0)))
+}

@@ -1,0 +1,219 @@
+//! Small clusters whose fate can be told by hand.
+
+use super::*;
+use crate::model::job::JobState;
+use crate::scheduler::Rule;
+use crate::sim::outages::{Chance, Outage};
+use crate::sim::outcome::Element;
+use crate::sim::{cluster_file, jobs_file};
+
+fn setup(text: &str) -> Setup {
+    let read = cluster_file::parse(text).unwrap();
+    Setup {
+        settings: read.settings,
+        rules: read.rules,
+        nodes: read.nodes,
+        outages: read.outages,
+        check: true,
+    }
+}
+
+fn nodes(count: u32, cpus: u32) -> Setup {
+    setup(&format!(
+        "[[node]]\nname = \"n[1-{count}]\"\ncpus = {cpus}\nmemory = \"{cpus}G\"\n"
+    ))
+}
+
+fn run(setup: Setup, jobs: &str) -> Outcome {
+    simulate(setup, &jobs_file::parse(jobs, 1).unwrap()).unwrap()
+}
+
+/// Start and end in seconds, how it ended, and where.
+fn shown(outcome: &Outcome) -> Vec<(i64, i64, JobState, String)> {
+    let show = |one: &Element| {
+        let place = outcome.place_name(one.place);
+        (one.started.seconds(), one.ended.seconds(), one.state, place)
+    };
+    outcome.elements.iter().map(show).collect()
+}
+
+#[test]
+fn jobs_run_for_as_long_as_they_do_and_no_longer_than_they_may() {
+    let jobs = "[[job]]\nrun = \"10m\"\nlimit = \"1h\"\ncpus = 2\n\
+                [[job]]\nat = \"1m\"\nrun = \"2h\"\nlimit = \"30m\"\ncpus = 2\n";
+    let outcome = run(nodes(1, 2), jobs);
+    let place = || "n1".to_owned();
+    assert_eq!(
+        shown(&outcome),
+        [
+            (0, 600, JobState::Completed, place()),
+            (600, 2400, JobState::Timeout, place())
+        ]
+    );
+    assert_eq!(outcome.elements[1].wait_ms(), 540_000);
+    assert_eq!(outcome.curve.total().cpus, 2 * 2_400_000);
+    assert_eq!((outcome.left, outcome.never_ran), (0, 0));
+}
+
+#[test]
+fn elements_of_an_array_run_one_after_another() {
+    let jobs = "[[job]]\nrun = \"10m\"\nlimit = \"1h\"\narray = \"0-4\"\n";
+    let outcome = run(nodes(1, 2), jobs);
+    let starts: Vec<i64> = outcome
+        .elements
+        .iter()
+        .map(|one| one.started.seconds())
+        .collect();
+    assert_eq!(starts, [0, 0, 600, 600, 1200]);
+    // Ten thousand of a few milliseconds are given in blocks.
+    let mut workload = jobs_file::parse(
+        "[[job]]\nrun = \"1s\"\nlimit = \"1h\"\narray = \"0-2999\"\n",
+        1,
+    )
+    .unwrap();
+    workload.jobs[0].runs = crate::sim::workload::Runs::Same(7);
+    let outcome = simulate(nodes(1, 2), &workload).unwrap();
+    assert_eq!(outcome.elements.len(), 3000);
+    assert_eq!(outcome.curve.total().cpus / 7, 3000);
+}
+
+#[test]
+fn a_gang_begins_and_ends_together() {
+    let jobs = "[[job]]\nrun = \"10m\"\nlimit = \"1h\"\ncpus = 2\n\
+                [[job]]\nat = \"1m\"\nrun = \"5m\"\nlimit = \"30m\"\ncpus = 2\nnodes = 3\n";
+    let outcome = run(nodes(3, 2), jobs);
+    let state = JobState::Completed;
+    assert_eq!(
+        shown(&outcome),
+        [
+            (0, 600, state, "n1".to_owned()),
+            (600, 900, state, "n[1-3]".to_owned())
+        ]
+    );
+    assert_eq!(outcome.elements[1].cpus, 6);
+}
+
+#[test]
+fn easy_fills_the_gap_and_strict_order_does_not() {
+    let jobs = "[[job]]\nrun = \"1h\"\nlimit = \"1h\"\ncpus = 3\n\
+                [[job]]\nat = \"1s\"\nrun = \"1h\"\nlimit = \"1h\"\ncpus = 4\n\
+                [[job]]\nat = \"2s\"\nrun = \"50m\"\nlimit = \"50m\"\n";
+    let starts = |rule| {
+        let mut setup = nodes(1, 4);
+        setup.settings.policy.rule = rule;
+        let outcome = run(setup, jobs);
+        let starts = outcome.elements.iter();
+        starts.map(|one| one.started.seconds()).collect::<Vec<_>>()
+    };
+    assert_eq!(starts(Rule::Fcfs), [0, 3600, 7200]);
+    assert_eq!(starts(Rule::Easy), [0, 3600, 2]);
+    assert_eq!(starts(Rule::Conservative), [0, 3600, 2]);
+}
+
+#[test]
+fn a_node_takes_its_jobs_with_it() {
+    let mut setup = nodes(2, 2);
+    setup.outages.planned.push(Outage {
+        node: 0,
+        at_ms: 600_000,
+        for_ms: 3_600_000,
+    });
+    // The first and second are on n1 and n2; the third may run again and shares n1.
+    let jobs = "[[job]]\nrun = \"1h\"\nlimit = \"2h\"\n\
+                [[job]]\nrun = \"1h\"\nlimit = \"2h\"\nrequeue = true\n";
+    let outcome = run(setup.clone(), jobs);
+    let timeout_s = setup.settings.node_timeout_ms / 1000;
+    let lost = (0, 600 + timeout_s, JobState::NodeFail, "n1".to_owned());
+    assert_eq!(shown(&outcome)[0], lost);
+    // After its lease, with the time between SIGTERM and SIGKILL, and what the controller adds: 1.2 * 630 + 5 seconds.
+    let again = 600 + 761;
+    assert_eq!(
+        shown(&outcome)[1],
+        (again, again + 3600, JobState::Completed, "n2".to_owned())
+    );
+    assert_eq!((outcome.restarts, outcome.failures), (1, 1));
+    assert_eq!(outcome.lost_ms, 2 * 600_000);
+    // One that is back before it is given up has lost them all the same.
+    setup.outages.planned[0].for_ms = 60_000;
+    let outcome = run(setup, jobs);
+    assert_eq!(
+        shown(&outcome)[0],
+        (0, 660, JobState::NodeFail, "n1".to_owned())
+    );
+    assert_eq!(shown(&outcome)[1].0, 660);
+}
+
+#[test]
+fn a_gang_that_loses_a_node_ends_everywhere() {
+    let mut setup = nodes(3, 2);
+    setup.outages.planned.push(Outage {
+        node: 2,
+        at_ms: 600_000,
+        for_ms: 30_000_000,
+    });
+    let jobs = "[[job]]\nrun = \"1h\"\nlimit = \"2h\"\ncpus = 2\nnodes = 2\n\
+                [[job]]\nrun = \"1h\"\nlimit = \"2h\"\ncpus = 2\n\
+                [[job]]\nat = \"1m\"\nrun = \"1h\"\nlimit = \"2h\"\ncpus = 2\nnodes = 2\nrequeue = true\n";
+    let outcome = run(setup, jobs);
+    assert_eq!(outcome.elements.len(), 3);
+    assert_eq!(outcome.left, 0);
+    assert_eq!(outcome.failures, 1);
+}
+
+#[test]
+fn what_can_never_start_is_left_and_ends_the_simulation() {
+    let text =
+        "[[node]]\nname = \"n1\"\ncpus = 2\nmemory = \"2G\"\n[partition.batch]\nstate = \"down\"\n";
+    let mut closed = setup(text);
+    closed.outages.chance = Some(Chance {
+        mtbf_ms: 60_000,
+        repair_ms: 30_000,
+    });
+    let outcome = run(closed, "[[job]]\ncount = 3\nrun = \"1m\"\nlimit = \"1h\"\n");
+    assert_eq!((outcome.left, outcome.elements.len()), (3, 0));
+}
+
+#[test]
+fn what_is_refused_is_counted_by_its_reason() {
+    let jobs = "[[job]]\ncount = 2\nrun = \"1m\"\nlimit = \"1h\"\ncpus = 9\n\
+                [[job]]\nrun = \"1m\"\nlimit = \"2d\"\n[[job]]\nrun = \"1m\"\nlimit = \"1h\"\n";
+    let outcome = run(nodes(1, 2), jobs);
+    let refused: Vec<u64> = outcome.refused.values().map(|one| one.count).collect();
+    assert_eq!(refused, [2, 1]);
+    assert_eq!(outcome.elements.len(), 1);
+}
+
+#[test]
+fn jobs_that_wait_for_time_get_it() {
+    let mut workload = jobs_file::parse("[[job]]\nrun = \"1m\"\nlimit = \"1h\"\n", 1).unwrap();
+    workload.specs[0].begin = Some(Timestamp::from_seconds(500));
+    let outcome = simulate(nodes(1, 2), &workload).unwrap();
+    assert_eq!(outcome.elements[0].started.seconds(), 500);
+}
+
+#[test]
+fn failures_by_chance_lose_no_job_that_may_run_again() {
+    let mut setup = nodes(6, 4);
+    setup.outages.chance = Some(Chance {
+        mtbf_ms: 20 * 3_600_000,
+        repair_ms: 3_600_000,
+    });
+    let jobs = "[[job]]\ncount = 150\nevery = \"5m\"\nrun = { from = \"10m\", to = \"3h\" }\nlimit = \"4h\"\ncpus = 2\nrequeue = true\n\
+                [[job]]\ncount = 20\nevery = \"30m\"\nrun = \"1h\"\nlimit = \"4h\"\ncpus = 3\nnodes = 3\nrequeue = true\n\
+                [[job]]\nuser = \"ann\"\ncount = 10\nevery = \"1h\"\nrun = \"1h\"\nlimit = \"2h\"\narray = \"0-9\"\n";
+    let outcome = run(setup.clone(), jobs);
+    assert!(outcome.failures > 5, "{}", outcome.failures);
+    assert!(outcome.restarts > 0);
+    assert_eq!(outcome.elements.len(), 150 + 20 + 100);
+    assert_eq!((outcome.left, outcome.never_ran), (0, 0));
+    let workload = jobs_file::parse(jobs, 1).unwrap();
+    for one in &outcome.elements {
+        let spec = workload.jobs[one.job as usize].spec;
+        let good = one.state == JobState::Completed;
+        assert!(
+            good || spec == 2 && one.state == JobState::NodeFail,
+            "{one:?}"
+        );
+    }
+    assert_eq!(run(setup, jobs), outcome, "the same seed, the same outcome");
+}
