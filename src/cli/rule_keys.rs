@@ -41,9 +41,6 @@ fn own(noun: Noun, key: &str) -> &'static str {
         (Noun::Partition, "accounts") => "accounts that may use it: a list, or all",
         (Noun::Partition, "qos") => "QOS that may be used in it: a list, or all",
         (Noun::Partition | Noun::Qos, "priority") => "added to the priority of its jobs: a number",
-        (Noun::Partition, "preempt-mode") => {
-            "of its jobs, for a higher tier: off, requeue, cancel, suspend"
-        }
         (Noun::Account, "parent") => "the account above it; root unless set",
         (Noun::Account, "shares") => "its part beside its siblings': a number, 1 unless set",
         (Noun::Account, "qos") => "QOS that its people may use: a list, or all",
@@ -53,12 +50,6 @@ fn own(noun: Noun, key: &str) -> &'static str {
         (Noun::User, "shares") => "the part of each account beside other people's: a number",
         (Noun::User, "qos") => "QOS that may be used: a list; all = as the account says",
         (Noun::User, "default-qos") => "the QOS of jobs that name none; none = normal",
-        (Noun::Qos, "preempts") => "QOS whose jobs may have to make room: a list, or none",
-        (Noun::Qos, "preempt-mode") => {
-            "of its jobs, when they make room: off, requeue, cancel, suspend"
-        }
-        (Noun::Qos, "grace-time") => "between the warning and the end of such a job: a time",
-        (Noun::Qos, "exempt-time") => "how long a job is left alone after its start: a time",
         (Noun::Qos, "usage-factor") => "how much of what its jobs use counts: 1, 0.5, 0",
         _ => "",
     }

@@ -258,6 +258,15 @@ impl LimitKind {
         )
     }
 
+    /// Whether it counts jobs that run: one that runs already adds nothing to it.
+    #[must_use]
+    pub fn counts_jobs(self) -> bool {
+        matches!(
+            self,
+            LimitKind::MaxJobsPerUser | LimitKind::MaxJobsPerAccount | LimitKind::GroupJobs
+        )
+    }
+
     /// Whether it counts what many jobs have together, so that some of it may be in use.
     #[must_use]
     pub fn is_of_many(self) -> bool {

@@ -2,41 +2,6 @@
 
 use super::limits::Limits;
 
-/// What becomes of a job that makes room for a more important one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum PreemptMode {
-    /// It is left alone.
-    #[default]
-    Off,
-    /// It is put back and runs again; one that may not run twice is ended.
-    Requeue,
-    /// It is ended.
-    Cancel,
-    /// It is stopped, keeps its memory, and goes on afterwards.
-    Suspend,
-}
-
-impl PreemptMode {
-    /// Every mode.
-    pub const ALL: [PreemptMode; 4] = [
-        PreemptMode::Off,
-        PreemptMode::Requeue,
-        PreemptMode::Cancel,
-        PreemptMode::Suspend,
-    ];
-
-    /// Its word in settings.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            PreemptMode::Off => "off",
-            PreemptMode::Requeue => "requeue",
-            PreemptMode::Cancel => "cancel",
-            PreemptMode::Suspend => "suspend",
-        }
-    }
-}
-
 /// A partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
@@ -54,10 +19,8 @@ pub struct Partition {
     pub up: bool,
     /// What it adds to the priority of its jobs, beside the largest of all partitions.
     pub priority: u32,
-    /// Jobs of a higher tier go before all of a lower one, and may take their place.
+    /// Jobs of a higher tier go before all of a lower one.
     pub tier: u32,
-    /// What becomes of its jobs when those of a higher tier need their place.
-    pub preempt_mode: PreemptMode,
     /// Accounts that may use it; none = all.
     pub accounts: Vec<String>,
     /// QOS that may be used in it; none = all.
@@ -79,7 +42,6 @@ impl Partition {
             up: true,
             priority: 0,
             tier: 1,
-            preempt_mode: PreemptMode::Off,
             accounts: Vec::new(),
             qos: Vec::new(),
             limits: Limits::default(),

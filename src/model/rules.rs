@@ -7,7 +7,7 @@
 use super::account::{Account, DEFAULT, ROOT, User};
 use super::hostlist;
 use super::limits::{Level, LimitKind, Limits, parse_seconds};
-use super::partition::{Partition, PreemptMode};
+use super::partition::Partition;
 use super::qos::Qos;
 use super::refusal::{Code, Refusal};
 use super::time::format_duration;
@@ -81,20 +81,12 @@ impl Noun {
                 "state",
                 "priority",
                 "tier",
-                "preempt-mode",
                 "accounts",
                 "qos",
             ],
             Noun::Account => &["parent", "shares", "qos", "description"],
             Noun::User => &["account", "accounts", "shares", "qos", "default-qos"],
-            Noun::Qos => &[
-                "priority",
-                "preempts",
-                "preempt-mode",
-                "grace-time",
-                "exempt-time",
-                "usage-factor",
-            ],
+            Noun::Qos => &["priority", "usage-factor"],
         }
     }
 }
@@ -615,15 +607,11 @@ impl Rules {
             let qos = one.qos.iter().chain(&one.default_qos);
             of(by, Noun::Account, accounts).chain(of(by, Noun::Qos, qos))
         });
-        let qos = self.qos.values().flat_map(|one| {
-            let by = (Noun::Qos, one.name.as_str());
-            of(by, Noun::Qos, &one.preempts)
-        });
         let accounts = self.accounts.values().flat_map(|one| {
             let by = (Noun::Account, one.name.as_str());
             of(by, Noun::Account, &one.parent).chain(of(by, Noun::Qos, &one.qos))
         });
-        partitions.chain(users).chain(qos).chain(accounts)
+        partitions.chain(users).chain(accounts)
     }
 }
 
@@ -722,14 +710,6 @@ fn parse_text(value: &str) -> Result<String, String> {
     Ok(value.to_owned())
 }
 
-fn parse_mode(value: &str) -> Result<PreemptMode, String> {
-    let mut modes = PreemptMode::ALL.into_iter();
-    modes.find(|mode| mode.word() == value).ok_or_else(|| {
-        let words = PreemptMode::ALL.map(PreemptMode::word);
-        format!("write one of: {}", words.join(", "))
-    })
-}
-
 fn set_limit(limits: &mut Limits, noun: Noun, key: &str, value: &str) -> Result<(), String> {
     let kind = LimitKind::parse(key).ok_or_else(|| unknown_key(noun))?;
     limits.set(kind, kind.parse_value(value)?);
@@ -764,7 +744,6 @@ fn set_partition(one: &mut Partition, key: &str, value: &str) -> Result<(), Stri
         }
         "priority" => one.priority = parse_u32(value, 0)?,
         "tier" => one.tier = parse_u32(value, 0)?,
-        "preempt-mode" => one.preempt_mode = parse_mode(value)?,
         "accounts" => one.accounts = parse_list(value),
         "qos" => one.qos = parse_list(value),
         _ => set_limit(&mut one.limits, Noun::Partition, key, value)?,
@@ -786,7 +765,6 @@ fn of_partition(one: &Partition) -> Vec<Setting> {
         ("state", if one.up { "up" } else { "down" }.to_owned()),
         ("priority", one.priority.to_string()),
         ("tier", one.tier.to_string()),
-        ("preempt-mode", one.preempt_mode.word().to_owned()),
         ("accounts", show_list(&one.accounts, "all")),
         ("qos", show_list(&one.qos, "all")),
     ];
@@ -847,10 +825,6 @@ fn of_user(one: &User) -> Vec<Setting> {
 fn set_qos(one: &mut Qos, key: &str, value: &str) -> Result<(), String> {
     match key {
         "priority" => one.priority = parse_u32(value, 0)?,
-        "preempts" => one.preempts = parse_list(value),
-        "preempt-mode" => one.preempt_mode = parse_mode(value)?,
-        "grace-time" => one.grace_s = parse_span(value)?.unwrap_or(0),
-        "exempt-time" => one.exempt_s = parse_span(value)?.unwrap_or(0),
         "usage-factor" => one.usage_factor_milli = parse_milli(value)?,
         _ => set_limit(&mut one.limits, Noun::Qos, key, value)?,
     }
@@ -861,10 +835,6 @@ fn of_qos(one: &Qos) -> Vec<Setting> {
     let milli = one.usage_factor_milli;
     let settings = [
         ("priority", one.priority.to_string()),
-        ("preempts", show_list(&one.preempts, "none")),
-        ("preempt-mode", one.preempt_mode.word().to_owned()),
-        ("grace-time", format_duration(u64::from(one.grace_s))),
-        ("exempt-time", format_duration(u64::from(one.exempt_s))),
         (
             "usage-factor",
             format!("{}.{:03}", milli / 1000, milli % 1000),
@@ -930,18 +900,8 @@ mod tests {
         let mut rules = Rules::initial();
         assert_eq!(Rules::from_settings(&all(&rules)).unwrap(), rules);
         let steps = [
-            (
-                Act::Add,
-                Noun::Qos,
-                "scavenger",
-                "usage-factor=0.25 preempt-mode=requeue grace-time=30s",
-            ),
-            (
-                Act::Add,
-                Noun::Qos,
-                "high",
-                "priority=10 preempts=scavenger,normal exempt-time=5m",
-            ),
+            (Act::Add, Noun::Qos, "scavenger", "usage-factor=0.25"),
+            (Act::Add, Noun::Qos, "high", "priority=10"),
             (
                 Act::Add,
                 Noun::Account,

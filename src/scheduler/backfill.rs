@@ -25,6 +25,8 @@ pub struct Running<'a, S> {
 pub struct Kept<P: Pool> {
     /// When the job will start at the latest.
     pub shadow: i64,
+    /// When it will have ended at the latest.
+    until: i64,
     /// What it will have.
     pub share: P::Share,
     /// What is free at that instant beside it.
@@ -55,10 +57,10 @@ impl<P: Pool> Pass<P> {
         &self.kept
     }
 
-    /// Starts a job that runs for at most `length`, if there is room and no kept place is in its way.
-    pub fn start(&mut self, ask: &P::Ask<'_>, length: i64) -> Option<P::Share> {
+    /// Room now for a job that runs for at most `length`, if no kept place is in its way.
+    pub fn find(&self, ask: &P::Ask<'_>, length: i64) -> Option<P::Share> {
         let until = self.now.saturating_add(length);
-        let share = match self.kept.as_slice() {
+        match self.kept.as_slice() {
             [] => self.free.find(ask),
             // The common case, without a list.
             [one] if until <= one.shadow => self.free.find(ask),
@@ -67,9 +69,19 @@ impl<P: Pool> Pass<P> {
                 let later: Vec<&P> = overlapped(all, until).collect();
                 self.free.find_in_all(&later, ask)
             }
-        }?;
-        self.free.take(&share);
-        self.take_later(&share, until);
+        }
+    }
+
+    /// Starts what was found.
+    pub fn take(&mut self, share: &P::Share, length: i64) {
+        self.free.take(share);
+        self.take_later(share, self.now.saturating_add(length));
+    }
+
+    /// Starts a job, if there is room.
+    pub fn start(&mut self, ask: &P::Ask<'_>, length: i64) -> Option<P::Share> {
+        let share = self.find(ask, length)?;
+        self.take(&share, length);
         Some(share)
     }
 
@@ -110,13 +122,15 @@ impl<P: Pool> Pass<P> {
         let search = Search {
             ask,
             length,
+            now: self.now,
+            free: &self.free,
             kept: &self.kept,
         };
         let mut running = Ends {
             seen: Vec::new(),
             rest: running.into_iter(),
         };
-        let (shadow, share, mut later) = search.earliest(self.now, &self.free, &mut running)?;
+        let (shadow, share, mut later) = search.earliest(&mut running)?;
         later.take(&share);
         let until = shadow.saturating_add(length);
         for kept in &mut self.kept {
@@ -126,6 +140,7 @@ impl<P: Pool> Pass<P> {
         }
         self.kept.push(Kept {
             shadow,
+            until,
             share,
             later,
         });
@@ -153,12 +168,6 @@ impl<'a, S, I: Iterator<Item = Running<'a, S>>> Ends<'a, S, I> {
         }
         self.seen.get(at)
     }
-
-    /// The time at which this one ends, if it is before `until`.
-    fn before(&mut self, at: usize, until: i64) -> Option<i64> {
-        let ends = self.get(at)?.ends;
-        (ends < until).then_some(ends)
-    }
 }
 
 /// Where a job fits: when, with what, and what is free then.
@@ -168,78 +177,88 @@ type Found<P> = (i64, <P as Pool>::Share, P);
 struct Search<'s, 'r, P: Pool> {
     ask: &'s P::Ask<'r>,
     length: i64,
+    now: i64,
+    /// What is free now.
+    free: &'s P,
     kept: &'s [Kept<P>],
 }
 
 impl<P: Pool> Search<'_, '_, P> {
-    /// From `now` on.
-    fn earliest<'a, I>(
-        &self,
-        now: i64,
-        free: &P,
-        running: &mut Ends<'a, P::Share, I>,
-    ) -> Option<Found<P>>
+    fn earliest<'a, I>(&self, running: &mut Ends<'a, P::Share, I>) -> Option<Found<P>>
     where
         I: Iterator<Item = Running<'a, P::Share>>,
         P::Share: 'a,
     {
-        let mut pool = free.clone();
+        if !self.kept.is_empty() {
+            self.among_kept(running)
+        } else if P::is_local(self.ask) {
+            self.walk(running)
+        } else {
+            self.leap(running)
+        }
+    }
+
+    /// Step by step: what is free grows with each end and shrinks with each start of those that are kept a place.
+    fn among_kept<'a, I>(&self, running: &mut Ends<'a, P::Share, I>) -> Option<Found<P>>
+    where
+        I: Iterator<Item = Running<'a, P::Share>>,
+        P::Share: 'a,
+    {
+        let mut pool = self.free.clone();
         let mut begins: Vec<(i64, &P::Share)> = self
             .kept
             .iter()
             .map(|kept| (kept.shadow, &kept.share))
             .collect();
         begins.sort_by_key(|(at, _)| *at);
+        let mut ends: Vec<(i64, &P::Share)> = self
+            .kept
+            .iter()
+            .map(|kept| (kept.until, &kept.share))
+            .collect();
+        ends.sort_by_key(|(at, _)| *at);
+        let (mut begins, mut ends) = (begins.into_iter().peekable(), ends.into_iter().peekable());
         let mut done = 0;
-        // Between two kept starts what is free only grows, so each stretch is searched in leaps.
-        for stretch in 0..=begins.len() {
-            let until = begins.get(stretch).map_or(i64::MAX, |(at, _)| *at);
-            if stretch > 0
-                && let Some(found) = self.try_at(begins[stretch - 1].0, &pool)
-            {
-                return Some(found);
+        let local = P::is_local(self.ask);
+        loop {
+            let next = [
+                running.get(done).map(|one| one.ends),
+                begins.peek().map(|(at, _)| *at),
+                ends.peek().map(|(at, _)| *at),
+            ];
+            let at = next.into_iter().flatten().min()?;
+            // All that ends at one instant is there together, and those who were promised it come first.
+            let mut may_fit = !local;
+            let mut given: Vec<&P::Share> = Vec::new();
+            while let Some(one) = running.get(done).filter(|one| one.ends <= at) {
+                given.push(one.share);
+                done += 1;
             }
-            let searched = if P::is_local(self.ask) {
-                self.walk(now, &mut pool, done, until, running)
-            } else {
-                self.leap(now, &mut pool, done, until, running)
-            };
-            match searched {
-                Ok(found) => return Some(found),
-                Err(last) => done = last,
+            while let Some((_, share)) = ends.next_if(|(ends, _)| *ends <= at) {
+                given.push(share);
             }
-            if let Some((at, share)) = begins.get(stretch) {
-                // What ends at that very time is there for it.
-                while let Some(one) = running.get(done)
-                    && one.ends <= *at
-                {
-                    pool.give(one.share);
-                    done += 1;
-                }
-                if !pool.holds(share) {
-                    // It counts on what others have promised to leave: nothing more can be said before its start.
-                    return None;
-                }
+            for share in &given {
+                pool.give(share);
+            }
+            while let Some((_, share)) = begins.next_if(|(begins, _)| *begins <= at) {
                 pool.take(share);
             }
+            may_fit |= given.iter().any(|share| pool.fits_at(share, self.ask));
+            if may_fit && let Some(found) = self.try_at(at.max(self.now), &pool) {
+                return Some(found);
+            }
         }
-        None
     }
 
-    /// As [`Search::leap`], where it is enough to look at what was given back.
-    fn walk<'a, I>(
-        &self,
-        now: i64,
-        pool: &mut P,
-        mut done: usize,
-        until: i64,
-        running: &mut Ends<'a, P::Share, I>,
-    ) -> Result<Found<P>, usize>
+    /// Where it is enough to look at what was given back.
+    fn walk<'a, I>(&self, running: &mut Ends<'a, P::Share, I>) -> Option<Found<P>>
     where
         I: Iterator<Item = Running<'a, P::Share>>,
         P::Share: 'a,
     {
-        while let Some(at) = running.before(done, until) {
+        let mut pool = self.free.clone();
+        let mut done = 0;
+        while let Some(at) = running.get(done).map(|one| one.ends) {
             let mut may_fit = false;
             // All that ends at one instant is there together.
             while let Some(one) = running.get(done)
@@ -249,60 +268,42 @@ impl<P: Pool> Search<'_, '_, P> {
                 may_fit |= pool.fits_at(one.share, self.ask);
                 done += 1;
             }
-            if may_fit && let Some(found) = self.try_at(at.max(now), pool) {
-                return Ok(found);
+            if may_fit && let Some(found) = self.try_at(at.max(self.now), &pool) {
+                return Some(found);
             }
         }
-        Err(done)
+        None
     }
 
-    /// Gives back what ends before `until`, from number `done` on, until the job fits. When it never does, all of that is
-    /// given back, and the number of the next is the answer.
-    fn leap<'a, I>(
-        &self,
-        now: i64,
-        pool: &mut P,
-        mut done: usize,
-        until: i64,
-        running: &mut Ends<'a, P::Share, I>,
-    ) -> Result<Found<P>, usize>
+    /// In leaps that double, and back: each look is at all there is, and what is free only grows.
+    fn leap<'a, I>(&self, running: &mut Ends<'a, P::Share, I>) -> Option<Found<P>>
     where
         I: Iterator<Item = Running<'a, P::Share>>,
         P::Share: 'a,
     {
-        let mut step = 1;
-        while running.before(done, until).is_some() {
+        let mut pool = self.free.clone();
+        let (mut done, mut step) = (0, 1);
+        while running.get(done).is_some() {
             let before = (done, pool.clone());
-            let mut to = done;
             let mut last = i64::MIN;
             // All that ends at one instant is there together.
-            while let Some(ends) = running.before(to, until)
-                && (to < before.0 + step || ends == last)
+            while let Some(one) = running.get(done)
+                && (done < before.0 + step || one.ends == last)
             {
-                last = ends;
-                to += 1;
-            }
-            for one in &running.seen[done..to] {
+                last = one.ends;
                 pool.give(one.share);
+                done += 1;
             }
-            done = to;
             step = step.saturating_mul(2);
-            if self.try_at(last.max(now), pool).is_some()
-                && let Some(found) = self.narrow(now, before, &running.seen[..to])
-            {
-                return Ok(found);
+            if self.try_at(last.max(self.now), &pool).is_some() {
+                return self.narrow(before, &running.seen[..done]);
             }
         }
-        Err(done)
+        None
     }
 
     /// The first of the instants behind `from.0` at which it fits; it does at the last.
-    fn narrow(
-        &self,
-        now: i64,
-        from: (usize, P),
-        running: &[Running<'_, P::Share>],
-    ) -> Option<Found<P>> {
+    fn narrow(&self, from: (usize, P), running: &[Running<'_, P::Share>]) -> Option<Found<P>> {
         let (mut low, mut pool) = from;
         let mut high = running.len();
         loop {
@@ -314,7 +315,7 @@ impl<P: Pool> Search<'_, '_, P> {
             for one in &running[low..middle] {
                 there.give(one.share);
             }
-            let at = running[middle - 1].ends.max(now);
+            let at = running[middle - 1].ends.max(self.now);
             match self.try_at(at, &there) {
                 Some(found) if ends.len() == 1 => return Some(found),
                 Some(_) => high = middle,
@@ -336,7 +337,7 @@ impl<P: Pool> Search<'_, '_, P> {
             .filter(|kept| kept.shadow > at && kept.shadow < until)
             .map(|kept| &kept.later)
             .collect();
-        let share = pool.find_in_all(&later, self.ask)?;
+        let share = pool.find_for_later(&later, self.free, self.ask)?;
         Some((at, share, pool.clone()))
     }
 }
@@ -382,7 +383,7 @@ mod tests {
             false
         }
         fn fits_at(&self, _share: &u32, _ask: &u32) -> bool {
-            unreachable!("it is not local")
+            false
         }
         fn take(&mut self, share: &u32) {
             self.0.take(share);
@@ -451,6 +452,27 @@ mod tests {
         // What ends before 10 is in nobody's way.
         assert_eq!(pass.start(&2, 11), None);
         assert_eq!(pass.start(&2, 10), Some(2));
+    }
+
+    #[test]
+    fn places_lie_one_behind_another_and_in_gaps() {
+        let end = |ends, share| Running { ends, share };
+        // Four are back at 10: two jobs of two at once, the third behind them.
+        let mut pass = Pass::new(0, Processors(0));
+        let running = [end(10, &4)];
+        let kept: Vec<_> = (0..3).map(|_| pass.reserve(&2, 10, running)).collect();
+        assert_eq!(kept, [Some(10), Some(10), Some(20)]);
+        // What was kept a place ends too.
+        let running = [end(10, &2), end(100, &2)];
+        let mut pass = Pass::new(0, Processors(0));
+        assert_eq!(pass.reserve(&4, 10, running), Some(100));
+        assert_eq!(pass.reserve(&2, 50, running), Some(10));
+        assert_eq!(pass.reserve(&2, 10, running), Some(60));
+        // A gap before a place that is kept.
+        let running = [end(10, &1), end(20, &1), end(90, &1), end(100, &1)];
+        let mut pass = Pass::new(0, Processors(0));
+        assert_eq!(pass.reserve(&4, 50, running), Some(100));
+        assert_eq!(pass.reserve(&2, 60, running), Some(20));
     }
 
     #[test]

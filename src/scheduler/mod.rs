@@ -161,6 +161,8 @@ struct Planner<'a> {
     /// Granted in this pass.
     added: Tally,
     has_limits: bool,
+    /// Slots that were given more in this pass, and when they end now.
+    extended: BTreeMap<SlotKey, i64>,
     /// Ends and shares of what this pass started.
     started: Vec<(i64, Parts)>,
     /// Partitions of which a job waits for room.
@@ -205,6 +207,7 @@ impl<'a> Planner<'a> {
             sketched: Vec::new(),
             added: Tally::default(),
             has_limits: has_limits(view.rules),
+            extended: BTreeMap::new(),
             started: Vec::new(),
             blocked: Vec::new(),
             waiting: Vec::new(),
@@ -282,10 +285,10 @@ impl<'a> Planner<'a> {
 
     fn push(&mut self, turn: Turn) {
         let Reverse((_, order, at)) = turn;
-        let length = match (self.by_length, self.view.queue.group(at)) {
-            (true, Some(group)) => length_ms(group.key.limit_s),
-            _ => 0,
-        };
+        let head = &self.view.queue.heads()[at];
+        // A partition of which nobody waits for room yet is still looked at in order.
+        let fills = self.by_length && self.has_head[self.partitions[head.class as usize]];
+        let length = if fills { length_ms(head.limit_s) } else { 0 };
         self.turns.push(Reverse((length, order, at)));
     }
 
@@ -310,6 +313,12 @@ impl<'a> Planner<'a> {
                     self.next_of_group(at, group, job.id);
                 }
                 Advance::GroupHeld(reason) => {
+                    // What runs already adds no job.
+                    let counts_jobs =
+                        matches!(&reason, Reason::Limit(hit) if hit.kind.counts_jobs());
+                    if counts_jobs && job.slots.is_empty() {
+                        self.next_running(at, group, job);
+                    }
                     self.plan.held.push(((*group.key).clone(), reason));
                     self.bring_back(self.class_of(at));
                 }
@@ -340,6 +349,17 @@ impl<'a> Planner<'a> {
             runs: false,
         };
         if let Some(next) = group.after(&one) {
+            let rank = &self.ranks[self.class_of(at)];
+            let order = self.ranker.key(rank, &group.key, &next);
+            self.push(Reverse((0, order, at)));
+        }
+    }
+
+    /// The next job of a group that holds something already waits for its turn.
+    fn next_running(&mut self, at: usize, group: &Group, job: &Job) {
+        let behind = |one: &queue::Member| (one.submitted, one.id) > (job.submitted, job.id);
+        let next = group.running().find(behind);
+        if let Some(next) = next {
             let rank = &self.ranks[self.class_of(at)];
             let order = self.ranker.key(rank, &group.key, &next);
             self.push(Reverse((0, order, at)));
@@ -384,8 +404,11 @@ impl<'a> Planner<'a> {
         if self.policy.rule != Rule::Fcfs {
             self.waiting.push((at, job));
         }
-        if self.policy.rule == Rule::EasySjbf && !self.by_length {
-            self.shortest_first();
+        match self.policy.rule {
+            Rule::EasySjbf => self.shortest_first(),
+            // Each of its group is kept a place of its own.
+            Rule::Conservative => self.next_of_group(at, group, job.id),
+            Rule::Fcfs | Rule::Easy => {}
         }
     }
 
@@ -405,18 +428,21 @@ impl<'a> Planner<'a> {
                 .iter()
                 .map(|(ends, parts)| (*ends, parts))
                 .collect();
-            added.extend(
-                idle.iter()
-                    .filter_map(|key| Some((now, slots.parts(*key)?))),
-            );
+            let extended = &self.extended;
+            let given_up = idle.iter().filter(|key| !extended.contains_key(*key));
+            added.extend(given_up.filter_map(|key| Some((now, slots.parts(*key)?))));
+            let go_on = extended.iter();
+            added.extend(go_on.filter_map(|(key, ends)| Some((*ends, slots.parts(*key)?))));
             added.sort_by_key(|(ends, _)| *ends);
             let running = slots
                 .iter()
-                .filter(|(_, key, _)| !idle.contains(key))
+                .filter(|(_, key, _)| !idle.contains(key) && !extended.contains_key(key))
                 .map(|(ends, _, parts)| (ends.0.max(now), parts));
             let running = merged(running, added.into_iter());
             let running = running.map(|(ends, share)| Running { ends, share });
-            if let Some(shadow) = self.pass.reserve(&ask, length, running) {
+            if let Some(shadow) = self.pass.reserve(&ask, length, running)
+                && shadow < occupancy::NEVER.0
+            {
                 self.plan.kept.push((job.id, Timestamp(shadow)));
             }
         }
@@ -502,6 +528,11 @@ impl<'a> Planner<'a> {
             let Some(parts) = self.place(at, group, job, length) else {
                 return Advance::NoRoom;
             };
+            // Once more with what it would really have: whole nodes, memory that goes with cpus.
+            if let Some(reason) = self.over_limit_with(key, &parts, slots == 0) {
+                return Advance::GroupHeld(reason);
+            }
+            self.take(&parts, length);
             self.count_in(key, &parts, slots == 0);
             slots += 1;
             let Some(picks) = &mut self.picks else {
@@ -535,13 +566,17 @@ impl<'a> Planner<'a> {
         }
         // As long as no place is kept, there is no room for shorter ones either.
         let is_full = self.pass.kept().is_empty();
-        let Some(parts) = self.pass.start(&ask, length) else {
+        let found = self.pass.find(&ask, length);
+        if found.is_none() {
             self.shapes[shape].failed = if is_full { 0 } else { length };
-            return None;
-        };
+        }
+        found
+    }
+
+    fn take(&mut self, parts: &Parts, length: i64) {
+        self.pass.take(parts, length);
         self.started
             .push((self.now.plus_ms(length).0, parts.clone()));
-        Some(parts)
     }
 
     /// Whether a slot may be given more, as far as its nodes and those who wait for it go.
@@ -554,9 +589,6 @@ impl<'a> Planner<'a> {
             return false;
         }
         self.keep_places();
-        if self.pass.kept().is_empty() {
-            return true;
-        }
         let key = SlotKey {
             job: job.id,
             slot: slot.id,
@@ -570,17 +602,30 @@ impl<'a> Planner<'a> {
         let ends = if slot.queue.is_empty() {
             self.now
         } else {
-            ends
+            ends.max(self.now)
         };
-        self.pass.extend(parts, ends.0, length)
+        let goes_on = self.pass.extend(parts, ends.0, length);
+        if goes_on {
+            self.extended.insert(key, ends.plus_ms(length).0);
+        }
+        goes_on
     }
 
     fn over_limit(&self, key: &GroupKey, is_new: bool) -> Option<Reason> {
+        let ends = self.now.plus_ms(length_ms(key.limit_s));
+        self.beyond(key, Held::by_request(&key.request, ends), is_new)
+    }
+
+    fn over_limit_with(&self, key: &GroupKey, parts: &Parts, is_new: bool) -> Option<Reason> {
+        let ends = self.now.plus_ms(length_ms(key.limit_s));
+        self.beyond(key, Held::by_parts(parts, ends), is_new)
+    }
+
+    fn beyond(&self, key: &GroupKey, more: Held, is_new: bool) -> Option<Reason> {
         if !self.has_limits {
             return None;
         }
-        let ends = self.now.plus_ms(length_ms(key.limit_s));
-        let more = Held::by_request(&key.request, ends).with_job(false, is_new);
+        let more = more.with_job(false, is_new);
         let check = Check {
             rules: self.view.rules,
             tally: self.view.tally,

@@ -15,6 +15,7 @@ use crate::model::node::{Node, Serves};
 use crate::model::partition::Partition;
 use crate::model::resource::{GpuCount, GpuRequest, MemoryRequest, Request};
 use smallvec::SmallVec;
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 /// Kinds of GPU told apart on one node; further ones are not given to jobs.
@@ -294,7 +295,8 @@ fn node_range(request: &Request) -> (usize, usize) {
         let listed = narrow(request.nodelist.len());
         least = least.max(listed.min(tasks));
     }
-    let most = request.nodes_max.unwrap_or(tasks).max(least);
+    // Where fewer are allowed than are needed there is no place.
+    let most = request.nodes_max.unwrap_or(tasks.max(least));
     (least as usize, most as usize)
 }
 
@@ -590,11 +592,21 @@ impl NodePool {
         }
     }
 
-    fn choose(&self, ask: &Ask<'_>, free_at: impl Fn(usize) -> Free) -> Option<Parts> {
+    fn least_at(&self, others: &[&Self], at: usize) -> Free {
+        let others = others.iter().map(|other| other.free[at]);
+        others.fold(self.free[at], Free::least)
+    }
+
+    fn choose(
+        &self,
+        ask: &Ask<'_>,
+        free_at: impl Fn(usize) -> Free,
+        avoid: impl Fn(usize) -> u32,
+    ) -> Option<Parts> {
         let wanted = Wanted::of(ask.request);
         let (least, most) = node_range(ask.request);
         if least <= 1 {
-            let mut best: Option<(u32, u32, u32)> = None;
+            let mut best: Option<(u32, u32, u32, u32)> = None;
             for at in self.candidates(ask, wanted.per_task) {
                 let site = &self.ground.sites[at as usize];
                 let free = free_at(at as usize);
@@ -606,14 +618,14 @@ impl NodePool {
                 } else {
                     0
                 };
-                let key = (spared, free.cpus, at);
+                let key = (spared, free.cpus, avoid(at as usize), at);
                 if best.is_none_or(|best| key < best)
                     && wanted.parts(&[(site, free, wanted.tasks)]).is_some()
                 {
                     best = Some(key);
                 }
             }
-            if let Some((_, _, at)) = best {
+            if let Some((.., at)) = best {
                 let at = at as usize;
                 let site = &self.ground.sites[at];
                 return wanted.parts(&[(site, free_at(at), wanted.tasks)]);
@@ -622,7 +634,7 @@ impl NodePool {
         if most < 2 {
             return None;
         }
-        self.choose_several(ask, &wanted, least.max(2), most, free_at)
+        self.choose_several(ask, &wanted, least.max(2), most, free_at, avoid)
     }
 
     fn choose_several(
@@ -632,6 +644,7 @@ impl NodePool {
         least: usize,
         most: usize,
         free_at: impl Fn(usize) -> Free,
+        avoid: impl Fn(usize) -> u32,
     ) -> Option<Parts> {
         let mut by_room: Vec<(u32, u32)> = self
             .candidates(ask, wanted.per_task)
@@ -644,7 +657,30 @@ impl NodePool {
         if by_room.len() < least {
             return None;
         }
-        by_room.sort_by_key(|(holds, at)| (std::cmp::Reverse(*holds), *at));
+        let key = |(holds, at): &(u32, u32)| (Reverse(*holds), avoid(*at as usize), *at);
+        by_room.sort_by_cached_key(key);
+        let found = self.fill(wanted, &by_room, (least, most), &free_at);
+        if found.is_some() || !matches!(ask.request.gpus, GpuRequest::Total(_)) {
+            return found;
+        }
+        // Those with most room need not be those with the GPUs.
+        let gpus = |at: u32| {
+            let site = &self.ground.sites[at as usize];
+            wanted.gpus_free(site, &free_at(at as usize))
+        };
+        let key = |(holds, at): &(u32, u32)| (Reverse(gpus(*at)), Reverse(*holds), *at);
+        by_room.sort_by_cached_key(key);
+        self.fill(wanted, &by_room, (least, most), &free_at)
+    }
+
+    /// The first so many of these nodes that hold all tasks: (room, place) each.
+    fn fill(
+        &self,
+        wanted: &Wanted<'_>,
+        by_room: &[(u32, u32)],
+        (least, most): (usize, usize),
+        free_at: &impl Fn(usize) -> Free,
+    ) -> Option<Parts> {
         let mut room: u64 = by_room[..least - 1]
             .iter()
             .map(|(holds, _)| u64::from(*holds))
@@ -696,15 +732,16 @@ impl Pool for NodePool {
     type Share = Parts;
 
     fn find(&self, ask: &Ask<'_>) -> Option<Parts> {
-        self.choose(ask, |at| self.free[at])
+        self.choose(ask, |at| self.free[at], |_| 0)
     }
 
     fn find_in_all(&self, others: &[&Self], ask: &Ask<'_>) -> Option<Parts> {
-        let least = |at: usize| {
-            let others = others.iter().map(|other| other.free[at]);
-            others.fold(self.free[at], Free::least)
-        };
-        self.choose(ask, least)
+        self.choose(ask, |at| self.least_at(others, at), |_| 0)
+    }
+
+    fn find_for_later(&self, others: &[&Self], now: &Self, ask: &Ask<'_>) -> Option<Parts> {
+        let avoid = |at: usize| now.free[at].cpus;
+        self.choose(ask, |at| self.least_at(others, at), avoid)
     }
 
     fn holds(&self, share: &Parts) -> bool {

@@ -16,6 +16,18 @@ pub trait Pool: Clone + std::fmt::Debug {
     /// Room for this that is room in all of `others` too, if there is any.
     fn find_in_all(&self, others: &[&Self], ask: &Self::Ask<'_>) -> Option<Self::Share>;
 
+    /// The same, for a job that will start later: where there is a choice, what is not free in `now` is chosen, so that as
+    /// much as can be is left for those who start now.
+    fn find_for_later(
+        &self,
+        others: &[&Self],
+        now: &Self,
+        ask: &Self::Ask<'_>,
+    ) -> Option<Self::Share> {
+        let _ = now;
+        self.find_in_all(others, ask)
+    }
+
     /// Whether there is room for exactly this share.
     fn holds(&self, share: &Self::Share) -> bool;
 

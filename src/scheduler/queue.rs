@@ -119,6 +119,8 @@ pub struct Group {
     /// What its jobs have in common.
     pub key: Arc<GroupKey>,
     jobs: Jobs,
+    /// How many of them hold something already.
+    running: usize,
 }
 
 fn member(entry: (&(Timestamp, JobId), &bool)) -> Member {
@@ -134,6 +136,13 @@ impl Group {
     /// Its jobs, the first first.
     pub fn jobs(&self) -> impl Iterator<Item = Member> {
         self.jobs.iter().map(member)
+    }
+
+    /// Those that hold something already, the first first.
+    pub fn running(&self) -> impl Iterator<Item = Member> {
+        let some = self.running > 0;
+        let jobs = some.then(|| self.jobs()).into_iter().flatten();
+        jobs.filter(|member| member.runs)
     }
 
     /// The one behind this.
@@ -226,9 +235,11 @@ impl Queue {
         let Some(group) = &mut self.groups[at] else {
             return;
         };
-        if group.jobs.insert(entry.0, entry.1).is_none() {
-            self.jobs += 1;
+        match group.jobs.insert(entry.0, entry.1) {
+            None => self.jobs += 1,
+            Some(runs) => group.running -= usize::from(runs),
         }
+        group.running += usize::from(entry.1);
         if let Some(first) = group.jobs.iter().next().map(member) {
             self.heads[at].first = first;
         }
@@ -251,6 +262,7 @@ impl Queue {
         let group = Group {
             key: Arc::clone(&key),
             jobs: Jobs::new(),
+            running: 0,
         };
         let at = match self.vacant.pop() {
             Some(at) => {
@@ -277,8 +289,9 @@ impl Queue {
         let Some(group) = &mut self.groups[at] else {
             return;
         };
-        if group.jobs.remove(&(job.submitted, job.id)).is_some() {
+        if let Some(runs) = group.jobs.remove(&(job.submitted, job.id)) {
             self.jobs -= 1;
+            group.running -= usize::from(runs);
         }
         let head = &mut self.heads[at];
         if let Some(first) = group.jobs.iter().next().map(member) {

@@ -197,6 +197,10 @@ impl<'t> Fields<'t> {
 const SPAN: &str = "write a span such as \"90s\", \"10m\", \"2h\", \"7d\" or \"1:30:00\"";
 
 fn span_ms(text: &str) -> Result<i64, String> {
+    // Where a limit is read, no time at all is no limit; here it is the beginning.
+    if matches!(text, "0" | "0s" | "0m" | "0h" | "0d") {
+        return Ok(0);
+    }
     match parse_seconds(text) {
         Ok(Some(seconds)) => Ok(i64::try_from(seconds)
             .unwrap_or(i64::MAX)

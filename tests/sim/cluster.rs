@@ -258,7 +258,6 @@ fn live_code_and_the_replay_of_traces_start_the_same_jobs_at_the_same_time() {
 /// nothing long may start there, though the head could do with the two busy ones and one of the free: over processors
 /// without places EASY lets the last job start.
 #[test]
-#[ignore = "the live planner keeps the head's place on nodes that are free now, rather than on those it waits for"]
 fn a_kept_place_leaves_free_nodes_to_others() {
     let text = "1 0 -1 10 1 -1 -1 1 10\n2 0 -1 10 1 -1 -1 1 10\n3 0 -1 1000 1 -1 -1 1 1000\n\
                 4 0 -1 1000 1 -1 -1 1 1000\n5 20 -1 100 3 -1 -1 3 1000\n6 21 -1 5000 1 -1 -1 1 5000\n";
