@@ -26,7 +26,7 @@ use std::sync::Arc;
 /// The first steps; milliseconds.
 const STEP_MS: i64 = 1_000;
 /// Later steps are such a part of the time from now.
-const STEP_PART: i64 = 250;
+const STEP_PART: i64 = 120;
 /// Up to so many jobs are forecast to the end of each.
 const SHORT: usize = 1_000;
 /// Most elements that are started in a forecast.
