@@ -140,6 +140,10 @@ impl<P: Pool> Pool for Careless<P> {
         self.0.find(ask)
     }
 
+    fn find_for_later(&self, _others: &[&Self], now: &Self, ask: &P::Ask<'_>) -> Option<P::Share> {
+        self.0.find_for_later(&[], &now.0, ask)
+    }
+
     fn holds(&self, share: &P::Share) -> bool {
         self.0.holds(share)
     }
@@ -191,6 +195,11 @@ impl<P: Pool> Pool for Forgetful<P> {
         self.pool.find_in_all(&others, ask)
     }
 
+    fn find_for_later(&self, others: &[&Self], now: &Self, ask: &P::Ask<'_>) -> Option<P::Share> {
+        let others: Vec<&P> = others.iter().map(|other| &other.pool).collect();
+        self.pool.find_for_later(&others, &now.pool, ask)
+    }
+
     fn holds(&self, share: &P::Share) -> bool {
         self.pool.holds(share)
     }
@@ -230,6 +239,11 @@ impl<P: Pool> Pool for Leaping<P> {
     fn find_in_all(&self, others: &[&Self], ask: &P::Ask<'_>) -> Option<P::Share> {
         let others: Vec<&P> = others.iter().map(|other| &other.0).collect();
         self.0.find_in_all(&others, ask)
+    }
+
+    fn find_for_later(&self, others: &[&Self], now: &Self, ask: &P::Ask<'_>) -> Option<P::Share> {
+        let others: Vec<&P> = others.iter().map(|other| &other.0).collect();
+        self.0.find_for_later(&others, &now.0, ask)
     }
 
     fn holds(&self, share: &P::Share) -> bool {
@@ -283,7 +297,6 @@ proptest! {
     /// Several places: whoever is kept one can be there from its shadow time on, beside all others, and nobody who fits
     /// into the machine is told never.
     #[test]
-    #[ignore = "places that begin at one instant are given out twice, and a place before another hides all after it"]
     fn group_4_all_kept_places_are_there_together(
         free in 0u32..6,
         mut running in prop::collection::vec((1i64..30, 1u32..6), 0..8),
@@ -341,7 +354,6 @@ fn running<const N: usize>(ends: &[(i64, u32); N]) -> [Running<'_, u32>; N] {
 
 /// Of four processors that are free at 10, two are kept twice: there is nothing left for a third who wants two then.
 #[test]
-#[ignore = "a place is looked for between those kept for the same instant, before all of them are taken"]
 fn group_4_places_that_begin_together_are_not_given_out_again() {
     let running = running(&[(10, 4)]);
     let mut pass = Pass::new(0, Processors(0));
@@ -353,7 +365,6 @@ fn group_4_places_that_begin_together_are_not_given_out_again() {
 
 /// All four are kept from 100 on, two of them from 10 to 60. A third has room from 60 on, and after 110.
 #[test]
-#[ignore = "a place kept before another is never given back, and then nothing is found any more"]
 fn group_4_a_place_before_another_does_not_hide_all_that_follows() {
     let running = running(&[(10, 2), (100, 2)]);
     let mut pass = Pass::new(0, Processors(0));
@@ -365,7 +376,6 @@ fn group_4_a_place_before_another_does_not_hide_all_that_follows() {
 
 /// All four are kept from 100 on. Two are free at 20, long enough before; at 90 it is too late for that.
 #[test]
-#[ignore = "the search leaps over the gap: what fits early need not fit later, when it would run into a kept place"]
 fn group_4_a_gap_before_a_kept_place_is_found() {
     let running = running(&[(10, 1), (20, 1), (90, 1), (100, 1)]);
     let mut pass = Pass::new(0, Processors(0));

@@ -2,7 +2,7 @@
 //! shadow times found by looking at every end in turn. Which nodes hold a job is asked of the same pool.
 //!
 //! Of places that are kept it knows what [`hpc::scheduler::backfill`] says: whoever starts must leave each place that
-//! begins before its own end; a place that was kept before another, and begins before it, is gone for good.
+//! begins before its own end. It keeps one as soon as somebody waits, also where nobody is there who could take it.
 
 use hpc::model::ids::{JobId, NodeId, SlotKey};
 use hpc::model::job::Job;
@@ -33,6 +33,12 @@ struct Place {
     parts: Parts,
 }
 
+impl Place {
+    fn holds_at(&self, time: i64) -> bool {
+        (self.shadow..self.until).contains(&time)
+    }
+}
+
 pub(super) struct Naive<'a> {
     view: View<'a>,
     now: i64,
@@ -46,9 +52,6 @@ pub(super) struct Naive<'a> {
     places: Vec<Place>,
     blocked: BTreeSet<String>,
     added: Tally,
-    searches: u32,
-    /// How many entries there were when a place was looked for the second time.
-    pub(super) second_search: Option<usize>,
     pub(super) planned: Planned,
 }
 
@@ -91,16 +94,16 @@ impl<'a> Naive<'a> {
             places: Vec::new(),
             blocked: BTreeSet::new(),
             added: Tally::default(),
-            searches: 0,
-            second_search: None,
             planned: Planned::default(),
         };
         while !order.is_empty() {
             let (_, job) = order.remove(0);
-            let waits_before = !naive.planned.heads.is_empty();
             naive.advance(job);
-            if policy.rule == Rule::EasySjbf && !waits_before && !naive.planned.heads.is_empty() {
-                order.sort_by_key(|(key, job)| (length_ms(job), *key));
+            if policy.rule == Rule::EasySjbf {
+                // In partitions of which somebody waits for room, gaps are filled.
+                let fills = |job: &Job| naive.blocked.contains(job.spec.partition.as_str());
+                let length = |job: &Job| if fills(job) { length_ms(job) } else { 0 };
+                order.sort_by_key(|(key, job)| (length(job), *key));
             }
         }
         naive
@@ -159,6 +162,11 @@ impl<'a> Naive<'a> {
             let Some(parts) = self.room(&ask, length) else {
                 return self.no_room(job, &ask, length);
             };
+            // Once more with what it would really be given.
+            let more = Held::by_parts(&parts, ends).with_job(false, slots == 0);
+            if check.holds(&class, &more, &self.added).is_some() {
+                return;
+            }
             self.free.take(&parts);
             let allocation = self
                 .picks
@@ -218,12 +226,8 @@ impl<'a> Naive<'a> {
     /// What is free when a kept place begins, beside it.
     fn beside(&self, place: &Place) -> NodePool {
         let mut pool = self.free_at(place.shadow);
-        let mut is_older = true;
         for other in &self.places {
-            let is_itself = std::ptr::eq(place, other);
-            is_older &= !is_itself;
-            let begun = other.shadow <= place.shadow;
-            if is_itself || (begun && (is_older || place.shadow < other.until)) {
+            if std::ptr::eq(place, other) || other.holds_at(place.shadow) {
                 pool.take(&other.parts);
             }
         }
@@ -244,17 +248,14 @@ impl<'a> Naive<'a> {
         if self.rule == Rule::Fcfs {
             return;
         }
-        self.searches += 1;
-        if self.searches == 2 {
-            self.second_search = Some(self.planned.entries.len());
-        }
-        let begins = self.places.iter().map(|place| place.shadow);
+        let places = self.places.iter();
+        let changes = places.flat_map(|place| [place.shadow, place.until]);
         let ends = self.ends().map(|(ends, _)| *ends);
-        let times: BTreeSet<i64> = begins.chain(ends).collect();
+        let times: BTreeSet<i64> = changes.chain(ends).collect();
         for time in times {
             let until = time.saturating_add(length);
             let mut pool = self.free_at(time);
-            for place in self.places.iter().filter(|place| place.shadow <= time) {
+            for place in self.places.iter().filter(|place| place.holds_at(time)) {
                 pool.take(&place.parts);
             }
             let later = self
@@ -262,13 +263,17 @@ impl<'a> Naive<'a> {
                 .iter()
                 .filter(|place| time < place.shadow && place.shadow < until);
             let later: Vec<NodePool> = later.map(|place| self.beside(place)).collect();
-            if let Some(parts) = pool.find_in_all(&later.iter().collect::<Vec<_>>(), ask) {
+            if let Some(parts) =
+                pool.find_for_later(&later.iter().collect::<Vec<_>>(), &self.free, ask)
+            {
                 self.places.push(Place {
                     shadow: time,
                     until,
                     parts,
                 });
-                self.planned.kept.push((job.id, Timestamp(time)));
+                if Timestamp(time) < occupancy::NEVER {
+                    self.planned.kept.push((job.id, Timestamp(time)));
+                }
                 return;
             }
         }

@@ -2,7 +2,7 @@
 
 use super::naive::Naive;
 use super::views::{Features, Lab, NOW, PLAIN, State, labs};
-use hpc::model::ids::JobId;
+use hpc::model::ids::{JobId, SlotKey};
 use hpc::model::job::{Job, Reason};
 use hpc::model::limits::LimitKind;
 use hpc::model::node::Serves;
@@ -25,6 +25,9 @@ const MANY: Features = Features {
     partitions: 3,
     ..PLAIN
 };
+
+/// And with arrays whose slots may go on.
+const GOING: Features = Features { idle: true, ..MANY };
 
 /// Everything.
 const ALL: Features = Features {
@@ -71,6 +74,19 @@ fn heads(plan: &Plan) -> Vec<JobId> {
 /// somebody else could take their place. Where nobody could, nobody is told.
 fn same_places(one: &[(JobId, Timestamp)], other: &[(JobId, Timestamp)]) -> bool {
     one.starts_with(other) || other.starts_with(one)
+}
+
+/// Whether the planner does what the plain one does.
+fn quick_as_plain(state: &State, rule: Rule) -> Result<(), TestCaseError> {
+    let quick = planned(state, rule);
+    let naive = Naive::plan(state.view(), NOW, policy(rule)).planned;
+    prop_assert_eq!(&quick.entries, &naive.entries, "{:?}", rule);
+    prop_assert_eq!(&heads(&quick), &naive.heads, "{:?}", rule);
+    // The quick one keeps places only once somebody else could take them, and then all of those who wait: the last ones
+    // may be missing. Nobody starts or goes on behind those, or the entries would differ.
+    let same = naive.kept.starts_with(&quick.kept);
+    prop_assert!(same, "{rule:?}: {:?} {:?}", quick.kept, naive.kept);
+    Ok(())
 }
 
 fn started(plan: &Plan) -> BTreeSet<JobId> {
@@ -176,7 +192,7 @@ proptest! {
 
     /// Strictly in order: in a partition nobody starts behind the one who waits for room.
     #[test]
-    fn group_3_in_order_nobody_passes_the_first_who_waits(lab in labs(MANY)) {
+    fn group_3_in_order_nobody_passes_the_first_who_waits(lab in labs(GOING)) {
         let state = lab.state(NOW);
         let plan = planned(&state, Rule::Fcfs);
         for waits in heads(&plan) {
@@ -192,7 +208,7 @@ proptest! {
 
     /// Whoever is kept a place first has room then, whatever was started beside it, when all runs as long as it may.
     #[test]
-    fn group_3_the_head_has_its_room_at_its_time(lab in labs(MANY)) {
+    fn group_3_the_head_has_its_room_at_its_time(lab in labs(GOING)) {
         let state = lab.state(NOW);
         for rule in RULES {
             let plan = planned(&state, rule);
@@ -200,8 +216,19 @@ proptest! {
             let after = adopted(&state, &plan);
             let view = after.view();
             let mut pool = view.pool.clone();
-            for (ends, _, parts) in view.occupancy.iter() {
-                if ends.max(NOW) <= *shadow {
+            for (ends, key, parts) in view.occupancy.iter() {
+                let goes_on = plan.entries.iter().any(|entry| match entry {
+                    Entry::Extend { job, slot, .. } => key == SlotKey { job: *job, slot: *slot },
+                    Entry::Start { .. } => false,
+                });
+                let limit_s = view.jobs[&key.job].spec.time_limit_s;
+                let ends = match limit_s {
+                    _ if !view.idle.contains(&key) => ends.max(NOW),
+                    _ if !goes_on => NOW,
+                    Some(limit_s) => NOW.plus_ms(i64::from(limit_s) * 1000),
+                    None => NEVER,
+                };
+                if ends <= *shadow {
                     pool.give(parts);
                 }
             }
@@ -217,22 +244,26 @@ proptest! {
 
     /// Those that are put into gaps neither delay the head nor bring it forward.
     #[test]
-    fn group_3_the_head_has_the_same_time_without_a_backfilled_job(lab in labs(MANY)) {
+    fn group_3_the_head_has_the_same_time_without_a_backfilled_job(lab in labs(GOING)) {
         let state = lab.state(NOW);
         for rule in RULES {
             let plan = planned(&state, rule);
-            let Some(head) = plan.kept.first() else { continue };
-            let key = order_key(&state, &state.jobs[&head.0]);
+            let Some(head) = heads(&plan).first().copied() else { continue };
+            let key = order_key(&state, &state.jobs[&head]);
+            // Who waits for something that never ends is told no time.
+            let time = |plan: &Plan| plan.kept.iter().find(|(id, _)| *id == head).copied();
+            let told = time(&plan);
             for id in started(&plan) {
                 let job = &state.jobs[&id];
                 if order_key(&state, job) > key && job.slots.is_empty() {
                     let mut less = state.clone();
                     less.leave(id);
                     let without = planned(&less, rule);
-                    prop_assert_eq!(heads(&without).first().copied(), Some(head.0), "{:?} without {}", rule, id);
-                    // Without it there may be nobody left who could take the place.
-                    let told = without.kept.first();
-                    prop_assert!(told.is_none_or(|told| told == head), "{rule:?} without {id}: {told:?} {head:?}");
+                    prop_assert_eq!(heads(&without).first().copied(), Some(head), "{:?} without {}", rule, id);
+                    // Without it there may be nobody left who could take the place: then none is kept.
+                    if !without.kept.is_empty() {
+                        prop_assert_eq!(time(&without), told, "{:?} without {}", rule, id);
+                    }
                 }
             }
         }
@@ -242,13 +273,10 @@ proptest! {
     #[test]
     fn group_5_nobody_is_left_who_could_start(lab in labs(MANY)) {
         let state = lab.state(NOW);
-        for rule in [Rule::Fcfs, Rule::Easy, Rule::EasySjbf] {
+        for rule in RULES {
             let plan = planned(&state, rule);
             let naive = Naive::plan(state.view(), NOW, policy(rule));
-            if naive.planned.entries != plan.entries || !naive.planned.kept.starts_with(&plan.kept) {
-                // Held against each other in group 8.
-                continue;
-            }
+            prop_assert_eq!(&naive.planned.entries, &plan.entries, "{:?}", rule);
             let held: BTreeSet<JobId> = plan.blocked.iter().map(|(id, _)| *id).collect();
             let group_held = |job: &Job| plan.held.iter().any(|(key, _)| *key == GroupKey::of(job));
             let started = started(&plan);
@@ -257,11 +285,16 @@ proptest! {
                     prop_assert!(!naive.could_start(job), "{rule:?}: {}", job.id);
                 }
             }
-            // Where nothing is kept a second pass is the same question. Minutes are rounded down, by then together.
+            // Where nobody stands before others a second pass is the same question. Where somebody does and nobody behind
+            // could start, so it is without limits: by them the first may be held by then. Minutes are rounded down, by
+            // then together.
+            let alone = heads(&plan).is_empty() || (plan.kept.is_empty() && lab.limits.is_empty());
             let minutes = lab.limits.iter().any(|(_, kind, _)| *kind == LimitKind::GroupRunningCpuMinutes);
-            if plan.kept.is_empty() && !minutes {
+            if alone && !minutes {
                 let again = planned(&adopted(&state, &plan), rule);
-                prop_assert!(again.entries.is_empty(), "{rule:?}: {again:?}");
+                // What goes on does so again: only starts are adopted.
+                let starts = |entry: &Entry| matches!(entry, Entry::Start { .. });
+                prop_assert!(!again.entries.iter().any(starts), "{rule:?}: {again:?}");
             }
         }
     }
@@ -315,10 +348,12 @@ proptest! {
 
     /// Who comes last changes nothing for those before.
     #[test]
-    fn group_8_the_last_in_the_order_changes_nothing_before(lab in labs(MANY)) {
+    fn group_8_the_last_in_the_order_changes_nothing_before(lab in labs(GOING)) {
         let state = lab.state(NOW);
-        let waiting = state.jobs.values().filter(|job| !job.pending.is_empty() && job.slots.is_empty());
-        let last = waiting.max_by_key(|job| order_key(&state, job)).unwrap().id;
+        let waiting = state.jobs.values().filter(|job| !job.pending.is_empty());
+        let last = waiting.max_by_key(|job| order_key(&state, job)).unwrap();
+        prop_assume!(last.slots.is_empty());
+        let last = last.id;
         let mut less = state.clone();
         less.leave(last);
         for rule in [Rule::Fcfs, Rule::Easy, Rule::Conservative] {
@@ -330,40 +365,21 @@ proptest! {
     }
 
     /// The groups of jobs, the memory of what found no room, the leaps of the search: all that makes a pass quick gives
-    /// what looking at each job by itself gives. As far as the second search for a place: see below.
+    /// what looking at each job by itself gives.
     #[test]
     fn group_8_a_quick_pass_gives_what_a_plain_one_gives(lab in labs(MANY)) {
         let state = lab.state(NOW);
-        for rule in [Rule::Fcfs, Rule::Easy, Rule::EasySjbf] {
-            let quick = planned(&state, rule);
-            let naive = Naive::plan(state.view(), NOW, policy(rule));
-            match naive.second_search {
-                None => prop_assert_eq!(&quick.entries, &naive.planned.entries, "{:?}", rule),
-                Some(sure) => {
-                    let before = &naive.planned.entries[..sure];
-                    prop_assert!(quick.entries.starts_with(before), "{rule:?}");
-                }
-            }
-            prop_assert_eq!(heads(&quick).first().copied(), naive.planned.heads.first().copied(), "{:?}", rule);
-            // The quick one keeps places only once somebody else could take them.
-            if let Some(first) = quick.kept.first() {
-                prop_assert_eq!(Some(first), naive.planned.kept.first(), "{:?}", rule);
-            }
+        for rule in RULES {
+            quick_as_plain(&state, rule)?;
         }
     }
 
     #[test]
-    #[ignore = "a second and third place are not looked for rightly: the small cases are in `backfill`"]
-    fn group_8_a_quick_pass_gives_what_a_plain_one_gives_with_several_places(lab in labs(MANY)) {
+    #[ignore = "an array that runs is not looked at behind one of its group that waits for room or because of a limit"]
+    fn group_8_a_quick_pass_gives_what_a_plain_one_gives_where_slots_go_on(lab in labs(GOING)) {
         let state = lab.state(NOW);
-        for rule in [Rule::Fcfs, Rule::Easy, Rule::EasySjbf] {
-            let quick = planned(&state, rule);
-            let naive = Naive::plan(state.view(), NOW, policy(rule)).planned;
-            prop_assert_eq!(&quick.entries, &naive.entries, "{:?}", rule);
-            prop_assert_eq!(&heads(&quick), &naive.heads, "{:?}", rule);
-            // The quick one keeps places only once somebody else could take them, and then all of those who wait.
-            let same = naive.kept.starts_with(&quick.kept);
-            prop_assert!(same, "{rule:?}: {:?} {:?}", quick.kept, naive.kept);
+        for rule in RULES {
+            quick_as_plain(&state, rule)?;
         }
     }
 
@@ -388,7 +404,6 @@ proptest! {
 
 /// What an idle slot is given in this pass it holds: who is kept a place behind it cannot have it at once.
 #[test]
-#[ignore = "a slot that this pass lets go on still counts as over: the place is promised for now"]
 fn group_3_who_waits_for_a_slot_that_goes_on_is_not_promised_it_now() {
     // Somebody has to be there who could take the place, or none is kept.
     let lab = Lab::of_one_node(2, 2).running(0, 60, true);
@@ -406,7 +421,6 @@ fn group_3_who_waits_for_a_slot_that_goes_on_is_not_promised_it_now() {
 
 /// Two who ask for the same are two: both are kept a place.
 #[test]
-#[ignore = "only the first of a group is kept a place"]
 fn group_4_each_who_waits_is_kept_a_place_by_the_conservative_rule() {
     // The last one fits into the gap before them: so their places are worked out.
     let lab = Lab::of_one_node(1, 2).running(0, 60, false);
@@ -420,7 +434,6 @@ fn group_4_each_who_waits_is_kept_a_place_by_the_conservative_rule() {
 
 /// Shortest first fills gaps; whose place is kept in a partition is still said by the order.
 #[test]
-#[ignore = "once one partition's first waits, the shortest of another is kept its place instead of the first"]
 fn group_3_the_first_of_each_partition_is_kept_its_place_not_the_shortest() {
     let lab = Lab::of_one_node(2, 2).running(0, 60, false);
     let lab = lab
@@ -437,7 +450,6 @@ fn group_3_the_first_of_each_partition_is_kept_its_place_not_the_shortest() {
 
 /// An array that runs counts as one job already: its next element is not one more, whoever of its kind is held.
 #[test]
-#[ignore = "one who is held by a number of jobs holds all of its group, those that run already too"]
 fn group_5_an_array_that_runs_is_not_held_by_one_that_would_be_new() {
     let mut lab = Lab::of_one_node(1, 2).waiting(0, 60, 1).waiting(0, 60, 2);
     lab.limits = vec![(1, LimitKind::MaxJobsPerUser, 1)];
@@ -452,9 +464,25 @@ fn group_5_an_array_that_runs_is_not_held_by_one_that_would_be_new() {
     assert_eq!(started(&plan), [JobId(2)].into(), "{plan:?}");
 }
 
+/// A slot that goes on adds nothing to what is in use: no limit holds it, whoever of its kind is held.
+#[test]
+#[ignore = "one who is held by a limit on cpus holds all of its group, those that run already too"]
+fn group_5_a_slot_that_goes_on_is_not_held_with_one_that_would_be_new() {
+    let mut lab = Lab::of_one_node(1, 2)
+        .running(0, 60, true)
+        .waiting(0, 60, 1);
+    lab.limits = vec![(1, LimitKind::GroupCpus, 1)];
+    let mut state = lab.state(NOW);
+    state.submitted_earlier(JobId(2));
+    let plan = planned(&state, Rule::Easy);
+    assert!(
+        matches!(plan.entries[..], [Entry::Extend { .. }]),
+        "{plan:?}"
+    );
+}
+
 /// Who allows one node gets no two, even if that means never.
 #[test]
-#[ignore = "tasks on each node count for more than the most nodes that were asked for"]
 fn group_2_no_more_nodes_are_given_than_were_allowed() {
     let mut lab = Lab::of_one_node(1, 1).waiting(0, 60, 1);
     lab.machines.push(lab.machines[0].clone());
@@ -466,7 +494,6 @@ fn group_2_no_more_nodes_are_given_than_were_allowed() {
 
 /// Two nodes, a task and one GPU between them: the one GPU there is lies on the smallest of three nodes.
 #[test]
-#[ignore = "nodes are chosen by their room for tasks alone: where the largest have no GPU, none is found"]
 fn group_9_gpus_counted_over_all_nodes_are_found_where_they_are() {
     let mut lab = Lab::of_one_node(1, 2).waiting(0, 60, 1);
     lab.machines.push(lab.machines[0].clone());

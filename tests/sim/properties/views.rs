@@ -365,6 +365,14 @@ impl State {
         self.tally.remove(&Class::of(&job), Held::by_job(&job));
     }
 
+    /// A job without slots was submitted a second before now.
+    pub(super) fn submitted_earlier(&mut self, id: JobId) {
+        let mut job = Job::clone(&self.jobs[&id]);
+        self.leave(id);
+        job.submitted = job.submitted.plus_ms(-1000);
+        self.enter(job);
+    }
+
     /// Gives a job a slot and so many of what waits of it.
     pub(super) fn grant(&mut self, id: JobId, allocation: Allocation, count: u32, at: Timestamp) {
         let mut job = Job::clone(&self.jobs[&id]);
