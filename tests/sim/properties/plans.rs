@@ -287,8 +287,11 @@ proptest! {
             }
             // Where nobody stands before others a second pass is the same question. Where somebody does and nobody behind
             // could start, so it is without limits: by them the first may be held by then. Minutes are rounded down, by
-            // then together.
-            let alone = heads(&plan).is_empty() || (plan.kept.is_empty() && lab.limits.is_empty());
+            // then together. A place behind what never ends is not told, and others may have waited for it.
+            let first = heads(&plan);
+            let all_told = rule == Rule::Fcfs || naive.planned.kept.len() == first.len();
+            let nobody_could = plan.kept.is_empty() && all_told && lab.limits.is_empty();
+            let alone = first.is_empty() || nobody_could;
             let minutes = lab.limits.iter().any(|(_, kind, _)| *kind == LimitKind::GroupRunningCpuMinutes);
             if alone && !minutes {
                 let again = planned(&adopted(&state, &plan), rule);
