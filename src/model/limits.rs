@@ -79,6 +79,19 @@ pub enum Effect {
     Holds,
 }
 
+/// Whose use a kind of limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// The user's.
+    User,
+    /// The account's.
+    Account,
+    /// The job's own.
+    Job,
+    /// Everybody's.
+    All,
+}
+
 /// How a limit's number is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unit {
@@ -242,20 +255,44 @@ impl LimitKind {
         }
     }
 
+    /// Whose use it counts.
+    #[must_use]
+    pub fn whose(self) -> Whose {
+        match self {
+            LimitKind::MaxJobsPerUser
+            | LimitKind::MaxSubmitPerUser
+            | LimitKind::MaxCpusPerUser
+            | LimitKind::MaxGpusPerUser
+            | LimitKind::MaxMemoryPerUser
+            | LimitKind::MaxNodesPerUser => Whose::User,
+            LimitKind::MaxJobsPerAccount
+            | LimitKind::MaxSubmitPerAccount
+            | LimitKind::MaxCpusPerAccount
+            | LimitKind::MaxGpusPerAccount => Whose::Account,
+            LimitKind::MaxCpusPerJob
+            | LimitKind::MaxGpusPerJob
+            | LimitKind::MaxMemoryPerJob
+            | LimitKind::MaxNodesPerJob
+            | LimitKind::MaxCpuMinutesPerJob
+            | LimitKind::MaxGpuMinutesPerJob
+            | LimitKind::MaxTime
+            | LimitKind::MinCpusPerJob
+            | LimitKind::MinGpusPerJob => Whose::Job,
+            LimitKind::GroupJobs
+            | LimitKind::GroupSubmit
+            | LimitKind::GroupCpus
+            | LimitKind::GroupGpus
+            | LimitKind::GroupMemory
+            | LimitKind::GroupNodes
+            | LimitKind::GroupRunningCpuMinutes
+            | LimitKind::GroupRunningGpuMinutes => Whose::All,
+        }
+    }
+
     /// Whether it holds at every level that says it, rather than at the first.
     #[must_use]
     pub fn is_of_group(self) -> bool {
-        matches!(
-            self,
-            LimitKind::GroupJobs
-                | LimitKind::GroupSubmit
-                | LimitKind::GroupCpus
-                | LimitKind::GroupGpus
-                | LimitKind::GroupMemory
-                | LimitKind::GroupNodes
-                | LimitKind::GroupRunningCpuMinutes
-                | LimitKind::GroupRunningGpuMinutes
-        )
+        self.whose() == Whose::All
     }
 
     /// Whether it counts jobs that run: one that runs already adds nothing to it.
@@ -270,18 +307,7 @@ impl LimitKind {
     /// Whether it counts what many jobs have together, so that some of it may be in use.
     #[must_use]
     pub fn is_of_many(self) -> bool {
-        !matches!(
-            self,
-            LimitKind::MaxCpusPerJob
-                | LimitKind::MaxGpusPerJob
-                | LimitKind::MaxMemoryPerJob
-                | LimitKind::MaxNodesPerJob
-                | LimitKind::MaxCpuMinutesPerJob
-                | LimitKind::MaxGpuMinutesPerJob
-                | LimitKind::MaxTime
-                | LimitKind::MinCpusPerJob
-                | LimitKind::MinGpusPerJob
-        )
+        self.whose() != Whose::Job
     }
 
     fn unit(self) -> Unit {

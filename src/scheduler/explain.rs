@@ -6,7 +6,7 @@
 use super::backfill::{Pass, Running};
 use super::forecast::{Assume, Forecast, Outlook, forecast};
 use super::length_ms;
-use super::nodes::{Parts, admits, is_open};
+use super::nodes::Parts;
 use crate::model::ids::{JobId, NodeId};
 use crate::model::job::{Job, JobSpec};
 use crate::model::resource::{GpuCount, GpuRequest, Request};
@@ -164,14 +164,8 @@ fn ahead(seen: &Forecast, id: JobId, promised: Option<Timestamp>) -> (Vec<JobId>
 
 /// The nodes a job would be first to get, were it the only one that waits, and who is in its way there.
 fn holders(outlook: &Outlook, now: Timestamp, job: &Job) -> (Vec<NodeId>, Vec<Holder>) {
-    let request = &job.spec.request;
-    let partition = outlook.rules.partitions.get(job.spec.partition.as_str());
-    let there = |id: NodeId| {
-        outlook.nodes.get(&id).is_some_and(|node| {
-            is_open(request, node) && admits(request, &job.owner, partition, node)
-        })
-    };
-    let ask = outlook.pool.ask(request, there);
+    let view = outlook.view();
+    let ask = outlook.pool.ask(&job.spec.request, view.open_to(job));
     let slots: Vec<(i64, &Parts)> = outlook
         .occupancy
         .iter()

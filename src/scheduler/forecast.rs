@@ -12,7 +12,7 @@ use super::pool::Pool;
 use super::queue::{Class, Queue};
 use super::shares::Standings;
 use super::view::View;
-use super::{Policy, has_limits, length_ms, sketch};
+use super::{Policy, has_limits, length_ms, sketch, slot_start};
 use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
 use crate::model::index_set::IndexSet;
 use crate::model::job::Job;
@@ -289,11 +289,6 @@ impl Run {
             }
         }
     }
-}
-
-fn slot_start(slot: &crate::model::job::Slot) -> Timestamp {
-    let began = slot.current.map_or(slot.granted, |current| current.started);
-    began.max(slot.granted)
 }
 
 /// When something that runs ends: after its part of its limit, or, if it has outlived that, after the same part of what is

@@ -7,7 +7,7 @@ use super::nodes::Parts;
 use super::queue::Class;
 use crate::model::allocation::Allocation;
 use crate::model::job::Job;
-use crate::model::limits::{Effect, Level, LimitHit, LimitKind};
+use crate::model::limits::{Effect, Level, LimitHit, LimitKind, Whose};
 use crate::model::resource::{MemoryRequest, Request};
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
@@ -193,51 +193,6 @@ impl Held {
     }
 }
 
-/// Whose use a kind of limit counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whose {
-    /// The user's.
-    User,
-    /// The account's.
-    Account,
-    /// The job's own.
-    Job,
-    /// Everybody's.
-    All,
-}
-
-fn whose(kind: LimitKind) -> Whose {
-    match kind {
-        LimitKind::MaxJobsPerUser
-        | LimitKind::MaxSubmitPerUser
-        | LimitKind::MaxCpusPerUser
-        | LimitKind::MaxGpusPerUser
-        | LimitKind::MaxMemoryPerUser
-        | LimitKind::MaxNodesPerUser => Whose::User,
-        LimitKind::MaxJobsPerAccount
-        | LimitKind::MaxSubmitPerAccount
-        | LimitKind::MaxCpusPerAccount
-        | LimitKind::MaxGpusPerAccount => Whose::Account,
-        LimitKind::MaxCpusPerJob
-        | LimitKind::MaxGpusPerJob
-        | LimitKind::MaxMemoryPerJob
-        | LimitKind::MaxNodesPerJob
-        | LimitKind::MaxCpuMinutesPerJob
-        | LimitKind::MaxGpuMinutesPerJob
-        | LimitKind::MaxTime
-        | LimitKind::MinCpusPerJob
-        | LimitKind::MinGpusPerJob => Whose::Job,
-        LimitKind::GroupJobs
-        | LimitKind::GroupSubmit
-        | LimitKind::GroupCpus
-        | LimitKind::GroupGpus
-        | LimitKind::GroupMemory
-        | LimitKind::GroupNodes
-        | LimitKind::GroupRunningCpuMinutes
-        | LimitKind::GroupRunningGpuMinutes => Whose::All,
-    }
-}
-
 /// What all hold, by class.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally(BTreeMap<Class, Held>);
@@ -293,7 +248,7 @@ impl Tally {
                 lineage.any(|above| above.name == *name)
             }
         };
-        let held = match whose(kind) {
+        let held = match kind.whose() {
             Whose::Job => Held::default(),
             Whose::User => self.sum(|known| known.user == class.user && within(known)),
             Whose::Account => self.sum(|known| known.account == class.account && within(known)),

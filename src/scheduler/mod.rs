@@ -37,14 +37,14 @@ pub use plan::{Entry, Plan};
 pub use view::View;
 
 use crate::model::allocation::Allocation;
-use crate::model::ids::{JobId, NodeId, SlotKey};
+use crate::model::ids::{JobId, SlotKey};
 use crate::model::job::{Job, Reason, Slot};
 use crate::model::resource::Request;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
 use backfill::{Pass, Running};
 use limits::{Check, Held, Tally};
-use nodes::{Ask, NodePool, Parts, admits, is_open, might_fit};
+use nodes::{Ask, NodePool, Parts, might_fit};
 use order::{ClassRank, OrderKey, Ranker};
 use place::Picks;
 use pool::Pool;
@@ -484,12 +484,7 @@ impl<'a> Planner<'a> {
             if anywhere {
                 return view.pool.ask_anywhere(request);
             }
-            let there = |id: NodeId| {
-                view.nodes.get(&id).is_some_and(|node| {
-                    is_open(request, node) && admits(request, &job.owner, partition, node)
-                })
-            };
-            view.pool.ask(request, there)
+            view.pool.ask(request, view.open_to(job))
         });
         ask.clone()
     }
@@ -679,14 +674,8 @@ fn merged<T>(
 /// Where a job would run now, for `--dry-run`; `None` when it would wait.
 #[must_use]
 pub fn would_place(view: &View<'_>, job: &Job) -> Option<Allocation> {
-    let partition = view.rules.partitions.get(job.spec.partition.as_str());
-    let request = &job.spec.request;
-    let there = |id: NodeId| {
-        view.nodes.get(&id).is_some_and(|node| {
-            is_open(request, node) && admits(request, &job.owner, partition, node)
-        })
-    };
-    let parts = view.pool.find(&view.pool.ask(request, there))?;
+    let ask = view.pool.ask(&job.spec.request, view.open_to(job));
+    let parts = view.pool.find(&ask)?;
     Picks::default().pick(view.nodes, view.pool, &parts)
 }
 
@@ -712,13 +701,17 @@ pub fn jobs_ahead(view: &View<'_>, weights: Weights, job: &Job, now: Timestamp) 
     .sum()
 }
 
+/// Since when what a slot runs counts its time.
+fn slot_start(slot: &Slot) -> Timestamp {
+    let began = slot.current.map_or(slot.granted, |current| current.started);
+    began.max(slot.granted)
+}
+
 /// When what a slot runs has ended at the latest: its time counts from its grant, or from its current element's start.
 #[must_use]
 pub fn slot_ends(slot: &Slot, limit_s: Option<u32>) -> Timestamp {
-    let began = slot.current.map_or(slot.granted, |current| current.started);
-    let began = began.max(slot.granted);
     match limit_s {
-        Some(seconds) => began.plus_ms(i64::from(seconds) * 1000),
+        Some(seconds) => slot_start(slot).plus_ms(i64::from(seconds) * 1000),
         None => occupancy::NEVER,
     }
 }

@@ -1,5 +1,6 @@
 //! Placement and order on small hand-made clusters.
 
+use super::nodes::{admits, is_open};
 use super::pool::Pool;
 use super::*;
 use crate::model::allocation::Allocation;

@@ -1,7 +1,7 @@
 //! What the planner sees: the cluster's own ordered maps, borrowed, nothing copied.
 
 use super::limits::Tally;
-use super::nodes::NodePool;
+use super::nodes::{NodePool, admits, is_open};
 use super::occupancy::Occupancy;
 use super::order::Ranker;
 use super::priority::Weights;
@@ -42,6 +42,17 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
+    /// Which nodes may be given to this job now, as far as its wishes and their state go.
+    pub fn open_to(&self, job: &Job) -> impl Fn(NodeId) -> bool {
+        let partition = self.rules.partitions.get(job.spec.partition.as_str());
+        let request = &job.spec.request;
+        move |id| {
+            self.nodes.get(&id).is_some_and(|node| {
+                is_open(request, node) && admits(request, &job.owner, partition, node)
+            })
+        }
+    }
+
     /// What ranks its jobs.
     #[must_use]
     pub fn ranker(&self, weights: Weights, now: Timestamp) -> Ranker<'a> {
