@@ -87,15 +87,6 @@ fn length_ms(limit_s: Option<u32>) -> i64 {
     limit_s.map_or(occupancy::NEVER.0, |seconds| i64::from(seconds) * 1000)
 }
 
-/// When something has ended that begins then and runs for so long; what has no limit never does.
-fn end_of(begins: Timestamp, length: i64) -> i64 {
-    if length >= occupancy::NEVER.0 {
-        occupancy::NEVER.0
-    } else {
-        begins.plus_ms(length).0
-    }
-}
-
 /// What to start, extend, and why the rest waits.
 #[must_use]
 pub fn plan(view: &View<'_>, now: Timestamp, policy: Policy) -> Plan {
@@ -579,7 +570,8 @@ impl<'a> Planner<'a> {
 
     fn take(&mut self, parts: &Parts, length: i64) {
         self.pass.take(parts, length);
-        self.started.push((end_of(self.now, length), parts.clone()));
+        self.started
+            .push((self.now.plus_ms(length).0, parts.clone()));
     }
 
     /// Whether a slot may be given more, as far as its nodes and those who wait for it go.
@@ -609,7 +601,7 @@ impl<'a> Planner<'a> {
         };
         let goes_on = self.pass.extend(parts, ends.0, length);
         if goes_on {
-            self.extended.insert(key, end_of(ends, length));
+            self.extended.insert(key, ends.plus_ms(length).0);
         }
         goes_on
     }
