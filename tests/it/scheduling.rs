@@ -147,6 +147,7 @@ fn who_waits_hears_why_until_when_and_what_would_help() {
     assert!(text.contains("will start before it"), "{text}");
     // What is suggested is done: it starts no later than was promised.
     cluster.ok(&["cancel", &short.to_string()]);
+    cluster.wait_for_state(short, "CANCELLED");
     let help = cluster.json(&["why", &wide.to_string()]);
     let helps = help["suggestions"].as_array().unwrap();
     let one = helps
