@@ -38,6 +38,17 @@ fn own(noun: Noun, key: &str) -> &'static str {
         (Noun::Partition, "nodes") => "its nodes, such as ws[1-4]; all",
         (Noun::Partition, "state") => "up; down: its jobs wait",
         (Noun::Partition, "tier") => "jobs of a higher tier go first: a number, 1 unless set",
+        (Noun::Partition, "preempt-mode") => {
+            "for a higher tier its jobs are left alone (off), requeue or cancel"
+        }
+        (Noun::Qos, "preempts") => "QOS whose jobs make room for its own: a list, or none",
+        (Noun::Qos, "preempt-mode") => "where others preempt it its jobs requeue, cancel; off",
+        (Noun::Partition | Noun::Qos, "grace-time") => {
+            "from SIGTERM to the end of a job that makes room: a time"
+        }
+        (Noun::Partition | Noun::Qos, "exempt-time") => {
+            "its jobs are left alone so long after their start: a time"
+        }
         (Noun::Partition, "accounts") => "accounts that may use it: a list, or all",
         (Noun::Partition, "qos") => "QOS that may be used in it: a list, or all",
         (Noun::Partition | Noun::Qos, "priority") => "added to the priority of its jobs: a number",

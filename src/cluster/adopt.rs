@@ -1,11 +1,12 @@
 //! decide: which parts of a plan still hold. The planner may have seen an older state; every start is
 //! checked against the present, and what no longer fits is dropped (the next plan says it better).
 
-use super::{Cluster, Event};
+use super::{Cluster, Event, lifecycle};
 use crate::model::allocation::Allocation;
 use crate::model::cpu_set::CpuSet;
 use crate::model::ids::{JobId, NodeId, SlotId};
 use crate::model::index_set::IndexSet;
+use crate::model::job::{Kill, KillCause};
 use crate::model::resource::Request;
 use crate::model::time::Timestamp;
 use crate::scheduler::nodes::is_open;
@@ -32,12 +33,21 @@ pub(super) fn adopt(cluster: &Cluster, now: Timestamp, plan: Plan) -> Vec<Event>
                 count,
             } => start(cluster, now, &mut given, job, allocation, count),
             Entry::Extend { job, slot, count } => extend(cluster, &mut given, job, slot, count),
+            Entry::Evict {
+                job,
+                slot,
+                grace_ms,
+                again,
+                by: _,
+            } => evict(cluster, now, job, slot, grace_ms, again),
         });
     }
     events.push(Event::Blocked {
         jobs: plan.blocked,
         groups: plan.held,
         kept: plan.kept,
+        promised: plan.promised,
+        again: plan.again,
     });
     events
 }
@@ -119,6 +129,40 @@ fn still_free(
                     .iter()
                     .all(|gpu| node.gpus_free.contains(gpu) && !gpus.contains(gpu))
         })
+}
+
+/// What makes room is warned, or ended at once.
+fn evict(
+    cluster: &Cluster,
+    now: Timestamp,
+    id: JobId,
+    slot: SlotId,
+    grace_ms: i64,
+    again: bool,
+) -> Option<Event> {
+    let held = cluster.job(id)?.slot(slot)?;
+    if held.queue.is_empty() || held.leaves().is_some() {
+        return None;
+    }
+    let positions = held.queue.clone();
+    if grace_ms > 0 {
+        let until = now.plus_ms(grace_ms);
+        let cause = KillCause::Warned { until, again };
+        let kill = Kill { positions, cause };
+        return Some(Event::Warned {
+            job: id,
+            slot,
+            kill,
+        });
+    }
+    let cause = lifecycle::evicts(again);
+    Some(Event::KillOrdered {
+        job: id,
+        slot,
+        kill: Kill { positions, cause },
+        at_once: false,
+        at: now,
+    })
 }
 
 fn extend(

@@ -8,12 +8,18 @@ use super::{Cluster, launch};
 use crate::model::history::{Granted, StepRow};
 use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
 use crate::model::index_set::IndexSet;
-use crate::model::job::{ExitStatus, Job, Reason, RunningStep, Slot};
+use crate::model::job::{ExitStatus, Job, KillCause, Reason, RunningStep, Slot};
 use crate::model::node::{Link, Node};
 use crate::model::rules::{Noun, Rules};
 use crate::model::time::Timestamp;
-use crate::wire::worker::{StepLaunch, ToSlot};
+use crate::wire::worker::{SignalTarget, StepLaunch, ToSlot};
 use std::sync::Arc;
+
+/// What the processes of a job hear that will have to make room.
+const WARNING: ToSlot = ToSlot::Signal {
+    signal: 15,
+    to: SignalTarget::All,
+};
 
 impl Cluster {
     pub(super) fn apply(&mut self, event: Event, effects: &mut Vec<Effect>) {
@@ -196,14 +202,26 @@ impl Cluster {
                 slot,
                 kill,
                 at_once,
+                at,
             } => {
                 let (positions, cause) = (kill.positions.clone(), kill.cause);
-                self.change_slot(job, slot, |job, at| job.slots[at].kills.push(kill));
-                self.tell(job, slot, effects, |_, _| ToSlot::Kill {
-                    positions: positions.clone(),
-                    cause,
-                    at_once,
+                self.change_slot(job, slot, |job, place| {
+                    job.slots[place].kills.push(kill);
+                    job.slots[place].told_to_end = at;
                 });
+                self.end_moves(job, slot);
+                if let Some(cause) = cause.as_told() {
+                    self.tell(job, slot, effects, |_, _| ToSlot::Kill {
+                        positions: positions.clone(),
+                        cause,
+                        at_once,
+                    });
+                }
+            }
+            Event::Warned { job, slot, kill } => {
+                self.change_slot(job, slot, |job, at| job.slots[at].kills.push(kill));
+                self.end_moves(job, slot);
+                self.tell(job, slot, effects, |_, _| WARNING);
             }
             Event::SignalOrdered {
                 job,
@@ -323,6 +341,8 @@ impl Cluster {
             }
             Event::ClockStepped { by_ms } => {
                 self.books.clock_stepped(by_ms);
+                self.grace_steps(by_ms);
+                effects.push(Effect::Plan);
                 for since in self.cut_off.values_mut() {
                     *since = since.plus_ms(by_ms);
                 }
@@ -383,7 +403,19 @@ impl Cluster {
                 self.rules_changed(*rules);
                 effects.push(Effect::Plan);
             }
-            Event::Blocked { jobs, groups, kept } => {
+            Event::PlanDue => {
+                self.plan_again = None;
+                effects.push(Effect::Plan);
+            }
+            Event::Blocked {
+                jobs,
+                groups,
+                kept,
+                promised,
+                again,
+            } => {
+                self.plan_again = again;
+                self.promised = promised;
                 let nothing = jobs.is_empty() && groups.is_empty();
                 if !(nothing && self.blocked.is_empty()) {
                     self.blocked = Arc::new(Blocked {
@@ -393,6 +425,21 @@ impl Cluster {
                     });
                 }
             }
+        }
+    }
+
+    /// The clock was set: the grace of who was warned is as long as it was.
+    fn grace_steps(&mut self, by_ms: i64) {
+        let keys: Vec<SlotKey> = self.warned.iter().map(|(_, key)| *key).collect();
+        for key in keys {
+            self.change_slot(key.job, key.slot, |job, at| {
+                for kill in &mut job.slots[at].kills {
+                    if let KillCause::Warned { until, .. } = &mut kill.cause {
+                        *until = until.plus_ms(by_ms);
+                    }
+                }
+            });
+            self.end_moves(key.job, key.slot);
         }
     }
 
@@ -559,6 +606,7 @@ impl Cluster {
                 begun: alone,
                 steps: Vec::new(),
                 present: Vec::new(),
+                told_to_end: at,
             });
         });
         if let Some(job) = self.jobs.get(&id).cloned()
@@ -665,10 +713,13 @@ impl Cluster {
             });
         }
         for kill in &slot.kills {
-            tell(ToSlot::Kill {
-                positions: kill.positions.clone(),
-                cause: kill.cause,
-                at_once: false,
+            tell(match kill.cause.as_told() {
+                Some(cause) => ToSlot::Kill {
+                    positions: kill.positions.clone(),
+                    cause,
+                    at_once: false,
+                },
+                None => WARNING,
             });
         }
         // Either way: the one that was missed may have been to go on.

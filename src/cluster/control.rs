@@ -97,12 +97,12 @@ fn end_target(now: Timestamp, target: &Target, cause: KillCause, by: Option<u32>
     if !waiting.is_empty() {
         events.push(end_positions(now, job.id, waiting, by, Reason::None));
     }
-    events.extend(kill_running(target, cause, false));
+    events.extend(kill_running(now, target, cause, false));
     events
 }
 
 /// Orders the end of what a target has in slots, unless it is ordered already.
-fn kill_running(target: &Target, cause: KillCause, at_once: bool) -> Vec<Event> {
+fn kill_running(now: Timestamp, target: &Target, cause: KillCause, at_once: bool) -> Vec<Event> {
     let job = &target.job;
     let mut events = Vec::new();
     for slot in &job.slots {
@@ -117,6 +117,7 @@ fn kill_running(target: &Target, cause: KillCause, at_once: bool) -> Vec<Event> 
                 slot: slot.id,
                 kill,
                 at_once,
+                at: now,
             });
         }
     }
@@ -328,7 +329,13 @@ pub(super) fn release(cluster: &Cluster, who: &Principal, filter: &Filter) -> De
     ))
 }
 
-pub(super) fn requeue(cluster: &Cluster, who: &Principal, filter: &Filter, hold: bool) -> Decided {
+pub(super) fn requeue(
+    cluster: &Cluster,
+    now: Timestamp,
+    who: &Principal,
+    filter: &Filter,
+    hold: bool,
+) -> Decided {
     let selected = targets(cluster, who, filter)?;
     let mut events = Vec::new();
     let mut notes = Vec::new();
@@ -338,7 +345,7 @@ pub(super) fn requeue(cluster: &Cluster, who: &Principal, filter: &Filter, hold:
             notes.push(format!("job {} was not submitted with --requeue", job.id));
             continue;
         }
-        let orders = kill_running(target, KillCause::Requeue, false);
+        let orders = kill_running(now, target, KillCause::Requeue, false);
         if orders.is_empty() {
             notes.push(format!("job {} is not running", job.id));
         }

@@ -9,6 +9,7 @@ use crate::model::job::{Current, ElementEnd, Hold, Job, JobSpec, Kill, NodeEnd, 
 use crate::model::node::{Link, Node};
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
+use crate::scheduler::plan::Promise;
 use crate::scheduler::queue::GroupKey;
 use crate::wire::worker::{SignalTarget, StepLaunch};
 use std::sync::Arc;
@@ -186,6 +187,17 @@ pub enum Event {
         kill: Kill,
         /// Without SIGTERM.
         at_once: bool,
+        /// When.
+        at: Timestamp,
+    },
+    /// Elements of a slot are warned that they will have to make room.
+    Warned {
+        /// Whose.
+        job: JobId,
+        /// Where.
+        slot: SlotId,
+        /// Which, and until when.
+        kill: Kill,
     },
     /// A signal is to be sent.
     SignalOrdered {
@@ -363,5 +375,11 @@ pub enum Event {
         groups: Vec<(GroupKey, Reason)>,
         /// Jobs that are kept a place, and when they start at the latest.
         kept: Vec<(JobId, Timestamp)>,
+        /// For whom others make room.
+        promised: Vec<Promise>,
+        /// When it is to be asked again.
+        again: Option<Timestamp>,
     },
+    /// The planner wanted to be asked again by now.
+    PlanDue,
 }

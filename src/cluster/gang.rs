@@ -94,6 +94,7 @@ fn find(cluster: &Cluster, key: SlotKey) -> Option<(&Job, &Slot)> {
 
 /// The end of an element as a whole, or `None` while nodes of its gang have not ended their part.
 pub(super) fn whole(
+    now: Timestamp,
     job: &Job,
     slot: &Slot,
     node: NodeId,
@@ -113,7 +114,7 @@ pub(super) fn whole(
     let leads = nodes.first().is_some_and(|share| share.node == node);
     let broken = is_broken(&end) || others.iter().any(|other| is_broken(&other.end));
     let of_tasks = matches!(job.spec.launch, Launch::Tasks { .. });
-    let goes_back = ordered(slot, end.position, KillCause::Requeue);
+    let goes_back = goes_back(slot, end.position);
     // A script lives on the leader; the others hold room for its steps and are closed after it. Else the whole is over
     // once nothing of it is left anywhere.
     if leads && !of_tasks && !broken && !goes_back {
@@ -121,7 +122,7 @@ pub(super) fn whole(
     }
     if others.len() + 1 < nodes.len() {
         if broken {
-            events.extend(end_the_rest(job, slot, end.position));
+            events.extend(end_the_rest(now, job, slot, end.position));
         }
         events.push(Event::NodePartEnded {
             job: job.id,
@@ -167,15 +168,15 @@ fn weight(end: &ElementEnd) -> (bool, bool, bool, u8) {
     )
 }
 
-fn ordered(slot: &Slot, position: u32, cause: KillCause) -> bool {
+fn goes_back(slot: &Slot, position: u32) -> bool {
     let mut kills = slot.kills.iter();
-    kills.any(|kill| kill.cause == cause && kill.positions.contains(position))
+    kills.any(|kill| kill.cause.goes_back() && kill.positions.contains(position))
 }
 
 /// One part is lost: orders the end of the others, unless that is ordered already.
-fn end_the_rest(job: &Job, slot: &Slot, position: u32) -> Option<Event> {
+fn end_the_rest(now: Timestamp, job: &Job, slot: &Slot, position: u32) -> Option<Event> {
     let mut kills = slot.kills.iter();
-    if kills.any(|kill| kill.positions.contains(position)) {
+    if kills.any(|kill| kill.is_told() && kill.positions.contains(position)) {
         return None;
     }
     let positions: IndexSet = [position].into_iter().collect();
@@ -185,5 +186,6 @@ fn end_the_rest(job: &Job, slot: &Slot, position: u32) -> Option<Event> {
         slot: slot.id,
         kill: Kill { positions, cause },
         at_once: true,
+        at: now,
     })
 }

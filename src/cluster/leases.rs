@@ -69,7 +69,7 @@ impl Absence {
         }
         let mut end = slot.queue.clone();
         end.subtract(&back);
-        for kill in &slot.kills {
+        for kill in slot.kills.iter().filter(|kill| kill.is_told()) {
             end.subtract(&kill.positions);
         }
         Some(Absence { at, back, end })
@@ -118,7 +118,7 @@ pub(super) fn run_out(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
         if !absence.back.is_empty() {
             events.extend(lifecycle::put_back(now, job, slot, absence.back, true));
         }
-        events.extend(end_parts(job, slot, absence.end));
+        events.extend(end_parts(now, job, slot, absence.end));
     }
     events
 }
@@ -143,10 +143,16 @@ pub(super) fn is_over_elsewhere(
 }
 
 /// One node's part of a gang is over that is to run again: the others are to end too.
-pub(super) fn part_over(job: &Job, slot: &Slot, node: NodeId, end: ElementEnd) -> Vec<Event> {
+pub(super) fn part_over(
+    now: Timestamp,
+    job: &Job,
+    slot: &Slot,
+    node: NodeId,
+    end: ElementEnd,
+) -> Vec<Event> {
     let mut events = Vec::new();
     let mut others = IndexSet::from_range(end.position, end.position.saturating_add(1));
-    for kill in &slot.kills {
+    for kill in slot.kills.iter().filter(|kill| kill.is_told()) {
         others.subtract(&kill.positions);
     }
     if !ended_on(slot, node).contains(end.position) {
@@ -156,11 +162,11 @@ pub(super) fn part_over(job: &Job, slot: &Slot, node: NodeId, end: ElementEnd) -
             end: NodeEnd { node, end },
         });
     }
-    events.extend(end_parts(job, slot, others));
+    events.extend(end_parts(now, job, slot, others));
     events
 }
 
-fn end_parts(job: &Job, slot: &Slot, positions: IndexSet) -> Option<Event> {
+fn end_parts(now: Timestamp, job: &Job, slot: &Slot, positions: IndexSet) -> Option<Event> {
     (!positions.is_empty()).then(|| Event::KillOrdered {
         job: job.id,
         slot: slot.id,
@@ -169,6 +175,7 @@ fn end_parts(job: &Job, slot: &Slot, positions: IndexSet) -> Option<Event> {
             cause: KillCause::Requeue,
         },
         at_once: true,
+        at: now,
     })
 }
 

@@ -151,6 +151,10 @@ pub(super) fn tick(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
         .map(|(_, job)| Event::TimeReached { job: *job })
         .collect();
     events.extend(gang::overdue(cluster, now));
+    events.extend(grace_over(cluster, now));
+    if cluster.plan_again.is_some_and(|at| at <= now) {
+        events.push(Event::PlanDue);
+    }
     events.extend(nodes::time_out(cluster, now));
     events.extend(leases::run_out(cluster, now));
     for key in &cluster.stocked {
@@ -165,6 +169,46 @@ pub(super) fn tick(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
         }
     }
     events
+}
+
+/// What was warned and is still there is ended.
+fn grace_over(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
+    let due = cluster.warned.iter().take_while(|(at, _)| *at <= now);
+    let mut events = Vec::new();
+    for key in due.map(|(_, key)| *key) {
+        let Some(slot) = cluster.slot(key) else {
+            continue;
+        };
+        for (positions, until, again) in slot.warned() {
+            let mut positions = positions.clone();
+            for kill in slot.kills.iter().filter(|kill| kill.is_told()) {
+                positions.subtract(&kill.positions);
+            }
+            positions.intersect(&slot.queue);
+            if until <= now && !positions.is_empty() {
+                events.push(Event::KillOrdered {
+                    job: key.job,
+                    slot: key.slot,
+                    kill: Kill {
+                        positions,
+                        cause: evicts(again),
+                    },
+                    at_once: false,
+                    at: now,
+                });
+            }
+        }
+    }
+    events
+}
+
+/// Why what has to make room is ended.
+pub(super) fn evicts(again: bool) -> KillCause {
+    if again {
+        KillCause::PreemptAgain
+    } else {
+        KillCause::Preempt
+    }
 }
 
 /// A worker speaks of a slot.
@@ -414,6 +458,38 @@ fn is_final(kill: &Kill) -> bool {
     matches!(kill.cause, KillCause::Cancel { .. } | KillCause::ClientGone)
 }
 
+/// The end of an element that had to make room, and whether it waits again. What ended by itself before it was told is
+/// over, and what had not begun only waits on; between warning and order an end is thought to be the answer to the
+/// warning.
+fn evicted(slot: &Slot, mut end: ElementEnd) -> (ElementEnd, bool) {
+    let of_this = |kill: &&Kill| kill.cause.makes_room() && kill.positions.contains(end.position);
+    let kills: Vec<KillCause> = slot
+        .kills
+        .iter()
+        .filter(of_this)
+        .map(|kill| kill.cause)
+        .collect();
+    if kills.is_empty() {
+        return (end, false);
+    }
+    if end.started.is_none() {
+        return (end, true);
+    }
+    let warned = kills.iter().any(|cause| cause.as_told().is_none());
+    let again = kills.iter().any(|cause| cause.goes_back());
+    let answers = match end.state {
+        JobState::Preempted => true,
+        JobState::Completed => warned && again,
+        JobState::Failed => warned,
+        _ => false,
+    };
+    if answers && !again {
+        end.state = JobState::Preempted;
+        end.reason = Reason::None;
+    }
+    (end, answers && again)
+}
+
 /// Ends as reported: those already known are dropped, those ordered to be put back go back, parts of a gang
 /// wait for the others.
 fn elements_ended(
@@ -438,6 +514,8 @@ fn elements_ended(
             kills.any(|kill| meant(kill) && kill.positions.contains(position))
         };
         let requeued = ordered(&|kill| kill.cause == KillCause::Requeue);
+        let (end, evicted) = evicted(slot, end);
+        let requeued = requeued || evicted;
         // Its node was cut off from us for its lease, or its shepherd was killed.
         let cut_off = job.spec.requeue && end.state == JobState::NodeFail;
         // A cancel that came after it holds.
@@ -446,11 +524,11 @@ fn elements_ended(
             if leases::is_over_elsewhere(cluster, slot, node, end.position, now) {
                 again[usize::from(end.started.is_some())].insert(end.position);
             } else {
-                events.extend(leases::part_over(job, slot, node, end));
+                events.extend(leases::part_over(now, job, slot, node, end));
             }
             continue;
         }
-        let Some(end) = gang::whole(job, slot, node, end, &mut events) else {
+        let Some(end) = gang::whole(now, job, slot, node, end, &mut events) else {
             continue;
         };
         if (cut_off || requeued) && !ordered(&is_final) {

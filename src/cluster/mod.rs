@@ -55,6 +55,7 @@ use crate::scheduler::forecast::Outlook;
 use crate::scheduler::limits::{Held, Tally};
 use crate::scheduler::nodes::NodePool;
 use crate::scheduler::occupancy::Occupancy;
+use crate::scheduler::plan::Promise;
 use crate::scheduler::priority::Usage;
 use crate::scheduler::queue::{Class, Queue};
 use crate::scheduler::shares::{Books, Member, Standings};
@@ -110,6 +111,19 @@ impl Default for Settings {
             gang_start_ms: 30_000,
         }
     }
+}
+
+/// When the grace ends of what a slot was warned of and nobody was told to end.
+fn grace_ends(slot: &crate::model::job::Slot) -> Option<Timestamp> {
+    let told = |positions: &crate::model::index_set::IndexSet| {
+        let mut left = positions.clone();
+        for kill in slot.kills.iter().filter(|kill| kill.is_told()) {
+            left.subtract(&kill.positions);
+        }
+        left.is_empty()
+    };
+    let warned = slot.warned().filter(|(positions, ..)| !told(positions));
+    warned.map(|(_, until, _)| until).min()
 }
 
 /// How many ended jobs are remembered for those that may come to depend on them.
@@ -183,6 +197,12 @@ pub struct Cluster {
     cut_off: BTreeMap<NodeId, Timestamp>,
     /// Gangs that have not begun.
     gathering: BTreeSet<SlotKey>,
+    /// Slots that will have to make room, by the end of their grace.
+    warned: BTreeSet<(Timestamp, SlotKey)>,
+    /// For whom others make room, as the last plan had it.
+    promised: Vec<Promise>,
+    /// When a plan would say something else though nothing has happened.
+    plan_again: Option<Timestamp>,
     /// Jobs that ended lately, oldest first in the queue beside it.
     recent: OrdMap<JobId, Outcome>,
     recent_order: VecDeque<JobId>,
@@ -262,6 +282,9 @@ impl Cluster {
             leased: BTreeSet::new(),
             cut_off: BTreeMap::new(),
             gathering: BTreeSet::new(),
+            warned: BTreeSet::new(),
+            promised: Vec::new(),
+            plan_again: None,
             recent: OrdMap::new(),
             recent_order: VecDeque::new(),
             blocked: Arc::default(),
@@ -386,7 +409,9 @@ impl Cluster {
             } => control::signal(self, &who, &filter, signal, to),
             Command::Hold { who, filter } => control::hold(self, &who, &filter),
             Command::Release { who, filter } => control::release(self, &who, &filter),
-            Command::Requeue { who, filter, hold } => control::requeue(self, &who, &filter, hold),
+            Command::Requeue { who, filter, hold } => {
+                control::requeue(self, now, &who, &filter, hold)
+            }
             Command::Suspend { who, filter, stop } => control::suspend(self, &who, &filter, stop),
             Command::Update {
                 who,
@@ -486,6 +511,7 @@ impl Cluster {
             queue: &self.queue,
             occupancy: &self.occupancy,
             idle: &self.idle,
+            promised: &self.promised,
             rules: &self.rules,
             tally: &self.tally,
             standings: &self.standings,
@@ -503,6 +529,7 @@ impl Cluster {
             pool: self.pool.clone(),
             emptied: self.emptied.clone(),
             idle: self.idle.clone(),
+            promised: self.promised.clone(),
             rules: Arc::clone(&self.rules),
             standings: Arc::clone(&self.standings),
             policy: self.settings.policy,
@@ -536,12 +563,15 @@ impl Cluster {
             .iter()
             .filter_map(|key| self.slot(*key))
             .map(|slot| gang::deadline(self, slot));
+        let grace = self.warned.first().map(|(at, _)| *at);
+        let again = grace.into_iter().chain(self.plan_again);
         begin
             .into_iter()
             .chain(silent)
             .chain(stocked)
             .chain(leases)
             .chain(gathering)
+            .chain(again)
             .min()
     }
 
@@ -676,6 +706,9 @@ impl Cluster {
             if !slot.begun {
                 self.gathering.insert(key);
             }
+            if let Some(until) = grace_ends(slot) {
+                self.warned.insert((until, key));
+            }
         }
     }
 
@@ -706,6 +739,9 @@ impl Cluster {
             self.stocked.remove(&key);
             self.leased.remove(&key);
             self.gathering.remove(&key);
+            if let Some(until) = grace_ends(slot) {
+                self.warned.remove(&(until, key));
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use crate::scheduler::limits::Held;
 use crate::scheduler::nodes::{NodePool, Parts, Site};
 use crate::scheduler::queue::Class;
 use crate::scheduler::shares::{Member, rate_milli};
-use crate::scheduler::slot_ends;
+use crate::scheduler::slot_stay;
 use std::sync::Arc;
 
 /// How many run times are remembered.
@@ -41,15 +41,15 @@ impl Cluster {
         let factor = self.rules.qos.get(job.spec.qos.as_str());
         let factor = factor.map_or(1000, |qos| u64::from(qos.usage_factor_milli));
         let rate = rate_milli(&parts, &self.pool).saturating_mul(factor) / 1000;
-        let ends = slot_ends(slot, self.time_limit_s(job));
+        let stay = slot_stay(slot, self.time_limit_s(job));
         self.recount(slot);
         match now {
             Some(now) => self.books.begin(key, member(job), rate, now),
             None => self.books.resume(key, member(job), rate, slot.granted),
         }
         self.tally
-            .add(&Class::of(job), Held::by_slot(&slot.allocation, ends));
-        self.occupancy.enter(key, ends, parts);
+            .add(&Class::of(job), Held::by_slot(&slot.allocation, stay.ends));
+        self.occupancy.enter(key, stay, parts);
     }
 
     /// The nodes have changed: what is free on them is counted anew.
@@ -101,15 +101,17 @@ impl Cluster {
         let Some(job) = self.jobs.get(&id).cloned() else {
             return;
         };
-        let (Some(slot), Some(before)) = (job.slot(slot), self.occupancy.ends(key)) else {
+        let (Some(slot), Some(before)) = (job.slot(slot), self.occupancy.stay(key)) else {
             return;
         };
-        let after = slot_ends(slot, self.time_limit_s(&job));
-        if before != after {
+        let after = slot_stay(slot, self.time_limit_s(&job));
+        if before.ends != after.ends {
             let class = Class::of(&job);
             let held = |ends| Held::by_slot(&slot.allocation, ends);
-            self.tally.remove(&class, held(before));
-            self.tally.add(&class, held(after));
+            self.tally.remove(&class, held(before.ends));
+            self.tally.add(&class, held(after.ends));
+        }
+        if before != after {
             self.occupancy.moves(key, after);
         }
     }

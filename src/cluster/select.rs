@@ -4,7 +4,7 @@ use super::command::Principal;
 use super::snapshot::by_raw_id;
 use crate::model::ids::JobId;
 use crate::model::index_set::IndexSet;
-use crate::model::job::{Job, JobSpec, JobState, Owner};
+use crate::model::job::{Job, JobSpec, JobState, Kill, Owner};
 use crate::model::refusal::{Code, Refusal};
 use crate::wire::client::{Filter, Selector};
 use imbl::OrdMap;
@@ -87,7 +87,10 @@ pub fn matches(filter: &Filter, job: &Job) -> bool {
             JobState::Pending => !job.pending.is_empty() || !job.waiting.is_empty(),
             JobState::Running => job.slots.iter().any(|slot| !slot.suspended),
             JobState::Suspended => job.slots.iter().any(|slot| slot.suspended),
-            JobState::Completing => job.slots.iter().any(|slot| !slot.kills.is_empty()),
+            JobState::Completing => job
+                .slots
+                .iter()
+                .any(|slot| slot.kills.iter().any(Kill::is_told)),
             _ => false,
         });
     state && is_named(filter, &job.owner, &job.spec)

@@ -292,7 +292,7 @@ impl Held<'_> {
         let kills = &self.slot.kills;
         if kills
             .iter()
-            .any(|kill| kill.positions.contains(self.position))
+            .any(|kill| kill.is_told() && kill.positions.contains(self.position))
         {
             JobState::Completing
         } else if self.slot.suspended {

@@ -492,6 +492,46 @@ pub enum KillCause {
     ClientGone,
     /// Its node was declared lost and has come back.
     NodeLost,
+    /// Another job needs the place, and this one is to wait and run again. Never told to a node.
+    PreemptAgain,
+    /// It was warned (SIGTERM) that another job needs the place. Never told to a node.
+    Warned {
+        /// It is to be over by then, or it is ended.
+        until: Timestamp,
+        /// It is to wait and run again.
+        again: bool,
+    },
+}
+
+impl KillCause {
+    /// As nodes are told it: to them it makes no difference what becomes of the element afterwards. `None` = they have
+    /// nothing to do.
+    #[must_use]
+    pub fn as_told(self) -> Option<KillCause> {
+        match self {
+            KillCause::PreemptAgain => Some(KillCause::Preempt),
+            KillCause::Warned { .. } => None,
+            told => Some(told),
+        }
+    }
+
+    /// Whether an element that had started waits and runs again afterwards.
+    #[must_use]
+    pub fn goes_back(self) -> bool {
+        matches!(
+            self,
+            KillCause::Requeue | KillCause::PreemptAgain | KillCause::Warned { again: true, .. }
+        )
+    }
+
+    /// Whether it is to make room for another job.
+    #[must_use]
+    pub fn makes_room(self) -> bool {
+        matches!(
+            self,
+            KillCause::Preempt | KillCause::PreemptAgain | KillCause::Warned { .. }
+        )
+    }
 }
 
 /// The end of one element, as stored.
@@ -576,9 +616,38 @@ pub struct Slot {
     /// Nodes of a gang that have the slot and wait for the word to begin. Not stored: they say it again.
     #[serde(skip)]
     pub present: Vec<NodeId>,
+    /// When its end was ordered last. Not stored.
+    #[serde(skip)]
+    pub told_to_end: Timestamp,
 }
 
 impl Slot {
+    /// When all that it holds is to be over because that was ordered, or it was warned that it will be; `None` = of some
+    /// of it nothing was said.
+    #[must_use]
+    pub fn leaves(&self) -> Option<Timestamp> {
+        let mut left = self.queue.clone();
+        let mut at = None;
+        for kill in &self.kills {
+            left.subtract(&kill.positions);
+            let over = match kill.cause {
+                KillCause::Warned { until, .. } => until,
+                _ => self.told_to_end,
+            };
+            // An order counts from when it was given, whatever was said before.
+            at = Some(at.map_or(over, |at: Timestamp| at.min(over)));
+        }
+        at.filter(|_| left.is_empty())
+    }
+
+    /// What it was warned of: the positions, until when, and whether they run again.
+    pub fn warned(&self) -> impl Iterator<Item = (&IndexSet, Timestamp, bool)> {
+        self.kills.iter().filter_map(|kill| match kill.cause {
+            KillCause::Warned { until, again } => Some((&kill.positions, until, again)),
+            _ => None,
+        })
+    }
+
     /// After how many milliseconds this node's shepherd ends what runs, if it is known to do so.
     #[must_use]
     pub fn lease_on(&self, node: NodeId) -> Option<u64> {
@@ -624,6 +693,14 @@ pub struct Kill {
     pub positions: IndexSet,
     /// Why.
     pub cause: KillCause,
+}
+
+impl Kill {
+    /// Whether nodes were told to end it.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.cause.as_told().is_some()
+    }
 }
 
 /// One node's part of a gang has ended.

@@ -25,6 +25,7 @@ pub mod join_line;
 pub mod limits;
 pub mod node;
 pub mod partition;
+pub mod preempt;
 pub mod qos;
 pub mod rare;
 pub mod refusal;

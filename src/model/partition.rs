@@ -1,6 +1,7 @@
 //! A named set of nodes with a time limit, and what else holds for jobs there.
 
 use super::limits::Limits;
+use super::preempt::{PreemptMode, Yielding};
 
 /// A partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +20,10 @@ pub struct Partition {
     pub up: bool,
     /// What it adds to the priority of its jobs, beside the largest of all partitions.
     pub priority: u32,
-    /// Jobs of a higher tier go before all of a lower one.
+    /// Jobs of a higher tier go before all of a lower one, and may take their places.
     pub tier: u32,
+    /// How its jobs make room for those of a higher tier.
+    pub yields: Yielding,
     /// Accounts that may use it; none = all.
     pub accounts: Vec<String>,
     /// QOS that may be used in it; none = all.
@@ -42,6 +45,7 @@ impl Partition {
             up: true,
             priority: 0,
             tier: 1,
+            yields: Yielding::at_once(PreemptMode::Off),
             accounts: Vec::new(),
             qos: Vec::new(),
             limits: Limits::default(),

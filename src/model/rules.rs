@@ -4,15 +4,19 @@
 //! store: [`Rules::settings`] writes it and [`Rules::change`] reads it, so there is one grammar. A change is checked
 //! against all the rest before it holds: nothing can name what does not exist.
 
+mod grammar;
+
 use super::account::{Account, DEFAULT, ROOT, User};
-use super::hostlist;
-use super::limits::{Level, LimitKind, Limits, parse_seconds};
+use super::limits::{Level, LimitKind, Limits};
 use super::partition::Partition;
 use super::qos::Qos;
 use super::refusal::{Code, Refusal};
-use super::time::format_duration;
+use grammar::{
+    of_account, of_partition, of_qos, of_user, parse_bool, set_account, set_partition, set_qos,
+    set_user,
+};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// The QOS of jobs that name none.
@@ -23,6 +27,8 @@ const TEXT_MAX: usize = 256;
 const MOST: usize = 10_000;
 /// Most accounts above one another.
 const DEPTH_MAX: usize = 32;
+/// Longest time between the warning of a job that has to make room and its end; seconds.
+const GRACE_MAX_S: u32 = 3600;
 
 /// The nouns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -81,12 +87,22 @@ impl Noun {
                 "state",
                 "priority",
                 "tier",
+                "preempt-mode",
+                "grace-time",
+                "exempt-time",
                 "accounts",
                 "qos",
             ],
             Noun::Account => &["parent", "shares", "qos", "description"],
             Noun::User => &["account", "accounts", "shares", "qos", "default-qos"],
-            Noun::Qos => &["priority", "usage-factor"],
+            Noun::Qos => &[
+                "priority",
+                "preempts",
+                "preempt-mode",
+                "grace-time",
+                "exempt-time",
+                "usage-factor",
+            ],
         }
     }
 }
@@ -565,6 +581,11 @@ impl Rules {
             refusal.what = format!("{by} names {noun} `{name}`, which does not exist");
             return Err(refusal);
         }
+        if let Some(name) = self.preempts_itself() {
+            let what = format!("QOS `{name}` would preempt itself, by itself or through others");
+            let hint = "their jobs would take each other's places for ever";
+            return Err(Refusal::new(Code::Invalid, what, hint));
+        }
         for one in self.accounts.values() {
             let top = self.lineage(&one.name).last();
             if top.is_none_or(|top| top.name != ROOT) {
@@ -577,6 +598,28 @@ impl Rules {
             }
         }
         Ok(())
+    }
+
+    /// A QOS from which preemption leads back to itself.
+    fn preempts_itself(&self) -> Option<&str> {
+        let reaches = |start: &str| {
+            let mut seen = BTreeSet::from([start]);
+            let mut left = vec![start];
+            while let Some(name) = left.pop() {
+                let below = self.qos.get(name).map(|one| one.preempts.iter());
+                for next in below.into_iter().flatten() {
+                    if next == start {
+                        return true;
+                    }
+                    if seen.insert(next) {
+                        left.push(next);
+                    }
+                }
+            }
+            false
+        };
+        let mut names = self.qos.keys().map(String::as_str);
+        names.find(|name| reaches(name))
     }
 
     /// The first name that is named and does not exist: by what, and of which noun.
@@ -611,7 +654,11 @@ impl Rules {
             let by = (Noun::Account, one.name.as_str());
             of(by, Noun::Account, &one.parent).chain(of(by, Noun::Qos, &one.qos))
         });
-        partitions.chain(users).chain(accounts)
+        let qos = self.qos.values().flat_map(|one| {
+            let by = (Noun::Qos, one.name.as_str());
+            of(by, Noun::Qos, &one.preempts)
+        });
+        partitions.chain(users).chain(accounts).chain(qos)
     }
 }
 
@@ -644,220 +691,6 @@ fn unknown_key(noun: Noun) -> String {
             .filter(|word| !noun.keys().contains(word)),
     );
     format!("no such key; there are: {}", keys.join(", "))
-}
-
-fn parse_bool(value: &str) -> Result<bool, String> {
-    match value {
-        "yes" | "true" | "on" | "1" => Ok(true),
-        "no" | "false" | "off" | "0" | "" => Ok(false),
-        _ => Err("write yes or no".to_owned()),
-    }
-}
-
-fn show_bool(value: bool) -> String {
-    if value { "yes" } else { "no" }.to_owned()
-}
-
-fn parse_u32(value: &str, least: u32) -> Result<u32, String> {
-    match value.parse() {
-        Ok(number) if number >= least => Ok(number),
-        _ => Err(format!("write a whole number from {least} to {}", u32::MAX)),
-    }
-}
-
-fn parse_span(value: &str) -> Result<Option<u32>, String> {
-    if matches!(value, "" | "none" | "unlimited") {
-        return Ok(None);
-    }
-    let span = parse_seconds(value)?;
-    Ok(span.and_then(|span| u32::try_from(span).ok()))
-}
-
-fn show_span(span: Option<u32>) -> String {
-    span.map_or_else(
-        || "none".to_owned(),
-        |span| format_duration(u64::from(span)),
-    )
-}
-
-/// A list as `a,b`; nothing, `all` or `none` is the empty one.
-fn parse_list(value: &str) -> Vec<String> {
-    if matches!(value, "all" | "none") {
-        return Vec::new();
-    }
-    let names = value.split(',').map(str::trim);
-    let mut list: Vec<String> = Vec::new();
-    for name in names.filter(|name| !name.is_empty()) {
-        if !list.iter().any(|known| known == name) {
-            list.push(name.to_owned());
-        }
-    }
-    list
-}
-
-fn show_list(list: &[String], empty: &str) -> String {
-    if list.is_empty() {
-        empty.to_owned()
-    } else {
-        list.join(",")
-    }
-}
-
-fn parse_text(value: &str) -> Result<String, String> {
-    if value.len() > TEXT_MAX || value.contains(|one: char| one.is_control()) {
-        return Err(format!("write at most {TEXT_MAX} bytes on one line"));
-    }
-    Ok(value.to_owned())
-}
-
-fn set_limit(limits: &mut Limits, noun: Noun, key: &str, value: &str) -> Result<(), String> {
-    let kind = LimitKind::parse(key).ok_or_else(|| unknown_key(noun))?;
-    limits.set(kind, kind.parse_value(value)?);
-    Ok(())
-}
-
-fn of_limits(limits: &Limits) -> impl Iterator<Item = Setting> {
-    limits
-        .iter()
-        .map(|(kind, value)| (kind.word().to_owned(), kind.show(value)))
-}
-
-fn listed<const N: usize>(settings: [(&str, String); N], limits: &Limits) -> Vec<Setting> {
-    let settings = settings.into_iter();
-    let settings = settings.map(|(key, value)| (key.to_owned(), value));
-    settings.chain(of_limits(limits)).collect()
-}
-
-fn set_partition(one: &mut Partition, key: &str, value: &str) -> Result<(), String> {
-    match key {
-        "default" => one.default = parse_bool(value)?,
-        "max-time" => one.max_time_s = parse_span(value)?,
-        "default-time" => one.default_time_s = parse_span(value)?,
-        "nodes" if matches!(value, "" | "all") => one.nodes = Vec::new(),
-        "nodes" => one.nodes = hostlist::parse(value).map_err(|error| error.to_string())?,
-        "state" => {
-            one.up = match value.to_ascii_lowercase().as_str() {
-                "up" => true,
-                "down" => false,
-                _ => return Err("write up or down".to_owned()),
-            }
-        }
-        "priority" => one.priority = parse_u32(value, 0)?,
-        "tier" => one.tier = parse_u32(value, 0)?,
-        "accounts" => one.accounts = parse_list(value),
-        "qos" => one.qos = parse_list(value),
-        _ => set_limit(&mut one.limits, Noun::Partition, key, value)?,
-    }
-    Ok(())
-}
-
-fn of_partition(one: &Partition) -> Vec<Setting> {
-    let nodes = if one.nodes.is_empty() {
-        "all".to_owned()
-    } else {
-        hostlist::fold(&one.nodes)
-    };
-    let settings = [
-        ("default", show_bool(one.default)),
-        ("max-time", show_span(one.max_time_s)),
-        ("default-time", show_span(one.default_time_s)),
-        ("nodes", nodes),
-        ("state", if one.up { "up" } else { "down" }.to_owned()),
-        ("priority", one.priority.to_string()),
-        ("tier", one.tier.to_string()),
-        ("accounts", show_list(&one.accounts, "all")),
-        ("qos", show_list(&one.qos, "all")),
-    ];
-    listed(settings, &one.limits)
-}
-
-fn set_account(one: &mut Account, key: &str, value: &str) -> Result<(), String> {
-    match key {
-        "parent" if one.name == ROOT => return Err("nothing is above it".to_owned()),
-        "parent" => one.parent = Some(value.to_owned()),
-        "shares" => one.shares = parse_u32(value, 0)?,
-        "qos" => one.qos = parse_list(value),
-        "description" => one.description = parse_text(value)?,
-        _ => set_limit(&mut one.limits, Noun::Account, key, value)?,
-    }
-    Ok(())
-}
-
-fn of_account(one: &Account) -> Vec<Setting> {
-    let settings = [
-        ("parent", one.parent.clone().unwrap_or_default()),
-        ("shares", one.shares.to_string()),
-        ("qos", show_list(&one.qos, "all")),
-        ("description", one.description.clone()),
-    ];
-    listed(settings, &one.limits)
-}
-
-fn set_user(one: &mut User, key: &str, value: &str) -> Result<(), String> {
-    match key {
-        "account" => one.account = value.to_owned(),
-        "accounts" => one.accounts = parse_list(value),
-        "shares" => one.shares = parse_u32(value, 0)?,
-        "qos" => one.qos = parse_list(value),
-        "default-qos" => {
-            one.default_qos = (!matches!(value, "" | "none")).then(|| value.to_owned());
-        }
-        _ => set_limit(&mut one.limits, Noun::User, key, value)?,
-    }
-    Ok(())
-}
-
-fn of_user(one: &User) -> Vec<Setting> {
-    let default_qos = one.default_qos.clone();
-    let settings = [
-        ("account", one.account.clone()),
-        ("accounts", show_list(&one.accounts, "none")),
-        ("shares", one.shares.to_string()),
-        ("qos", show_list(&one.qos, "all")),
-        (
-            "default-qos",
-            default_qos.unwrap_or_else(|| "none".to_owned()),
-        ),
-    ];
-    listed(settings, &one.limits)
-}
-
-fn set_qos(one: &mut Qos, key: &str, value: &str) -> Result<(), String> {
-    match key {
-        "priority" => one.priority = parse_u32(value, 0)?,
-        "usage-factor" => one.usage_factor_milli = parse_milli(value)?,
-        _ => set_limit(&mut one.limits, Noun::Qos, key, value)?,
-    }
-    Ok(())
-}
-
-fn of_qos(one: &Qos) -> Vec<Setting> {
-    let milli = one.usage_factor_milli;
-    let settings = [
-        ("priority", one.priority.to_string()),
-        (
-            "usage-factor",
-            format!("{}.{:03}", milli / 1000, milli % 1000),
-        ),
-    ];
-    listed(settings, &one.limits)
-}
-
-/// A number with up to three digits behind its point, in thousandths.
-fn parse_milli(value: &str) -> Result<u32, String> {
-    let (whole, part) = value.split_once('.').unwrap_or((value, ""));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    let whole_milli = whole
-        .parse::<u32>()
-        .ok()
-        .and_then(|whole| whole.checked_mul(1000));
-    match whole_milli {
-        Some(milli) if part.len() <= 3 && digits(part) => {
-            let part: u32 = format!("{part:0<3}").parse().unwrap_or(0);
-            Ok(milli.saturating_add(part))
-        }
-        _ => Err("write a number such as 1, 0.5 or 2.25".to_owned()),
-    }
 }
 
 #[cfg(test)]

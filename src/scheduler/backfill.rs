@@ -72,6 +72,13 @@ impl<P: Pool> Pass<P> {
         }
     }
 
+    /// Whether just this share is free for so long.
+    pub fn holds(&self, share: &P::Share, length: i64) -> bool {
+        let until = self.now.saturating_add(length);
+        let mut later = overlapped(&self.kept, until);
+        self.free.holds(share) && later.all(|pool| pool.holds(share))
+    }
+
     /// Starts what was found.
     pub fn take(&mut self, share: &P::Share, length: i64) {
         self.free.take(share);
@@ -108,6 +115,28 @@ impl<P: Pool> Pass<P> {
         }
     }
 
+    /// As if this share, held until `ends` at the latest, were free now.
+    pub fn release(&mut self, share: &P::Share, ends: i64) {
+        self.free.give(share);
+        for kept in self.kept.iter_mut().filter(|kept| kept.shadow < ends) {
+            kept.later.give(share);
+        }
+    }
+
+    /// Takes back [`Pass::release`].
+    pub fn hold(&mut self, share: &P::Share, ends: i64) {
+        self.free.take(share);
+        self.take_later(share, ends);
+    }
+
+    /// A share that was held until `ends` at the latest will be free at `sooner`.
+    pub fn leaves_at(&mut self, share: &P::Share, ends: i64, sooner: i64) {
+        let between = |kept: &&mut Kept<P>| (sooner..ends).contains(&kept.shadow);
+        for kept in self.kept.iter_mut().filter(between) {
+            kept.later.give(share);
+        }
+    }
+
     /// Keeps a place for a job that does not fit now; when it will start. `running` by its end, soonest first, with what
     /// this pass has started. `None` when there is never enough.
     pub fn reserve<'a>(
@@ -119,8 +148,33 @@ impl<P: Pool> Pass<P> {
     where
         P::Share: 'a,
     {
+        self.keep(Want::Some(ask), length, running)
+    }
+
+    /// Keeps just this share, as soon as it is free.
+    pub fn reserve_exactly<'a>(
+        &mut self,
+        share: &P::Share,
+        length: i64,
+        running: impl IntoIterator<Item = Running<'a, P::Share>>,
+    ) -> Option<i64>
+    where
+        P::Share: 'a,
+    {
+        self.keep(Want::Just(share), length, running)
+    }
+
+    fn keep<'a>(
+        &mut self,
+        want: Want<'_, '_, P>,
+        length: i64,
+        running: impl IntoIterator<Item = Running<'a, P::Share>>,
+    ) -> Option<i64>
+    where
+        P::Share: 'a,
+    {
         let search = Search {
-            ask,
+            want,
             length,
             now: self.now,
             free: &self.free,
@@ -173,9 +227,33 @@ impl<'a, S, I: Iterator<Item = Running<'a, S>>> Ends<'a, S, I> {
 /// Where a job fits: when, with what, and what is free then.
 type Found<P> = (i64, <P as Pool>::Share, P);
 
+/// What a place is looked for.
+enum Want<'s, 'r, P: Pool> {
+    /// Any share that serves this.
+    Some(&'s P::Ask<'r>),
+    /// This one.
+    Just(&'s P::Share),
+}
+
+impl<P: Pool> Want<'_, '_, P> {
+    fn is_local(&self) -> bool {
+        match self {
+            Want::Some(ask) => P::is_local(ask),
+            Want::Just(_) => false,
+        }
+    }
+
+    fn fits_at(&self, pool: &P, share: &P::Share) -> bool {
+        match self {
+            Want::Some(ask) => pool.fits_at(share, ask),
+            Want::Just(_) => true,
+        }
+    }
+}
+
 /// The search for the earliest time at which a job fits.
 struct Search<'s, 'r, P: Pool> {
-    ask: &'s P::Ask<'r>,
+    want: Want<'s, 'r, P>,
     length: i64,
     now: i64,
     /// What is free now.
@@ -191,7 +269,7 @@ impl<P: Pool> Search<'_, '_, P> {
     {
         if !self.kept.is_empty() {
             self.among_kept(running)
-        } else if P::is_local(self.ask) {
+        } else if self.want.is_local() {
             self.walk(running)
         } else {
             self.leap(running)
@@ -219,7 +297,7 @@ impl<P: Pool> Search<'_, '_, P> {
         ends.sort_by_key(|(at, _)| *at);
         let (mut begins, mut ends) = (begins.into_iter().peekable(), ends.into_iter().peekable());
         let mut done = 0;
-        let local = P::is_local(self.ask);
+        let local = self.want.is_local();
         loop {
             let next = [
                 running.get(done).map(|one| one.ends),
@@ -243,7 +321,7 @@ impl<P: Pool> Search<'_, '_, P> {
             while let Some((_, share)) = begins.next_if(|(begins, _)| *begins <= at) {
                 pool.take(share);
             }
-            may_fit |= given.iter().any(|share| pool.fits_at(share, self.ask));
+            may_fit |= given.iter().any(|share| self.want.fits_at(&pool, share));
             if may_fit && let Some(found) = self.try_at(at.max(self.now), &pool) {
                 return Some(found);
             }
@@ -265,7 +343,7 @@ impl<P: Pool> Search<'_, '_, P> {
                 && one.ends == at
             {
                 pool.give(one.share);
-                may_fit |= pool.fits_at(one.share, self.ask);
+                may_fit |= self.want.fits_at(&pool, one.share);
                 done += 1;
             }
             if may_fit && let Some(found) = self.try_at(at.max(self.now), &pool) {
@@ -337,7 +415,13 @@ impl<P: Pool> Search<'_, '_, P> {
             .filter(|kept| kept.shadow > at && kept.shadow < until)
             .map(|kept| &kept.later)
             .collect();
-        let share = pool.find_for_later(&later, self.free, self.ask)?;
+        let share = match self.want {
+            Want::Some(ask) => pool.find_for_later(&later, self.free, ask)?,
+            Want::Just(share) => {
+                let free = pool.holds(share) && later.iter().all(|later| later.holds(share));
+                free.then(|| share.clone())?
+            }
+        };
         Some((at, share, pool.clone()))
     }
 }

@@ -7,7 +7,8 @@
 
 use super::limits::{Held, Tally};
 use super::nodes::NodePool;
-use super::occupancy::{NEVER, Occupancy};
+use super::occupancy::{NEVER, Occupancy, Stay};
+use super::plan::{Entry, Promise};
 use super::pool::Pool;
 use super::queue::{Class, Queue};
 use super::shares::Standings;
@@ -51,6 +52,8 @@ pub struct Outlook {
     pub emptied: NodePool,
     /// Slots whose work is done.
     pub idle: BTreeSet<SlotKey>,
+    /// For whom others were told to make room.
+    pub promised: Vec<Promise>,
     /// What an administrator decided.
     pub rules: Arc<Rules>,
     /// Where everybody stands.
@@ -77,6 +80,7 @@ impl Outlook {
             queue: &self.queue,
             occupancy: &self.occupancy,
             idle: &self.idle,
+            promised: &self.promised,
             rules: &self.rules,
             tally,
             standings: &self.standings,
@@ -122,6 +126,8 @@ struct Run {
     has_limits: bool,
     next_slot: u32,
     assume: Assume,
+    /// Elements that made room and wait again once they have gone.
+    again: BTreeSet<SlotKey>,
 }
 
 /// Forecasts all starts, or those until this job's.
@@ -183,7 +189,9 @@ impl Run {
                 Some(slot) => expected_end(slot_start(slot), latest, now, assume),
                 None => latest,
             };
-            outlook.occupancy.moves(key, ends);
+            if let Some(stay) = outlook.occupancy.stay(key) {
+                outlook.occupancy.moves(key, Stay { ends, ..stay });
+            }
             if let (true, Some(job), Some(parts)) = (has_limits, job, outlook.occupancy.parts(key))
             {
                 tally.add(&Class::of(job), Held::by_parts(parts, ends));
@@ -198,6 +206,7 @@ impl Run {
             has_limits,
             next_slot: 1 << 30,
             assume,
+            again: BTreeSet::new(),
         };
         // From here on each element is by itself: slots are not given more.
         let arrays: Vec<Arc<Job>> = run
@@ -231,7 +240,9 @@ impl Run {
     /// Starts what the planner would; which jobs.
     fn step(&mut self, at: Timestamp) -> Vec<JobId> {
         let view = self.outlook.view_with(&self.tally);
-        let (_, starts) = sketch(&view, at, self.outlook.policy);
+        let (plan, starts) = sketch(&view, at, self.outlook.policy);
+        self.evict(&plan.entries, at);
+        self.outlook.promised = plan.promised;
         let mut counts: BTreeMap<JobId, u32> = BTreeMap::new();
         let mut begun = Vec::with_capacity(starts.len());
         for (id, parts) in starts {
@@ -253,7 +264,9 @@ impl Run {
                 self.tally.add(&class, Held::by_parts(&parts, ends));
                 self.classes.insert(key, class);
             }
-            self.outlook.occupancy.enter(key, ends, parts);
+            self.outlook
+                .occupancy
+                .enter(key, Stay::new(at, ends), parts);
         }
         for (id, count) in counts {
             if let Some(job) = self.outlook.jobs.get(&id).cloned() {
@@ -264,6 +277,62 @@ impl Run {
             }
         }
         begun
+    }
+
+    /// Has those make room that the planner wants gone.
+    fn evict(&mut self, entries: &[Entry], at: Timestamp) {
+        for entry in entries {
+            let Entry::Evict {
+                job,
+                slot,
+                grace_ms,
+                again,
+                ..
+            } = entry
+            else {
+                continue;
+            };
+            let key = SlotKey {
+                job: *job,
+                slot: *slot,
+            };
+            let Some(stay) = self.outlook.occupancy.stay(key) else {
+                continue;
+            };
+            let ends = at.plus_ms(*grace_ms).min(stay.ends);
+            if let (Some(class), Some(parts)) =
+                (self.classes.get(&key), self.outlook.occupancy.parts(key))
+            {
+                self.tally.remove(class, Held::by_parts(parts, stay.ends));
+                self.tally.add(class, Held::by_parts(parts, ends));
+            }
+            let leaves = true;
+            self.outlook.occupancy.moves(
+                key,
+                Stay {
+                    ends,
+                    leaves,
+                    ..stay
+                },
+            );
+            if *again {
+                self.again.insert(key);
+            }
+        }
+    }
+
+    /// One that made room is back in the queue.
+    fn wait_again(&mut self, key: SlotKey) {
+        let Some(job) = self.outlook.jobs.get(&key.job).cloned() else {
+            return;
+        };
+        // Which of the positions it was makes no difference here.
+        let mut all = IndexSet::from_range(0, job.spec.count());
+        all.subtract(&job.pending);
+        self.change(&job, |job| {
+            job.pending.union_with(&all.take_first(1));
+            job.slots = Vec::new();
+        });
     }
 
     fn next_end(&self) -> Option<Timestamp> {
@@ -286,6 +355,9 @@ impl Run {
             self.outlook.pool.give(&parts);
             if let Some(class) = self.classes.remove(&key) {
                 self.tally.remove(&class, Held::by_parts(&parts, ends));
+            }
+            if self.again.remove(&key) {
+                self.wait_again(key);
             }
         }
     }

@@ -14,6 +14,7 @@
 //! the rules by which shares of GPUs are given out, for the simulator so far.
 
 pub mod backfill;
+pub mod evict;
 pub mod explain;
 pub mod feasible;
 pub mod forecast;
@@ -43,15 +44,17 @@ use crate::model::resource::Request;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
 use backfill::{Pass, Running};
+use evict::Evictions;
 use limits::{Check, Held, Tally};
 use nodes::{Ask, NodePool, Parts, might_fit};
+use occupancy::Stay;
 use order::{ClassRank, OrderKey, Ranker};
 use place::Picks;
 use pool::Pool;
 use priority::Weights;
 use queue::{Group, GroupKey};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 /// Which rule starts jobs.
@@ -163,6 +166,7 @@ struct Planner<'a> {
     has_limits: bool,
     /// Slots that were given more in this pass, and when they end now.
     extended: BTreeMap<SlotKey, i64>,
+    evictions: Evictions<'a>,
     /// Ends and shares of what this pass started.
     started: Vec<(i64, Parts)>,
     /// Partitions of which a job waits for room.
@@ -180,6 +184,9 @@ impl<'a> Planner<'a> {
         let ranks =
             classes.map(|class| class.map_or_else(ClassRank::default, |class| ranker.class(class)));
         let everyone = view.pool.serves_everyone();
+        let classes = view.queue.classes();
+        let takes = classes.map(|class| class.is_some_and(|class| evict::takes(view.rules, class)));
+        let evictions = Evictions::new(takes.collect());
         let blank = ShapeState {
             ask: None,
             failed: i64::MAX,
@@ -208,6 +215,7 @@ impl<'a> Planner<'a> {
             added: Tally::default(),
             has_limits: has_limits(view.rules),
             extended: BTreeMap::new(),
+            evictions,
             started: Vec::new(),
             blocked: Vec::new(),
             waiting: Vec::new(),
@@ -240,7 +248,8 @@ impl<'a> Planner<'a> {
             }
             let class = head.class as usize;
             let turn = self.turn_of(head, at);
-            if all || head.first.runs || self.might[head.shape as usize] {
+            let takes = self.evictions.may_take(class);
+            if all || takes || head.first.runs || self.might[head.shape as usize] {
                 turns.push(turn);
                 continue;
             }
@@ -273,6 +282,7 @@ impl<'a> Planner<'a> {
                 || self.partitions[head.class as usize] != partition
                 || head.first.runs
                 || self.might[head.shape as usize]
+                || self.evictions.may_take(head.class as usize)
             {
                 continue;
             }
@@ -293,6 +303,7 @@ impl<'a> Planner<'a> {
     }
 
     fn run(mut self) -> (Plan, Vec<Sketched>) {
+        self.keep_promises();
         while self.plan.entries.len() + self.sketched.len() < STARTS_MAX
             && let Some(Reverse((_, order, at))) = self.turns.pop()
         {
@@ -333,7 +344,8 @@ impl<'a> Planner<'a> {
     fn is_hopeless(&self, at: usize, id: JobId) -> bool {
         let head = &self.view.queue.heads()[at];
         let runs = head.first.runs || head.first.id != id;
-        if runs || self.has_limits || self.policy.rule == Rule::Conservative {
+        let takes = self.evictions.may_take(head.class as usize);
+        if runs || takes || self.has_limits || self.policy.rule == Rule::Conservative {
             return false;
         }
         let partition = self.partitions[head.class as usize];
@@ -420,31 +432,32 @@ impl<'a> Planner<'a> {
             };
             let ask = self.ask(at, group, job);
             let length = length_ms(group.key.limit_s);
-            let now = self.now.0;
-            let idle = self.view.idle;
-            let slots = self.view.occupancy;
-            let mut added: Vec<(i64, &Parts)> = self
-                .started
-                .iter()
-                .map(|(ends, parts)| (*ends, parts))
-                .collect();
-            let extended = &self.extended;
-            let given_up = idle.iter().filter(|key| !extended.contains_key(*key));
-            added.extend(given_up.filter_map(|key| Some((now, slots.parts(*key)?))));
-            let go_on = extended.iter();
-            added.extend(go_on.filter_map(|(key, ends)| Some((*ends, slots.parts(*key)?))));
-            added.sort_by_key(|(ends, _)| *ends);
-            let running = slots
-                .iter()
-                .filter(|(_, key, _)| !idle.contains(key) && !extended.contains_key(key))
-                .map(|(ends, _, parts)| (ends.0.max(now), parts));
-            let running = merged(running, added.into_iter());
-            let running = running.map(|(ends, share)| Running { ends, share });
-            if let Some(shadow) = self.pass.reserve(&ask, length, running)
+            if let Some(shadow) = self.reserve(Ok(&ask), length)
                 && shadow < occupancy::NEVER.0
             {
                 self.plan.kept.push((job.id, Timestamp(shadow)));
             }
+        }
+    }
+
+    /// Keeps a place, as early as there is one: where it is asked for, or just these parts.
+    fn reserve(&mut self, ask: Result<&Ask<'_>, &Parts>, length: i64) -> Option<i64> {
+        let now = self.now.0;
+        let (idle, slots) = (self.view.idle, self.view.occupancy);
+        let (extended, told) = (&self.extended, &self.evictions.told);
+        let added = added(&self.started, extended, told, idle, slots, now);
+        let known = |key: &SlotKey| {
+            idle.contains(key) || extended.contains_key(key) || told.contains_key(key)
+        };
+        let running = slots
+            .iter()
+            .filter(|(_, key, _)| !known(key))
+            .map(|(ends, _, parts)| (ends.0.max(now), parts));
+        let running = merged(running, added.into_iter());
+        let running = running.map(|(ends, share)| Running { ends, share });
+        match ask {
+            Ok(ask) => self.pass.reserve(ask, length, running),
+            Err(parts) => self.pass.reserve_exactly(parts, length, running),
         }
     }
 
@@ -492,8 +505,10 @@ impl<'a> Planner<'a> {
             return Advance::NoRoom;
         }
         let length = length_ms(key.limit_s);
-        let mut waiting = u64::from(job.pending.len());
-        let mut slots = u32::try_from(job.slots.len()).unwrap_or(u32::MAX);
+        let served = self.evictions.served(job.id);
+        let mut waiting = u64::from(job.pending.len().saturating_sub(served));
+        let slots = u32::try_from(job.slots.len()).unwrap_or(u32::MAX);
+        let slots = slots.saturating_add(served);
         // A throttle may have been lowered since: slots beyond it run out.
         let most = usize::try_from(job.spec.throttle()).unwrap_or(usize::MAX);
         for slot in job.slots.iter().take(most) {
@@ -510,22 +525,45 @@ impl<'a> Planner<'a> {
                 });
             }
         }
+        self.start_some(at, group, job, (waiting, slots), None).0
+    }
+
+    /// Starts so many of a job's positions, as long as there is room; the other number is of slots
+    /// that it has already. `rather` with just these parts. What came of it, and how many are left.
+    fn start_some(
+        &mut self,
+        at: usize,
+        group: &'a Group,
+        job: &'a Job,
+        (mut waiting, mut slots): (u64, u32),
+        rather: Option<&Parts>,
+    ) -> (Advance, u64) {
+        let key = &*group.key;
+        let length = length_ms(key.limit_s);
         while waiting > 0 {
             if slots >= job.spec.throttle() {
-                return Advance::Held(Reason::JobArrayTaskLimit);
+                return (Advance::Held(Reason::JobArrayTaskLimit), waiting);
             }
             if self.plan.entries.len() + self.sketched.len() >= STARTS_MAX {
-                return Advance::Held(Reason::Priority);
+                return (Advance::Held(Reason::Priority), waiting);
             }
             if let Some(reason) = self.over_limit(key, slots == 0) {
-                return Advance::GroupHeld(reason);
+                return (Advance::GroupHeld(reason), waiting);
             }
-            let Some(parts) = self.place(at, group, job, length) else {
-                return Advance::NoRoom;
+            let Some(parts) = self.place(at, group, job, length, rather) else {
+                // Others make room: it is as good as started.
+                if let Some(parts) = self.make_room(at, group, job, length, rather) {
+                    self.plan.blocked.push((job.id, Reason::Resources));
+                    self.count_in(key, &parts, slots == 0);
+                    slots += 1;
+                    waiting -= 1;
+                    continue;
+                }
+                return (Advance::NoRoom, waiting);
             };
             // Once more with what it would really have: whole nodes, memory that goes with cpus.
             if let Some(reason) = self.over_limit_with(key, &parts, slots == 0) {
-                return Advance::GroupHeld(reason);
+                return (Advance::GroupHeld(reason), waiting);
             }
             self.take(&parts, length);
             self.count_in(key, &parts, slots == 0);
@@ -537,7 +575,7 @@ impl<'a> Planner<'a> {
             };
             let found = picks.pick(self.view.nodes, &self.pass.free, &parts);
             let Some(allocation) = found else {
-                return Advance::NoRoom;
+                return (Advance::NoRoom, waiting);
             };
             let count = pace::first_block(job, waiting, slots, allocation.nodes.len());
             waiting -= u64::from(count);
@@ -547,10 +585,20 @@ impl<'a> Planner<'a> {
                 count,
             });
         }
-        Advance::Satisfied
+        (Advance::Satisfied, 0)
     }
 
-    fn place(&mut self, at: usize, group: &'a Group, job: &'a Job, length: i64) -> Option<Parts> {
+    fn place(
+        &mut self,
+        at: usize,
+        group: &'a Group,
+        job: &'a Job,
+        length: i64,
+        rather: Option<&Parts>,
+    ) -> Option<Parts> {
+        if let Some(parts) = rather.filter(|parts| self.pass.holds(parts, length)) {
+            return Some(parts.clone());
+        }
         let shape = self.shape_of(at);
         if length >= self.shapes[shape].failed {
             return None;
@@ -650,6 +698,26 @@ fn has_limits(rules: &Rules) -> bool {
     levels.any(|limits| !limits.is_empty())
 }
 
+/// What ends at another time than the books say, soonest first: what this pass started, extended, told to go, or leaves
+/// to be given up.
+fn added<'p>(
+    started: &'p [(i64, Parts)],
+    extended: &BTreeMap<SlotKey, i64>,
+    told: &BTreeMap<SlotKey, i64>,
+    idle: &BTreeSet<SlotKey>,
+    slots: &'p occupancy::Occupancy,
+    now: i64,
+) -> Vec<(i64, &'p Parts)> {
+    let mut added: Vec<(i64, &Parts)> =
+        started.iter().map(|(ends, parts)| (*ends, parts)).collect();
+    let given_up = idle.iter().filter(|key| !extended.contains_key(*key));
+    added.extend(given_up.filter_map(|key| Some((now, slots.parts(*key)?))));
+    let moved = extended.iter().chain(told);
+    added.extend(moved.filter_map(|(key, ends)| Some(((*ends).max(now), slots.parts(*key)?))));
+    added.sort_by_key(|(ends, _)| *ends);
+    added
+}
+
 /// Two rows in the order of their times as one; of equal times the first row's come first.
 fn merged<T>(
     one: impl Iterator<Item = (i64, T)>,
@@ -699,12 +767,20 @@ fn slot_start(slot: &Slot) -> Timestamp {
     began.max(slot.granted)
 }
 
-/// When what a slot runs has ended at the latest: its time counts from its grant, or from its current element's start.
+/// How long what a slot runs stays at the most: its time counts from its grant, or from its current element's start. What
+/// was told to end is thought to do so.
 #[must_use]
-pub fn slot_ends(slot: &Slot, limit_s: Option<u32>) -> Timestamp {
-    match limit_s {
-        Some(seconds) => slot_start(slot).plus_ms(i64::from(seconds) * 1000),
+pub fn slot_stay(slot: &Slot, limit_s: Option<u32>) -> Stay {
+    let since = slot_start(slot);
+    let latest = match limit_s {
+        Some(seconds) => since.plus_ms(i64::from(seconds) * 1000),
         None => occupancy::NEVER,
+    };
+    let leaves = slot.leaves();
+    Stay {
+        since,
+        ends: leaves.map_or(latest, |at| at.min(latest)),
+        leaves: leaves.is_some(),
     }
 }
 

@@ -584,6 +584,15 @@ impl NodePool {
         }
     }
 
+    /// Whether any of this lies where it may be asked for.
+    #[must_use]
+    pub fn touches(&self, parts: &Parts, ask: &Ask<'_>) -> bool {
+        parts.iter().any(|part| {
+            let at = self.place(part.node).and_then(|at| u32::try_from(at).ok());
+            at.is_some_and(|at| ask.open.has(at))
+        })
+    }
+
     /// Places of nodes that may be asked.
     fn candidates<'p>(&'p self, ask: &'p Ask<'_>, per_task: u32) -> Candidates<'p> {
         match &self.loose {

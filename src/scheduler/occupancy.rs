@@ -8,38 +8,67 @@ use std::collections::BTreeMap;
 /// Later than anything: of what has no limit.
 pub const NEVER: Timestamp = Timestamp(i64::MAX / 4);
 
+/// For how long something holds its nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stay {
+    /// Since when what it runs does.
+    pub since: Timestamp,
+    /// Until then at the latest.
+    pub ends: Timestamp,
+    /// It was told to end, or warned that it will be.
+    pub leaves: bool,
+}
+
+impl Stay {
+    /// From then on, until its end.
+    #[must_use]
+    pub fn new(since: Timestamp, ends: Timestamp) -> Self {
+        Stay {
+            since,
+            ends,
+            leaves: false,
+        }
+    }
+}
+
 /// Slots by their ends.
 #[derive(Debug, Clone, Default)]
 pub struct Occupancy {
     by_end: BTreeMap<(Timestamp, SlotKey), Parts>,
-    ends: BTreeMap<SlotKey, Timestamp>,
+    stays: BTreeMap<SlotKey, Stay>,
 }
 
 impl Occupancy {
-    /// A slot holds these parts until then at the latest.
-    pub fn enter(&mut self, key: SlotKey, ends: Timestamp, parts: Parts) {
+    /// A slot holds these parts for so long.
+    pub fn enter(&mut self, key: SlotKey, stay: Stay, parts: Parts) {
         self.leave(key);
-        self.ends.insert(key, ends);
-        self.by_end.insert((ends, key), parts);
+        self.stays.insert(key, stay);
+        self.by_end.insert((stay.ends, key), parts);
     }
 
-    /// A slot that is known ends at another time.
-    pub fn moves(&mut self, key: SlotKey, ends: Timestamp) {
+    /// A slot that is known stays for another time.
+    pub fn moves(&mut self, key: SlotKey, stay: Stay) {
         if let Some(parts) = self.leave(key) {
-            self.enter(key, ends, parts);
+            self.enter(key, stay, parts);
         }
     }
 
     /// A slot is closed; what it held.
     pub fn leave(&mut self, key: SlotKey) -> Option<Parts> {
-        let ends = self.ends.remove(&key)?;
-        self.by_end.remove(&(ends, key))
+        let stay = self.stays.remove(&key)?;
+        self.by_end.remove(&(stay.ends, key))
+    }
+
+    /// How long a slot stays.
+    #[must_use]
+    pub fn stay(&self, key: SlotKey) -> Option<Stay> {
+        self.stays.get(&key).copied()
     }
 
     /// When a slot ends at the latest.
     #[must_use]
     pub fn ends(&self, key: SlotKey) -> Option<Timestamp> {
-        self.ends.get(&key).copied()
+        Some(self.stays.get(&key)?.ends)
     }
 
     /// What a slot holds.
@@ -52,5 +81,10 @@ impl Occupancy {
     pub fn iter(&self) -> impl Iterator<Item = (Timestamp, SlotKey, &Parts)> {
         let entries = self.by_end.iter();
         entries.map(|((ends, key), parts)| (*ends, *key, parts))
+    }
+
+    /// How long each slot stays, by its key.
+    pub fn stays(&self) -> impl Iterator<Item = (SlotKey, Stay)> {
+        self.stays.iter().map(|(key, stay)| (*key, *stay))
     }
 }

@@ -1,5 +1,6 @@
 //! What the planner says.
 
+use super::nodes::Parts;
 use super::queue::GroupKey;
 use crate::model::allocation::Allocation;
 use crate::model::ids::{JobId, SlotId};
@@ -27,6 +28,28 @@ pub enum Entry {
         /// How many positions.
         count: u32,
     },
+    /// Have a slot make room.
+    Evict {
+        /// Whose.
+        job: JobId,
+        /// Which.
+        slot: SlotId,
+        /// For whom.
+        by: JobId,
+        /// So long after its warning; milliseconds. 0 = at once.
+        grace_ms: i64,
+        /// It waits and runs again.
+        again: bool,
+    },
+}
+
+/// A place that others were told to leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promise {
+    /// Whose.
+    pub job: JobId,
+    /// What it will have.
+    pub parts: Parts,
 }
 
 /// A plan: proposals in order, and the jobs that block.
@@ -40,4 +63,8 @@ pub struct Plan {
     pub held: Vec<(GroupKey, Reason)>,
     /// Jobs that are kept a place, and when they will start at the latest.
     pub kept: Vec<(JobId, Timestamp)>,
+    /// For whom others make room, in their order: an entry for each element. They come first until they have started.
+    pub promised: Vec<Promise>,
+    /// When there will be something else to say though nothing happens until then.
+    pub again: Option<Timestamp>,
 }

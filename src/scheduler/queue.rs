@@ -314,6 +314,12 @@ impl Queue {
         group.is_some_and(|group| group.jobs.contains_key(&(job.submitted, job.id)))
     }
 
+    /// Where the group of this key stands.
+    #[must_use]
+    pub fn place(&self, key: &GroupKey) -> Option<usize> {
+        self.places.get(key).copied()
+    }
+
     /// The groups and their places, in no order that means anything.
     pub fn groups(&self) -> impl Iterator<Item = (usize, &Group)> {
         let groups = self.groups.iter().enumerate();

@@ -4,6 +4,7 @@ use super::limits::Tally;
 use super::nodes::{NodePool, admits, is_open};
 use super::occupancy::Occupancy;
 use super::order::Ranker;
+use super::plan::Promise;
 use super::priority::Weights;
 use super::queue::Queue;
 use super::shares::Standings;
@@ -33,6 +34,8 @@ pub struct View<'a> {
     pub occupancy: &'a Occupancy,
     /// Slots whose work is done: they are given up unless they get more.
     pub idle: &'a BTreeSet<SlotKey>,
+    /// For whom others were told to make room.
+    pub promised: &'a [Promise],
     /// What an administrator decided.
     pub rules: &'a Rules,
     /// What is in use of limits.

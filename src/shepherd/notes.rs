@@ -15,7 +15,9 @@ pub(super) fn ended_line(raw_job: u32, node: &str, cause: KillCause, at: Timesta
     let because = match cause {
         KillCause::Cancel { .. } | KillCause::ClientGone => "",
         KillCause::TimeLimit => " DUE TO TIME LIMIT",
-        KillCause::Preempt => " DUE TO PREEMPTION",
+        KillCause::Preempt | KillCause::PreemptAgain | KillCause::Warned { .. } => {
+            " DUE TO PREEMPTION"
+        }
         KillCause::Requeue => " DUE TO JOB REQUEUE",
         KillCause::NodeLost => " DUE TO NODE FAILURE",
     };

@@ -473,7 +473,9 @@ fn killed(cause: KillCause) -> (JobState, Reason) {
             (JobState::Cancelled, Reason::None)
         }
         KillCause::TimeLimit => (JobState::Timeout, Reason::TimeLimit),
-        KillCause::Preempt => (JobState::Preempted, Reason::None),
+        KillCause::Preempt | KillCause::PreemptAgain | KillCause::Warned { .. } => {
+            (JobState::Preempted, Reason::None)
+        }
         KillCause::NodeLost => (JobState::NodeFail, Reason::NodeDown),
     }
 }

@@ -168,6 +168,7 @@ pub(crate) fn started(job: &Job, node: u32) -> Job {
         begun: true,
         steps: Vec::new(),
         present: Vec::new(),
+        told_to_end: Default::default(),
     });
     job.slot_next += 1;
     job

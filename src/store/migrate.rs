@@ -18,7 +18,7 @@ use std::path::Path;
 type Step = fn(&WriteTransaction) -> Result<(), Fault>;
 
 /// The step at place `n` leads from schema `n + 1` to `n + 2`.
-const STEPS_UP: [Step; SCHEMA_VERSION as usize - 1] = [members, rules];
+const STEPS_UP: [Step; SCHEMA_VERSION as usize - 1] = [members, rules, eviction];
 
 /// Machines and people from elsewhere, and the audit.
 fn members(txn: &WriteTransaction) -> Result<(), Fault> {
@@ -33,6 +33,11 @@ fn members(txn: &WriteTransaction) -> Result<(), Fault> {
 fn rules(txn: &WriteTransaction) -> Result<(), Fault> {
     txn.open_table(RULES)?;
     txn.open_table(USAGE)?;
+    Ok(())
+}
+
+/// Settings of preemption, and orders that come of it. A release that knows neither would read them as damage.
+fn eviction(_: &WriteTransaction) -> Result<(), Fault> {
     Ok(())
 }
 

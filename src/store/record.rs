@@ -146,6 +146,7 @@ impl From<SlotV1> for Slot {
             begun: true,
             steps: Vec::new(),
             present: Vec::new(),
+            told_to_end: Timestamp::default(),
         }
     }
 }

@@ -62,7 +62,7 @@ pub(super) const COUNTERS: &str = "counters";
 pub(super) const COMPACTED_BYTES: &str = "compacted_bytes";
 
 /// The version of the layout on this page; `migrate.rs` leads older files here.
-pub(super) const SCHEMA_VERSION: u32 = 3;
+pub(super) const SCHEMA_VERSION: u32 = 4;
 
 /// The names of all tables, for the test that a backup forgets none.
 #[cfg(test)]

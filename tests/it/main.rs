@@ -30,6 +30,7 @@ mod lab_self;
 mod lab_storm;
 mod limits;
 mod listings;
+mod preemption;
 mod relay;
 mod reserve;
 mod rules;

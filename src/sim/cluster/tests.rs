@@ -217,3 +217,93 @@ fn failures_by_chance_lose_no_job_that_may_run_again() {
     }
     assert_eq!(run(setup, jobs), outcome, "the same seed, the same outcome");
 }
+
+/// One node of two cpus, an urgent QOS that preempts the normal one, and how that makes room.
+fn urgent(yields: &str) -> Setup {
+    setup(&format!(
+        "[[node]]\nname = \"n1\"\ncpus = 2\nmemory = \"2G\"\n\
+         [qos.normal]\n{yields}\n[qos.urgent]\npreempts = \"normal\"\n"
+    ))
+}
+
+/// Two that fill the node for an hour, the second a minute younger, and an urgent one after ten minutes.
+const CROWD: &str = "[[job]]\nrun = \"1h\"\nlimit = \"2h\"\nrequeue = true\n\
+     [[job]]\nat = \"1m\"\nrun = \"1h\"\nlimit = \"2h\"\nrequeue = true\n\
+     [[job]]\nat = \"10m\"\nrun = \"30m\"\nlimit = \"30m\"\nqos = \"urgent\"\n";
+
+fn fates(outcome: &Outcome) -> Vec<(i64, i64, JobState)> {
+    let fate = |one: &Element| (one.started.seconds(), one.ended.seconds(), one.state);
+    outcome.elements.iter().map(fate).collect()
+}
+
+#[test]
+fn the_youngest_makes_room_and_runs_again() {
+    let outcome = run(urgent("preempt-mode = \"requeue\""), CROWD);
+    let done = JobState::Completed;
+    // The second is put back at 600 and starts when the urgent one ends.
+    assert_eq!(
+        fates(&outcome),
+        [(0, 3600, done), (2400, 6000, done), (600, 2400, done)]
+    );
+    assert_eq!(outcome.restarts, 1);
+}
+
+#[test]
+fn what_may_not_run_twice_is_ended() {
+    let jobs = CROWD.replace("requeue = true", "requeue = false");
+    let expected = [
+        (0, 3600, JobState::Completed),
+        (60, 600, JobState::Preempted),
+        (600, 2400, JobState::Completed),
+    ];
+    for mode in ["requeue", "cancel"] {
+        let setup = urgent(&format!("preempt-mode = \"{mode}\""));
+        assert_eq!(fates(&run(setup, &jobs)), expected, "{mode}");
+    }
+    // And what may, where the mode says so.
+    let outcome = run(urgent("preempt-mode = \"cancel\""), CROWD);
+    assert_eq!(fates(&outcome), expected);
+}
+
+#[test]
+fn grace_and_exempt_time_are_kept() {
+    let outcome = run(urgent("grace-time = \"2m\""), CROWD);
+    assert_eq!(fates(&outcome)[2].0, 720, "two minutes after the warning");
+    // The first has run for fifteen minutes at 900, the second at 960: whoever may be asked first goes.
+    let outcome = run(urgent("exempt-time = \"15m\""), CROWD);
+    assert_eq!(fates(&outcome)[2].0, 900);
+    assert_eq!(fates(&outcome)[0].0, 2700, "it was put back");
+    let outcome = run(urgent("preempt-mode = \"off\""), CROWD);
+    assert_eq!(fates(&outcome)[2].0, 3600);
+}
+
+#[test]
+fn a_higher_tier_takes_the_place_of_a_lower() {
+    let text = "[[node]]\nname = \"n[1-2]\"\ncpus = 2\nmemory = \"2G\"\n\
+                [partition.batch]\npreempt-mode = \"requeue\"\n\
+                [partition.fast]\ntier = 2\n";
+    let jobs = "[[job]]\nrun = \"1h\"\nlimit = \"2h\"\narray = \"0-3\"\nrequeue = true\n\
+                [[job]]\nat = \"10m\"\nrun = \"30m\"\nlimit = \"30m\"\nnodes = 2\ncpus = 2\npartition = \"fast\"\n";
+    let outcome = run(setup(text), jobs);
+    let starts: Vec<i64> = outcome
+        .elements
+        .iter()
+        .map(|one| one.started.seconds())
+        .collect();
+    // All four elements go, on both nodes, and run anew afterwards.
+    assert_eq!(starts, [2400, 2400, 2400, 2400, 600]);
+    assert_eq!(outcome.restarts, 4);
+    // Within a tier nobody does.
+    let jobs = jobs.replace("partition = \"fast\"\n", "");
+    let outcome = run(setup(text), &jobs);
+    assert_eq!(outcome.restarts, 0);
+}
+
+#[test]
+fn nobody_makes_room_who_would_be_gone_before_the_grace_is_over() {
+    let jobs = "[[job]]\nrun = \"11m\"\nlimit = \"11m\"\ncpus = 2\n\
+                [[job]]\nat = \"10m\"\nrun = \"30m\"\nlimit = \"30m\"\nqos = \"urgent\"\n";
+    let outcome = run(urgent("grace-time = \"2m\""), jobs);
+    let done = JobState::Completed;
+    assert_eq!(fates(&outcome), [(0, 660, done), (660, 2460, done)]);
+}

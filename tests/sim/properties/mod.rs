@@ -12,8 +12,8 @@
 //!  8. Shifted, scaled and longer inputs; and a planner without any shortcut gives the same.
 //!  9. Fairness: beside the code, in `src/scheduler/priority/` (the tree, half-lives) and `src/cluster/tests/fair.rs`.
 //! 10. Limits: here that who is held delays nobody, in `src/cluster/tests/virtual_time.rs` that none is exceeded.
-//! 11. Preemption, and
-//! 12. malleable jobs and power: they come with the features.
+//! 11. Preemption: who makes room has to, and was needed ([`evictions`]); in whole lives in `tests/sim/cluster.rs`.
+//! 12. Malleable jobs and power: they come with the features.
 //!
 //! [`traces`] has random traces and the plainest simulator there can be, [`replays`] holds the six policies of the
 //! simulator against it. [`backfill`] looks at a single pass, over processors and over nodes, and breaks the rule on
@@ -21,6 +21,7 @@
 //! each job by itself, and [`plans`] compares.
 
 mod backfill;
+mod evictions;
 mod naive;
 mod plans;
 mod replays;

@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 
 /// All rules.
-const RULES: [Rule; 4] = [Rule::Fcfs, Rule::Easy, Rule::EasySjbf, Rule::Conservative];
+pub(super) const RULES: [Rule; 4] = [Rule::Fcfs, Rule::Easy, Rule::EasySjbf, Rule::Conservative];
 
 /// Without GPUs that are counted over all nodes of a job: more room may hide a place for those (see the last test).
 const MANY: Features = Features {
@@ -27,7 +27,7 @@ const MANY: Features = Features {
 };
 
 /// And with arrays whose slots may go on.
-const GOING: Features = Features { idle: true, ..MANY };
+pub(super) const GOING: Features = Features { idle: true, ..MANY };
 
 /// Everything.
 const ALL: Features = Features {
@@ -43,12 +43,12 @@ fn policy(rule: Rule) -> Policy {
     }
 }
 
-fn planned(state: &State, rule: Rule) -> Plan {
+pub(super) fn planned(state: &State, rule: Rule) -> Plan {
     plan(&state.view(), NOW, policy(rule))
 }
 
 /// The state once the plan's starts are granted.
-fn adopted(state: &State, plan: &Plan) -> State {
+pub(super) fn adopted(state: &State, plan: &Plan) -> State {
     let mut after = state.clone();
     for entry in &plan.entries {
         if let Entry::Start {
@@ -89,10 +89,10 @@ fn quick_as_plain(state: &State, rule: Rule) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-fn started(plan: &Plan) -> BTreeSet<JobId> {
+pub(super) fn started(plan: &Plan) -> BTreeSet<JobId> {
     let starts = plan.entries.iter().filter_map(|entry| match entry {
         Entry::Start { job, .. } => Some(*job),
-        Entry::Extend { .. } => None,
+        Entry::Extend { .. } | Entry::Evict { .. } => None,
     });
     starts.collect()
 }
@@ -219,7 +219,7 @@ proptest! {
             for (ends, key, parts) in view.occupancy.iter() {
                 let goes_on = plan.entries.iter().any(|entry| match entry {
                     Entry::Extend { job, slot, .. } => key == SlotKey { job: *job, slot: *slot },
-                    Entry::Start { .. } => false,
+                    Entry::Start { .. } | Entry::Evict { .. } => false,
                 });
                 let limit_s = view.jobs[&key.job].spec.time_limit_s;
                 let ends = match limit_s {
@@ -335,7 +335,7 @@ proptest! {
         let nodes = |plan: &Plan| -> Vec<_> {
             let starts = plan.entries.iter().filter_map(|entry| match entry {
                 Entry::Start { job, allocation, .. } => Some((*job, allocation)),
-                Entry::Extend { .. } => None,
+                Entry::Extend { .. } | Entry::Evict { .. } => None,
             });
             let nodes = starts.map(|(job, allocation)| {
                 (job, allocation.nodes.iter().map(|share| (share.node, share.tasks)).collect::<Vec<_>>())

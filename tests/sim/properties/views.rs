@@ -21,11 +21,12 @@ use hpc::scheduler::limits::{Held, Tally};
 use hpc::scheduler::nodes::{NodePool, Parts, admits, is_open};
 use hpc::scheduler::occupancy::Occupancy;
 use hpc::scheduler::place::Picks;
+use hpc::scheduler::plan::Promise;
 use hpc::scheduler::pool::Pool;
 use hpc::scheduler::priority::Usage;
 use hpc::scheduler::queue::{Class, Queue};
 use hpc::scheduler::shares::{Books, Standings};
-use hpc::scheduler::{View, slot_ends};
+use hpc::scheduler::{View, slot_stay};
 use imbl::OrdMap;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -325,8 +326,9 @@ pub(super) struct State {
     emptied: NodePool,
     pub(super) jobs: OrdMap<JobId, Arc<Job>>,
     queue: Queue,
-    occupancy: Occupancy,
+    pub(super) occupancy: Occupancy,
     idle: BTreeSet<SlotKey>,
+    pub(super) promised: Vec<Promise>,
     pub(super) rules: Rules,
     tally: Tally,
     standings: Standings,
@@ -342,6 +344,7 @@ impl State {
             queue: &self.queue,
             occupancy: &self.occupancy,
             idle: &self.idle,
+            promised: &self.promised,
             rules: &self.rules,
             tally: &self.tally,
             standings: &self.standings,
@@ -411,14 +414,14 @@ impl State {
             job.pending.take_first(count),
             at,
         );
-        let ends = slot_ends(&slot, job.spec.time_limit_s);
+        let stay = slot_stay(&slot, job.spec.time_limit_s);
         let key = SlotKey {
             job: id,
             slot: slot.id,
         };
         self.tally
-            .add(&class, Held::by_slot(&slot.allocation, ends));
-        self.occupancy.enter(key, ends, parts);
+            .add(&class, Held::by_slot(&slot.allocation, stay.ends));
+        self.occupancy.enter(key, stay, parts);
         job.slot_next += 1;
         job.slots.push(slot);
         self.tally.add(&class, Held::by_job(&job));
@@ -426,6 +429,42 @@ impl State {
             self.queue.enter(&job);
         }
         self.jobs.insert(id, Arc::new(job));
+    }
+
+    /// What a slot holds is given back, and nothing of it is left.
+    pub(super) fn vacate(&mut self, key: SlotKey) {
+        let mut job = Job::clone(&self.jobs[&key.job]);
+        let class = Class::of(&job);
+        self.queue.leave(&job);
+        self.tally.remove(&class, Held::by_job(&job));
+        let at = job
+            .slots
+            .iter()
+            .position(|slot| slot.id == key.slot)
+            .unwrap();
+        let slot = job.slots.remove(at);
+        for share in &slot.allocation.nodes {
+            let node = Arc::make_mut(self.nodes.get_mut(&share.node).unwrap());
+            node.cpus_free = node.cpus_free.union(&share.cpus);
+            node.memory_granted_mib -= share.memory_mib;
+            node.gpus_free.extend(&share.gpus);
+            node.gpus_free.sort_unstable();
+        }
+        self.pool = pool_of(&self.nodes);
+        let ends = self.occupancy.ends(key).unwrap();
+        self.tally
+            .remove(&class, Held::by_slot(&slot.allocation, ends));
+        self.occupancy.leave(key);
+        self.idle.remove(&key);
+        if job.slots.is_empty() && job.pending.is_empty() {
+            self.jobs.remove(&key.job);
+            return;
+        }
+        self.tally.add(&class, Held::by_job(&job));
+        if !job.pending.is_empty() {
+            self.queue.enter(&job);
+        }
+        self.jobs.insert(key.job, Arc::new(job));
     }
 
     /// The same, made by entering everything the other way round.
@@ -445,6 +484,7 @@ impl State {
             queue: Queue::default(),
             occupancy: Occupancy::default(),
             idle: self.idle.iter().rev().copied().collect(),
+            promised: self.promised.clone(),
             rules: self.rules.clone(),
             tally: Tally::default(),
             standings: self.standings.clone(),
@@ -468,8 +508,9 @@ impl State {
             other.jobs.insert(job.id, Arc::clone(job));
         }
         let occupied: Vec<_> = self.occupancy.iter().collect();
-        for (ends, key, parts) in occupied.into_iter().rev() {
-            other.occupancy.enter(key, ends, parts.clone());
+        for (_, key, parts) in occupied.into_iter().rev() {
+            let stay = self.occupancy.stay(key).unwrap();
+            other.occupancy.enter(key, stay, parts.clone());
         }
         other
     }
@@ -509,6 +550,7 @@ fn slot(id: SlotId, allocation: Allocation, queue: IndexSet, granted: Timestamp)
         begun: true,
         steps: Vec::new(),
         present: Vec::new(),
+        told_to_end: granted,
     }
 }
 
@@ -614,6 +656,23 @@ impl Lab {
                 ..Request::default()
             };
             wide = 1;
+        }
+        self
+    }
+
+    /// All that runs is of the lower QOS, and all that waits of the higher.
+    pub(super) fn by_qos(mut self) -> Lab {
+        self.machines.truncate(2);
+        self.limits.clear();
+        self.partitions[0].up = true;
+        for machine in &mut self.machines {
+            (machine.state, machine.serves) = (0, 0);
+        }
+        for going in &mut self.running {
+            (going.what.qos, going.what.partition) = (false, 0);
+        }
+        for waiting in &mut self.waiting {
+            waiting.what.qos = true;
         }
         self
     }
@@ -760,7 +819,7 @@ impl Lab {
             begin: None,
             time_limit_s: what.limit_s,
             hold: false,
-            requeue: false,
+            requeue: id.is_multiple_of(2),
             nice: what.nice,
             signal: None,
             work_dir: "/".into(),
@@ -825,6 +884,7 @@ impl Lab {
             queue: Queue::default(),
             occupancy: Occupancy::default(),
             idle: BTreeSet::new(),
+            promised: Vec::new(),
             standings: books.standings(&rules, now, []),
             rules,
             tally: Tally::default(),

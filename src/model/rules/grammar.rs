@@ -1,0 +1,256 @@
+//! The grammar of settings: how each key is read and written.
+
+use super::super::account::{Account, ROOT, User};
+use super::super::hostlist;
+use super::super::limits::{LimitKind, Limits, parse_seconds};
+use super::super::partition::Partition;
+use super::super::preempt::{PreemptMode, Yielding};
+use super::super::qos::Qos;
+use super::super::time::format_duration;
+use super::{GRACE_MAX_S, Noun, Setting, TEXT_MAX, unknown_key};
+
+pub(super) fn parse_bool(value: &str) -> Result<bool, String> {
+    match value {
+        "yes" | "true" | "on" | "1" => Ok(true),
+        "no" | "false" | "off" | "0" | "" => Ok(false),
+        _ => Err("write yes or no".to_owned()),
+    }
+}
+
+fn show_bool(value: bool) -> String {
+    if value { "yes" } else { "no" }.to_owned()
+}
+
+fn parse_u32(value: &str, least: u32) -> Result<u32, String> {
+    match value.parse() {
+        Ok(number) if number >= least => Ok(number),
+        _ => Err(format!("write a whole number from {least} to {}", u32::MAX)),
+    }
+}
+
+fn parse_span(value: &str) -> Result<Option<u32>, String> {
+    if matches!(value, "" | "none" | "unlimited") {
+        return Ok(None);
+    }
+    let span = parse_seconds(value)?;
+    Ok(span.and_then(|span| u32::try_from(span).ok()))
+}
+
+fn show_span(span: Option<u32>) -> String {
+    span.map_or_else(
+        || "none".to_owned(),
+        |span| format_duration(u64::from(span)),
+    )
+}
+
+fn show_seconds(seconds: u32) -> String {
+    format_duration(u64::from(seconds))
+}
+
+fn set_yields(yields: &mut Yielding, key: &str, value: &str) -> Result<(), String> {
+    match key {
+        "preempt-mode" => yields.mode = PreemptMode::parse(value)?,
+        "grace-time" => yields.grace_s = parse_short(value, GRACE_MAX_S)?,
+        _ => yields.exempt_s = parse_short(value, u32::MAX)?,
+    }
+    Ok(())
+}
+
+/// A time that `none` makes nothing of.
+fn parse_short(value: &str, most_s: u32) -> Result<u32, String> {
+    let seconds = parse_span(value)?.unwrap_or(0);
+    if seconds > most_s {
+        return Err(format!("at most {}", show_seconds(most_s)));
+    }
+    Ok(seconds)
+}
+
+/// A list as `a,b`; nothing, `all` or `none` is the empty one.
+fn parse_list(value: &str) -> Vec<String> {
+    if matches!(value, "all" | "none") {
+        return Vec::new();
+    }
+    let names = value.split(',').map(str::trim);
+    let mut list: Vec<String> = Vec::new();
+    for name in names.filter(|name| !name.is_empty()) {
+        if !list.iter().any(|known| known == name) {
+            list.push(name.to_owned());
+        }
+    }
+    list
+}
+
+fn show_list(list: &[String], empty: &str) -> String {
+    if list.is_empty() {
+        empty.to_owned()
+    } else {
+        list.join(",")
+    }
+}
+
+fn parse_text(value: &str) -> Result<String, String> {
+    if value.len() > TEXT_MAX || value.contains(|one: char| one.is_control()) {
+        return Err(format!("write at most {TEXT_MAX} bytes on one line"));
+    }
+    Ok(value.to_owned())
+}
+
+fn set_limit(limits: &mut Limits, noun: Noun, key: &str, value: &str) -> Result<(), String> {
+    let kind = LimitKind::parse(key).ok_or_else(|| unknown_key(noun))?;
+    limits.set(kind, kind.parse_value(value)?);
+    Ok(())
+}
+
+fn of_limits(limits: &Limits) -> impl Iterator<Item = Setting> {
+    limits
+        .iter()
+        .map(|(kind, value)| (kind.word().to_owned(), kind.show(value)))
+}
+
+fn listed<const N: usize>(settings: [(&str, String); N], limits: &Limits) -> Vec<Setting> {
+    let settings = settings.into_iter();
+    let settings = settings.map(|(key, value)| (key.to_owned(), value));
+    settings.chain(of_limits(limits)).collect()
+}
+
+pub(super) fn set_partition(one: &mut Partition, key: &str, value: &str) -> Result<(), String> {
+    match key {
+        "default" => one.default = parse_bool(value)?,
+        "max-time" => one.max_time_s = parse_span(value)?,
+        "default-time" => one.default_time_s = parse_span(value)?,
+        "nodes" if matches!(value, "" | "all") => one.nodes = Vec::new(),
+        "nodes" => one.nodes = hostlist::parse(value).map_err(|error| error.to_string())?,
+        "state" => {
+            one.up = match value.to_ascii_lowercase().as_str() {
+                "up" => true,
+                "down" => false,
+                _ => return Err("write up or down".to_owned()),
+            }
+        }
+        "priority" => one.priority = parse_u32(value, 0)?,
+        "tier" => one.tier = parse_u32(value, 0)?,
+        "preempt-mode" | "grace-time" | "exempt-time" => set_yields(&mut one.yields, key, value)?,
+        "accounts" => one.accounts = parse_list(value),
+        "qos" => one.qos = parse_list(value),
+        _ => set_limit(&mut one.limits, Noun::Partition, key, value)?,
+    }
+    Ok(())
+}
+
+pub(super) fn of_partition(one: &Partition) -> Vec<Setting> {
+    let nodes = if one.nodes.is_empty() {
+        "all".to_owned()
+    } else {
+        hostlist::fold(&one.nodes)
+    };
+    let settings = [
+        ("default", show_bool(one.default)),
+        ("max-time", show_span(one.max_time_s)),
+        ("default-time", show_span(one.default_time_s)),
+        ("nodes", nodes),
+        ("state", if one.up { "up" } else { "down" }.to_owned()),
+        ("priority", one.priority.to_string()),
+        ("tier", one.tier.to_string()),
+        ("preempt-mode", one.yields.mode.word().to_owned()),
+        ("grace-time", show_seconds(one.yields.grace_s)),
+        ("exempt-time", show_seconds(one.yields.exempt_s)),
+        ("accounts", show_list(&one.accounts, "all")),
+        ("qos", show_list(&one.qos, "all")),
+    ];
+    listed(settings, &one.limits)
+}
+
+pub(super) fn set_account(one: &mut Account, key: &str, value: &str) -> Result<(), String> {
+    match key {
+        "parent" if one.name == ROOT => return Err("nothing is above it".to_owned()),
+        "parent" => one.parent = Some(value.to_owned()),
+        "shares" => one.shares = parse_u32(value, 0)?,
+        "qos" => one.qos = parse_list(value),
+        "description" => one.description = parse_text(value)?,
+        _ => set_limit(&mut one.limits, Noun::Account, key, value)?,
+    }
+    Ok(())
+}
+
+pub(super) fn of_account(one: &Account) -> Vec<Setting> {
+    let settings = [
+        ("parent", one.parent.clone().unwrap_or_default()),
+        ("shares", one.shares.to_string()),
+        ("qos", show_list(&one.qos, "all")),
+        ("description", one.description.clone()),
+    ];
+    listed(settings, &one.limits)
+}
+
+pub(super) fn set_user(one: &mut User, key: &str, value: &str) -> Result<(), String> {
+    match key {
+        "account" => one.account = value.to_owned(),
+        "accounts" => one.accounts = parse_list(value),
+        "shares" => one.shares = parse_u32(value, 0)?,
+        "qos" => one.qos = parse_list(value),
+        "default-qos" => {
+            one.default_qos = (!matches!(value, "" | "none")).then(|| value.to_owned());
+        }
+        _ => set_limit(&mut one.limits, Noun::User, key, value)?,
+    }
+    Ok(())
+}
+
+pub(super) fn of_user(one: &User) -> Vec<Setting> {
+    let default_qos = one.default_qos.clone();
+    let settings = [
+        ("account", one.account.clone()),
+        ("accounts", show_list(&one.accounts, "none")),
+        ("shares", one.shares.to_string()),
+        ("qos", show_list(&one.qos, "all")),
+        (
+            "default-qos",
+            default_qos.unwrap_or_else(|| "none".to_owned()),
+        ),
+    ];
+    listed(settings, &one.limits)
+}
+
+pub(super) fn set_qos(one: &mut Qos, key: &str, value: &str) -> Result<(), String> {
+    match key {
+        "priority" => one.priority = parse_u32(value, 0)?,
+        "preempts" => one.preempts = parse_list(value),
+        "preempt-mode" | "grace-time" | "exempt-time" => set_yields(&mut one.yields, key, value)?,
+        "usage-factor" => one.usage_factor_milli = parse_milli(value)?,
+        _ => set_limit(&mut one.limits, Noun::Qos, key, value)?,
+    }
+    Ok(())
+}
+
+pub(super) fn of_qos(one: &Qos) -> Vec<Setting> {
+    let milli = one.usage_factor_milli;
+    let settings = [
+        ("priority", one.priority.to_string()),
+        ("preempts", show_list(&one.preempts, "none")),
+        ("preempt-mode", one.yields.mode.word().to_owned()),
+        ("grace-time", show_seconds(one.yields.grace_s)),
+        ("exempt-time", show_seconds(one.yields.exempt_s)),
+        (
+            "usage-factor",
+            format!("{}.{:03}", milli / 1000, milli % 1000),
+        ),
+    ];
+    listed(settings, &one.limits)
+}
+
+/// A number with up to three digits behind its point, in thousandths.
+fn parse_milli(value: &str) -> Result<u32, String> {
+    let (whole, part) = value.split_once('.').unwrap_or((value, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let whole_milli = whole
+        .parse::<u32>()
+        .ok()
+        .and_then(|whole| whole.checked_mul(1000));
+    match whole_milli {
+        Some(milli) if part.len() <= 3 && digits(part) => {
+            let part: u32 = format!("{part:0<3}").parse().unwrap_or(0);
+            Ok(milli.saturating_add(part))
+        }
+        _ => Err("write a number such as 1, 0.5 or 2.25".to_owned()),
+    }
+}

@@ -1,0 +1,96 @@
+//! More important jobs take the places of others: at once, after a warning, and what becomes of those who had them.
+
+use crate::support::{Cluster, PATIENCE, wait_until};
+use std::fs;
+use std::path::Path;
+
+/// Waits until a job has written its first line.
+fn begun(file: &Path) {
+    wait_until("it has begun", PATIENCE, || {
+        fs::read_to_string(file).is_ok_and(|text| text.contains("begins"))
+    });
+}
+
+/// A job that writes when it begins and runs for long.
+fn long(cluster: &Cluster, file: &Path, options: &[&str], script: &str) -> u32 {
+    let out = file.to_str().unwrap();
+    let words = ["-o", out, "-t", "60"];
+    let job = cluster.submit(&[&words, options, &["--wrap", script]].concat());
+    begun(file);
+    job
+}
+
+const SLEEPS: &str = "echo begins; sleep 1000";
+
+#[test]
+fn an_urgent_job_takes_a_place_and_the_other_runs_again() {
+    let cluster = Cluster::up(2);
+    cluster.ok(&["qos", "add", "urgent", "preempts=normal"]);
+    let file = |name: &str| cluster.path(name);
+    let older = long(&cluster, &file("older"), &["--requeue"], SLEEPS);
+    let younger = long(&cluster, &file("younger"), &["--requeue"], SLEEPS);
+    let urgent = cluster.submit(&["-q", "urgent", "-t", "10", "--wrap", "sleep 1000"]);
+    cluster.wait_for_state(urgent, "RUNNING");
+    let view = cluster.job(younger);
+    assert_eq!(
+        (&view["state"], &view["restarts"]),
+        (&"PENDING".into(), &1.into()),
+        "{view}"
+    );
+    assert_eq!(cluster.job(older)["state"], "RUNNING");
+    let said = fs::read_to_string(file("younger")).unwrap();
+    assert!(said.contains("DUE TO PREEMPTION"), "{said}");
+    cluster.ok(&["cancel", &urgent.to_string()]);
+    cluster.wait_for_state(younger, "RUNNING");
+    // Its file goes on where it was.
+    wait_until("it begins again", PATIENCE, || {
+        let text = fs::read_to_string(file("younger")).unwrap();
+        text.matches("begins").count() == 2
+    });
+    // One that may not run twice is over.
+    cluster.ok(&["cancel", &younger.to_string(), &older.to_string()]);
+    cluster.wait_empty(PATIENCE);
+    let once = long(
+        &cluster,
+        &file("once"),
+        &["-c", "2", "--no-requeue"],
+        SLEEPS,
+    );
+    let urgent = cluster.submit(&["-q", "urgent", "-t", "10", "--wrap", "true"]);
+    cluster.wait_for_state(once, "PREEMPTED");
+    cluster.wait_for_state(urgent, "COMPLETED");
+}
+
+#[test]
+fn who_is_warned_has_its_grace_and_may_use_it() {
+    let cluster = Cluster::up(1);
+    let settings = ["grace-time=300s", "preempt-mode=requeue"];
+    cluster.ok(&[&["qos", "set", "normal"], &settings[..]].concat());
+    cluster.ok(&["qos", "add", "urgent", "preempts=normal"]);
+    let file = cluster.path("file");
+    // It writes what it has and ends well: it is to run again all the same.
+    let script = "trap 'echo saves; exit 0' TERM; echo begins; sleep 1000 & wait; wait";
+    let job = long(&cluster, &file, &["--requeue"], script);
+    let urgent = cluster.submit(&["-q", "urgent", "-t", "10", "--wrap", "true"]);
+    cluster.wait_for_state(urgent, "COMPLETED");
+    let said = fs::read_to_string(&file).unwrap();
+    assert!(said.contains("saves"), "{said}");
+    cluster.wait_for_state(job, "RUNNING");
+    assert_eq!(cluster.job(job)["restarts"], 1);
+    cluster.ok(&["cancel", &job.to_string()]);
+    cluster.wait_empty(PATIENCE);
+    // One that does not listen is ended when its grace is over, also by a controller that has started since.
+    cluster.ok(&["qos", "set", "normal", "grace-time=3s"]);
+    let deaf = cluster.path("deaf");
+    let script = "trap '' TERM; echo begins; while :; do sleep 1; done";
+    let job = long(&cluster, &deaf, &["--kill-wait", "1"], script);
+    let urgent = cluster.submit(&["-q", "urgent", "-t", "10", "--wrap", "true"]);
+    wait_until("it is warned", PATIENCE, || {
+        cluster.job(urgent)["reason"] == "Resources"
+    });
+    assert_eq!(cluster.job(job)["state"], "RUNNING");
+    cluster.kill_controller();
+    cluster.start();
+    cluster.wait_for_state(job, "PREEMPTED");
+    cluster.wait_for_state(urgent, "COMPLETED");
+}
