@@ -15,6 +15,7 @@ use super::exit::{Failure, Outcome};
 use super::numbers::{count, whole};
 use super::{refused_options, suggest};
 use crate::model::array::{ArraySpec, MAX_INDEX};
+use crate::model::constraint::Constraint;
 use crate::model::dependency::Dependency;
 use crate::model::directive;
 use crate::model::export::ExportSpec;
@@ -22,9 +23,11 @@ use crate::model::gres;
 use crate::model::hostlist;
 use crate::model::job::OpenMode;
 use crate::model::resource::{GpuCount, GpuRequest, MemoryRequest};
+use crate::model::rules::{Noun, Rules};
 use crate::model::signal::SignalSpec;
 use crate::model::size::parse_memory_mib;
 use crate::model::time::{parse_begin, parse_time_limit};
+use crate::model::wishes::Wishes;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::fmt;
@@ -126,8 +129,12 @@ pub(super) const OPTIONS: &[JobOption] = options! {
     ("nodelist", 'w') Of("NODES"), ALL => |d, v| set_to(&mut d.request.nodelist, node_names(v)?);
     /// Never run on these nodes
     ("exclude", 'x') Of("NODES"), ALL => |d, v| set_to(&mut d.request.exclude, node_names(v)?);
-    /// Features the nodes must have
-    ("constraint", 'C') Of("FEATURES"), ALL, "CONSTRAINT" => |d, v| set(&mut d.request.constraint, some_text(v)?);
+    /// Features the nodes must have: fast, "fast&(a100|h100)"; `hpc node NAME` shows them
+    ("constraint", 'C') Of("FEATURES"), ALL, "CONSTRAINT" => |d, v| set(&mut d.request.wishes.constraint, constraint(v)?);
+    /// Licences held while the job runs: matlab, matlab:2,comsol
+    ("licenses", 'L') Of("LIST"), ALL => |d, v| set_to(&mut d.request.wishes.licenses, Wishes::parse_licenses(v)?);
+    /// Run inside a reservation; `hpc reserve list` shows them
+    ("reservation") Of("NAME"), ALL, "RESERVATION" => |d, v| set(&mut d.request.wishes.reservation, reservation(v)?);
 
     ["Queue"]
     /// Name of the job
@@ -485,6 +492,15 @@ fn some_text(text: &str) -> Result<String, String> {
     } else {
         Ok(text.to_owned())
     }
+}
+
+fn constraint(text: &str) -> Result<String, String> {
+    Constraint::parse(text).map(|constraint| constraint.to_string())
+}
+
+fn reservation(text: &str) -> Result<String, String> {
+    Rules::check_name(Noun::Reservation, text).map_err(|refusal| refusal.what)?;
+    Ok(text.to_owned())
 }
 
 fn yes_or_no(text: &str) -> Result<bool, String> {

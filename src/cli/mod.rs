@@ -36,6 +36,7 @@ mod job;
 mod job_options;
 mod join;
 mod keeper;
+mod license;
 mod limits;
 mod logs;
 mod man;
@@ -52,6 +53,7 @@ mod qos;
 mod queue;
 mod refused_options;
 mod requeue;
+mod reserve;
 mod rule;
 mod rule_keys;
 mod run;
@@ -149,6 +151,8 @@ const VERBS: &[Row] = &[
     row::<account::Account>("Admin", "account"),
     row::<user::User>("Admin", "user"),
     row::<qos::Qos>("Admin", "qos"),
+    row::<license::License>("Admin", "license"),
+    row::<reserve::Reserve>("Admin", "reserve"),
     row::<share::Share>("Admin", "share"),
     row::<audit::Audit>("Admin", "audit"),
     row::<backup::Backup>("Plumbing", "backup"),
@@ -161,8 +165,8 @@ const VERBS: &[Row] = &[
 
 /// Words of the contract that are not commands yet.
 const LATER: &[&str] = &[
-    "doctor", "shell", "eff", "topo", "gpus", "top", "reserve", "sweep", "jupyter", "code", "ssh",
-    "forward", "image", "bench", "slurm", "import",
+    "doctor", "shell", "eff", "topo", "gpus", "top", "sweep", "jupyter", "code", "ssh", "forward",
+    "image", "bench", "slurm", "import",
 ];
 
 /// Runs the command that these arguments mean; the first is the program's own name.

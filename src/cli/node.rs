@@ -4,9 +4,11 @@ use super::Verb;
 use super::connection::Target;
 use super::exit::{self, Failure, Outcome};
 use super::output::{self, json, words};
+use super::rule;
 use super::selection::change;
 use crate::model::hostlist;
 use crate::model::refusal::Code;
+use crate::model::rules::{Act as Change, Noun, RuleChange, Setting};
 use crate::wire::client::{NodeChange, Request};
 use crate::wire::view::{GpuView, LinkView, NodeView};
 use clap::{Args, Subcommand};
@@ -18,6 +20,7 @@ use std::fmt::Write as _;
 ///   hpc node ws1
 ///   hpc node drain ws1 --reason "new disk"
 ///   hpc node resume ws[1-4]
+///   hpc node set ws[1-4] features=fast,infiniband
 #[derive(Debug, Args)]
 #[command(
     verbatim_doc_comment,
@@ -61,6 +64,19 @@ enum Act {
         #[arg(value_name = "NODES")]
         nodes: String,
     },
+    /// Say which features nodes have, for `--constraint`; kinds of GPU need not be said
+    ///
+    /// Examples:
+    ///   hpc node set ws[1-4] features=fast,infiniband
+    #[command(verbatim_doc_comment)]
+    Set {
+        /// Nodes: ws1, ws[1-4]
+        #[arg(value_name = "NODES")]
+        nodes: String,
+        /// features=LIST
+        #[arg(value_name = "KEY=VALUE", required = true)]
+        settings: Vec<String>,
+    },
     /// Forget a node that is down and holds no jobs; its key is known no more
     ///
     /// With --force at once: its jobs end as NODE_FAIL, its connection is cut.
@@ -85,6 +101,7 @@ impl Verb for Node {
             Some(Act::Drain { nodes, reason }) => {
                 each(target, &nodes, &NodeChange::Drain { reason })
             }
+            Some(Act::Set { nodes, settings }) => set(target, &nodes, &settings),
             Some(Act::Resume { nodes }) => each(target, &nodes, &NodeChange::Resume),
             Some(Act::Remove {
                 nodes,
@@ -124,6 +141,28 @@ fn each(target: &Target, nodes: &str, act: &NodeChange) -> Outcome {
     Ok(exit::DONE)
 }
 
+/// Says something of nodes, known or not yet.
+fn set(target: &Target, nodes: &str, settings: &[String]) -> Outcome {
+    let names = hostlist::parse(nodes).map_err(|error| Failure::Usage(error.to_string()))?;
+    if names.is_empty() {
+        return Err(no_name(nodes));
+    }
+    let settings: Vec<Setting> = settings
+        .iter()
+        .map(|text| rule::setting(text))
+        .collect::<Outcome<_>>()?;
+    for name in names {
+        let change_of = RuleChange {
+            noun: Noun::Node,
+            act: Change::Set,
+            name,
+            settings: settings.clone(),
+        };
+        change(target, "node", &Request::ChangeRule(change_of))?;
+    }
+    Ok(exit::DONE)
+}
+
 fn no_name(text: &str) -> Failure {
     Failure::Usage(format!(
         "\"{text}\" names no node: write a name such as ws1; `hpc nodes` shows them"
@@ -145,17 +184,19 @@ fn show(target: &Target, name: &str, as_json: bool) -> Outcome {
         return Err(no_node(name, &nodes));
     };
     let links = super::nodes::links(target)?;
+    let said = super::nodes::said(target)?;
     if as_json {
-        json::object(&mut output::stdout(), &json::Node::new(node, &links))?;
+        json::object(&mut output::stdout(), &json::Node::new(node, &links, &said))?;
     } else {
         let link = links.iter().find(|link| link.node == name);
-        output::text(&describe(node, link))?;
+        let features = super::nodes::features(node, &said);
+        output::text(&describe(node, link, &features))?;
     }
     Ok(exit::DONE)
 }
 
 /// A node in lines of `Word: value`.
-pub(super) fn describe(node: &NodeView, link: Option<&LinkView>) -> String {
+pub(super) fn describe(node: &NodeView, link: Option<&LinkView>, features: &[&str]) -> String {
     let mut text = String::new();
     let mut line = |word: &str, value: String| {
         if !value.is_empty() {
@@ -198,6 +239,7 @@ pub(super) fn describe(node: &NodeView, link: Option<&LinkView>) -> String {
     for gpu in &node.gpus {
         line("GPU", gpu_line(gpu));
     }
+    line("Features", features.join(","));
     line("Jobs", node.jobs.join(" "));
     line(
         "Worker",

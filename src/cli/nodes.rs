@@ -5,8 +5,9 @@ use super::connection::{Target, unexpected};
 use super::exit::{self, Failure, Outcome};
 use super::output::table::{Table, elastic, left, right};
 use super::output::{self, json, words};
+use crate::model::rules::Noun;
 use crate::wire::client::{Request, ToClient};
-use crate::wire::view::{LinkView, NodeView};
+use crate::wire::view::{LinkView, NodeView, RuleView};
 use clap::Args;
 
 /// Show the nodes: what they have and what of it is free
@@ -27,10 +28,11 @@ impl Verb for Nodes {
         let nodes = all(target)?;
         if self.json {
             let links = links(target)?;
+            let said = said(target)?;
             let mut array = json::Array::new(output::stdout());
             nodes
                 .iter()
-                .try_for_each(|node| array.push(&json::Node::new(node, &links)))?;
+                .try_for_each(|node| array.push(&json::Node::new(node, &links, &said)))?;
             array.end()?;
         } else {
             table(&nodes).print()?;
@@ -56,6 +58,31 @@ pub(super) fn links(target: &Target) -> Outcome<Vec<LinkView>> {
         Err(Failure::Lost(_)) => Ok(Vec::new()),
         Err(failure) => Err(failure),
     }
+}
+
+/// What is said of nodes.
+pub(super) fn said(target: &Target) -> Outcome<Vec<RuleView>> {
+    let noun = Noun::Node;
+    match target.ask(&Request::Rules { noun: Some(noun) }) {
+        Ok(ToClient::Rules(views)) => Ok(views),
+        // A controller of the release before does not know the question.
+        Ok(_) | Err(Failure::Lost(_)) => Ok(Vec::new()),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// The features of a node: what is said, and the kinds of its GPUs.
+pub(super) fn features<'v>(node: &'v NodeView, said: &'v [RuleView]) -> Vec<&'v str> {
+    let view = said.iter().find(|view| view.name == node.name);
+    let settings = view.into_iter().flat_map(|view| &view.settings);
+    let lists = settings.filter(|(key, value)| key == "features" && value != "none");
+    let mut features: Vec<&str> = lists.flat_map(|(_, value)| value.split(',')).collect();
+    for gpu in &node.gpus {
+        if !features.contains(&gpu.kind.as_str()) {
+            features.push(&gpu.kind);
+        }
+    }
+    features
 }
 
 /// The table of `hpc nodes`; a star after the state marks a node that does not answer.

@@ -59,20 +59,6 @@ const REFUSED: &[Refused] = &[
         ALL,
         "wait for the job with `hpc wait` and send mail from there",
     ),
-    refused(
-        "reservation",
-        None,
-        Of("NAME"),
-        ALL,
-        "there are no reservations in this version",
-    ),
-    refused(
-        "licenses",
-        Some('L'),
-        Of("LIST"),
-        ALL,
-        "use a throttle (--array=...%N) or a dependency to take turns",
-    ),
     refused("cpus-per-gpu", None, Of("N"), ALL, TASKS),
     refused("mem-per-gpu", None, Of("SIZE"), ALL, MEMORY),
     refused("ntasks-per-gpu", None, Of("N"), ALL, TASKS),
@@ -338,7 +324,7 @@ const REFUSED: &[Refused] = &[
     ),
 ];
 
-/// Rows that sbatch also reads from a variable: `SBATCH_RESERVATION` for `--reservation`.
+/// Rows that sbatch also reads from a variable: `SBATCH_WCKEY` for `--wckey`.
 const BY_VARIABLE: &[&str] = &[
     "acctg-freq",
     "clusters",
@@ -357,7 +343,6 @@ const BY_VARIABLE: &[&str] = &[
     "overcommit",
     "power",
     "profile",
-    "reservation",
     "spread-job",
     "threads-per-core",
     "use-min-nodes",

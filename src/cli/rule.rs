@@ -65,7 +65,8 @@ pub(super) fn help(noun: Noun) -> impl FnMut(Command) -> Command {
         let Some(example) = example(noun, &verb) else {
             return command;
         };
-        let example = format!("Examples:\n  hpc {noun} {verb}{example}");
+        let command_of = noun.command();
+        let example = format!("Examples:\n  hpc {command_of} {verb}{example}");
         match verb.as_str() {
             "add" | "set" => command.after_help(format!("{}\n\n{example}", rule_keys::help(noun))),
             _ => command.after_help(example),
@@ -90,6 +91,17 @@ fn example(noun: Noun, verb: &str) -> Option<&'static str> {
         ("set", Noun::Account) => " physics shares=5 max-cpus-per-user=64 group-gpus=4",
         ("set", Noun::User) => " ann account=physics default-qos=urgent",
         ("set", Noun::Qos) => " normal max-jobs-per-user=4 max-submit-per-user=none",
+        ("show", Noun::License) => " matlab",
+        ("add", Noun::License) => " matlab count=4",
+        ("set", Noun::License) => " matlab count=6",
+        ("remove", Noun::License) => " matlab",
+        ("show", Noun::Reservation) => " course",
+        ("add", Noun::Reservation) => {
+            " course start=fri14:00 end=fri18:00 gpus=2 users=ann,bob repeat=weekly"
+        }
+        ("set", Noun::Reservation) => " course users=ann,bob,eve",
+        ("remove", Noun::Reservation) => " course",
+        ("set", Noun::Node) => " ws[1-4] features=fast,infiniband",
         ("remove", Noun::Partition) => " gpu",
         ("remove", Noun::Account) => " optics",
         ("remove", Noun::User) => " ann",
@@ -129,7 +141,8 @@ fn decide(
     change(target, noun.word(), &Request::ChangeRule(change_of))
 }
 
-fn setting(text: &str) -> Outcome<Setting> {
+/// A setting as it is written.
+pub(super) fn setting(text: &str) -> Outcome<Setting> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err(Failure::Usage(format!(
@@ -195,6 +208,13 @@ const OF_PARTITION: &[Own] = &[
 const OF_ACCOUNT: &[Own] = &[("parent", left("PARENT")), ("shares", right("SHARES"))];
 const OF_USER: &[Own] = &[("account", left("ACCOUNT")), ("shares", right("SHARES"))];
 const OF_QOS: &[Own] = &[("priority", right("PRIORITY"))];
+const OF_LICENSE: &[Own] = &[("count", right("COUNT"))];
+const OF_NODE: &[Own] = &[("features", elastic("FEATURES", 12))];
+const OF_RESERVATION: &[Own] = &[
+    ("start", left("START")),
+    ("end", left("END")),
+    ("repeat", left("REPEAT")),
+];
 
 /// The head of the names, and keys with columns of their own.
 fn columns(noun: Noun) -> (&'static str, &'static [Own]) {
@@ -203,6 +223,9 @@ fn columns(noun: Noun) -> (&'static str, &'static [Own]) {
         Noun::Account => ("ACCOUNT", OF_ACCOUNT),
         Noun::User => ("USER", OF_USER),
         Noun::Qos => ("QOS", OF_QOS),
+        Noun::License => ("LICENSE", OF_LICENSE),
+        Noun::Node => ("NODE", OF_NODE),
+        Noun::Reservation => ("RESERVATION", OF_RESERVATION),
     }
 }
 
@@ -258,7 +281,7 @@ fn show(target: &Target, noun: Noun, name: &str, as_json: bool) -> Outcome<()> {
     let view = match found {
         Some(view) => view,
         // Everybody is known, as somebody of whom nothing is said.
-        None if noun == Noun::User => &unsaid,
+        None if noun.knows_all() => &unsaid,
         None => {
             let word = match noun {
                 Noun::Qos => "QOS",

@@ -8,7 +8,7 @@ pub(super) fn help(noun: Noun) -> String {
     let own = noun.keys().iter().map(|key| (*key, own(noun, key)));
     let kinds = LimitKind::ALL.into_iter();
     let limits = kinds
-        .filter(|kind| !noun.keys().contains(&kind.word()))
+        .filter(|kind| noun.has_limits() && !noun.keys().contains(&kind.word()))
         .map(|kind| (kind.word(), limit(kind)));
     let line = |(key, holds): (&str, &str)| format!("  {key:<26} {holds}\n");
     let (own, limits): (String, String) = (own.map(line).collect(), limits.map(line).collect());
@@ -17,6 +17,9 @@ pub(super) fn help(noun: Noun) -> String {
         Noun::Account => "of jobs there and in accounts below",
         Noun::User => "of this person's jobs",
         Noun::Qos => "of jobs with it",
+        Noun::License | Noun::Node | Noun::Reservation => {
+            return format!("Keys:\n{own}\nA list is a,b,c; `none` is the empty one.");
+        }
     };
     format!(
         "Keys:\n{own}\n\
@@ -61,6 +64,20 @@ fn own(noun: Noun, key: &str) -> &'static str {
         (Noun::User, "shares") => "the part of each account beside other people's: a number",
         (Noun::User, "qos") => "QOS that may be used: a list; all = as the account says",
         (Noun::User, "default-qos") => "the QOS of jobs that name none; none = normal",
+        (Noun::License, "count") => "how many there are: a number",
+        (Noun::Node, "features") => "words that jobs may ask for with --constraint: a list",
+        (Noun::Reservation, "start") => "when it begins: as --begin, 2026-01-31T14:00, fri14:00",
+        (Noun::Reservation, "end") => "when it ends: likewise, or +4h from its start",
+        (Noun::Reservation, "repeat") => "once, daily (every 24 h) or weekly",
+        (Noun::Reservation, "nodes") => "these nodes, whole: ws[1-2]",
+        (Noun::Reservation, "node-count") => "so many nodes, whole",
+        (Noun::Reservation, "gpus") => "so many GPUs and their part of the node: 2, a100:2",
+        (Noun::Reservation, "cpus") => "so many cpus and their part of the memory",
+        (Noun::Reservation, "users") => "who may use it: a list",
+        (Noun::Reservation, "accounts") => "whose people may use it: a list",
+        (Noun::Reservation, "purpose") => "jobs, or maintenance: of nobody, around what runs",
+        (Noun::Reservation, "description") => "free text",
+        (Noun::Reservation, "on") => "where it is, as the cluster worked it out; not to be set",
         (Noun::Qos, "usage-factor") => "how much of what its jobs use counts: 1, 0.5, 0",
         _ => "",
     }
@@ -108,7 +125,8 @@ mod tests {
         for noun in Noun::ALL {
             let help = help(noun);
             let kinds = LimitKind::ALL.map(LimitKind::word);
-            for key in noun.keys().iter().chain(&kinds) {
+            let limits = kinds.iter().filter(|_| noun.has_limits());
+            for key in noun.keys().iter().chain(limits) {
                 let line = help.lines().find_map(|line| {
                     let (word, holds) = line.trim_start().split_once(' ')?;
                     (word == *key).then(|| holds.trim())

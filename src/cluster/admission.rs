@@ -2,7 +2,7 @@
 //! with the value, the limit and the way out, never queued to wait for ever.
 
 use super::command::{Gone, Principal};
-use super::{Cluster, Event, Reply, dependency};
+use super::{Cluster, Event, Reply, dependency, reservations};
 use crate::model::history::Granted;
 use crate::model::ids::JobId;
 use crate::model::index_set::IndexSet;
@@ -39,6 +39,7 @@ pub(super) fn submit(
     check_membership(cluster, &who.owner, &spec)?;
     check_time_limit(cluster, &spec)?;
     check_possible(cluster, &who.owner, &spec)?;
+    reservations::check_asked(cluster, now, &who.owner, &spec)?;
     check_nice(who, &spec)?;
     check_limits(cluster, now, &who.owner, &spec)?;
     let id = JobId(cluster.counters.job_next);
@@ -222,10 +223,6 @@ fn check_bounds(cluster: &Cluster, spec: &JobSpec) -> Result<(), Refusal> {
     {
         let what = format!("{tasks} tasks cannot fill {nodes} nodes");
         return Err(invalid(what, "ask for at least as many tasks as nodes"));
-    }
-    if let Some(constraint) = &request.constraint {
-        let what = format!("constraint `{constraint}`: no node has features in this version");
-        return Err(invalid(what, "choose nodes by name with --nodelist"));
     }
     if spec.kill_wait_s > KILL_WAIT_MAX_S {
         let what = format!(
@@ -436,7 +433,8 @@ fn check_possible(cluster: &Cluster, owner: &Owner, spec: &JobSpec) -> Result<()
         return Ok(());
     }
     let nodes: Vec<_> = cluster.nodes.values().map(|node| &**node).collect();
-    match feasible::never(&spec.request, owner, partition, &nodes, &cluster.emptied) {
+    let rules = (&*cluster.rules, partition);
+    match feasible::never(&spec.request, owner, rules, &nodes, &cluster.emptied) {
         Some(why) => {
             let code = if why.starts_with("node `") {
                 Code::UnknownNode
@@ -454,7 +452,7 @@ fn would_run(cluster: &Cluster, now: Timestamp, job: &Job) -> String {
     let partition = &job.spec.partition;
     let view = cluster.view();
     let ahead = crate::scheduler::jobs_ahead(&view, cluster.policy().weights, job, now);
-    match crate::scheduler::would_place(&view, job) {
+    match crate::scheduler::would_place(&view, job, now) {
         Some(allocation) if ahead == 0 && Cluster::is_eligible(job) => {
             let names: Vec<String> = allocation
                 .nodes

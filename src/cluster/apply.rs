@@ -453,7 +453,12 @@ impl Cluster {
                 }
             }
         }
+        let licenses = self.rules.licenses != rules.licenses;
+        self.booked_until = Timestamp::default();
         self.rules = Arc::new(rules);
+        if licenses {
+            self.licenses_changed();
+        }
     }
 
     fn link_changed(&mut self, node: NodeId, link: Link) {

@@ -127,6 +127,9 @@ fn books_are_true(cluster: &Cluster) -> Result<(), String> {
         return Err(format!("counted is {known:?}, there is {tally:?}"));
     }
     let pool = NodePool::of(cluster.nodes.values().map(|node| &**node));
+    let mut pool = pool.with_licenses(cluster.rules.licenses.values());
+    let parts = cluster.occupancy.iter().map(|(.., parts)| parts);
+    pool.count_licenses(parts);
     if pool != cluster.pool {
         let known = &cluster.pool;
         return Err(format!("free is {pool:?}, known is {known:?}"));

@@ -30,6 +30,7 @@ pub mod lifecycle;
 pub mod membership;
 pub mod nodes;
 mod occupancy;
+mod reservations;
 pub mod rule_views;
 mod rules;
 pub mod select;
@@ -50,6 +51,7 @@ use crate::model::node::{Link, Node};
 use crate::model::refusal::Refusal;
 use crate::model::rules::{Noun, Rules};
 use crate::model::time::Timestamp;
+use crate::scheduler::bookings::Bookings;
 use crate::scheduler::explain::Experience;
 use crate::scheduler::forecast::Outlook;
 use crate::scheduler::limits::{Held, Tally};
@@ -199,6 +201,9 @@ pub struct Cluster {
     gathering: BTreeSet<SlotKey>,
     /// Slots that will have to make room, by the end of their grace.
     warned: BTreeSet<(Timestamp, SlotKey)>,
+    /// What is reserved, and until when that is worked out.
+    bookings: Bookings,
+    booked_until: Timestamp,
     /// For whom others make room, as the last plan had it.
     promised: Vec<Promise>,
     /// When a plan would say something else though nothing has happened.
@@ -283,6 +288,8 @@ impl Cluster {
             cut_off: BTreeMap::new(),
             gathering: BTreeSet::new(),
             warned: BTreeSet::new(),
+            bookings: Bookings::default(),
+            booked_until: Timestamp::default(),
             promised: Vec::new(),
             plan_again: None,
             recent: OrdMap::new(),
@@ -457,7 +464,7 @@ impl Cluster {
                 uses,
             } => membership::invite(self, now, &who, token, grant, ttl_ms, uses),
             Command::Join(newcomer) => membership::join(self, now, &newcomer),
-            Command::ChangeRule { who, change } => rules::change(self, &who, &change),
+            Command::ChangeRule { who, change } => rules::change(self, now, &who, &change),
             Command::Renew { key } => membership::renew(self, now, key),
             Command::Withdraw { who, grant } => membership::withdraw(self, &who, &grant),
             Command::RevokeUser { who, name } => membership::revoke_user(self, &who, &name),
@@ -490,6 +497,7 @@ impl Cluster {
 
     fn round(&mut self, now: Timestamp) -> Vec<Effect> {
         self.stand(now);
+        self.book(now);
         let plan = self.plan(now);
         let mut effects = Vec::new();
         for command in [Command::Adopt(plan), Command::CloseIdle] {
@@ -512,6 +520,7 @@ impl Cluster {
             occupancy: &self.occupancy,
             idle: &self.idle,
             promised: &self.promised,
+            bookings: &self.bookings,
             rules: &self.rules,
             tally: &self.tally,
             standings: &self.standings,
@@ -530,6 +539,7 @@ impl Cluster {
             emptied: self.emptied.clone(),
             idle: self.idle.clone(),
             promised: self.promised.clone(),
+            bookings: self.bookings.clone(),
             rules: Arc::clone(&self.rules),
             standings: Arc::clone(&self.standings),
             policy: self.settings.policy,

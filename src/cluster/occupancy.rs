@@ -5,6 +5,7 @@ use crate::model::history::EndedJob;
 use crate::model::ids::{JobId, SlotId, SlotKey};
 use crate::model::job::{Job, Slot};
 use crate::model::time::Timestamp;
+use crate::scheduler::bookings::Bookings;
 use crate::scheduler::limits::Held;
 use crate::scheduler::nodes::{NodePool, Parts, Site};
 use crate::scheduler::queue::Class;
@@ -18,6 +19,8 @@ const PARTS_RUN_MAX: usize = 1_000;
 const STANDINGS_MS: i64 = 200;
 /// How often the books of those are stored for whom something runs.
 const STORED_MS: i64 = 60_000;
+/// How often it is worked out when what is reserved comes again.
+const BOOKED_MS: i64 = 86_400_000;
 
 fn member(job: &Job) -> Member {
     (job.spec.account.clone(), Arc::clone(&job.owner.name))
@@ -37,6 +40,7 @@ impl Cluster {
                 let node = nodes.get(&share.node)?;
                 Some(Site::of(node).part_of(node, share))
             })
+            .chain(self.pool.licenses_of(job))
             .collect();
         let factor = self.rules.qos.get(job.spec.qos.as_str());
         let factor = factor.map_or(1000, |qos| u64::from(qos.usage_factor_milli));
@@ -50,12 +54,55 @@ impl Cluster {
         self.tally
             .add(&Class::of(job), Held::by_slot(&slot.allocation, stay.ends));
         self.occupancy.enter(key, stay, parts);
+        if !job.spec.request.wishes.licenses.is_empty() {
+            self.count_licenses();
+        }
     }
 
     /// The nodes have changed: what is free on them is counted anew.
     pub(super) fn survey(&mut self) {
-        self.pool = NodePool::of(self.nodes.values().map(|node| &**node));
+        let pool = NodePool::of(self.nodes.values().map(|node| &**node));
+        self.pool = pool.with_licenses(self.rules.licenses.values());
         self.emptied = self.pool.emptied();
+        self.count_licenses();
+        self.booked_until = Timestamp::default();
+    }
+
+    /// What is reserved, as seen from now on.
+    pub(super) fn book(&mut self, now: Timestamp) {
+        if now >= self.booked_until {
+            self.bookings = Bookings::of(&self.rules, &self.nodes, &self.pool, now);
+            // A day from now there are others, of those that come again.
+            self.booked_until = now.plus_ms(BOOKED_MS);
+        }
+    }
+
+    /// Licences that are free are counted anew.
+    fn count_licenses(&mut self) {
+        let parts = self.occupancy.iter().map(|(.., parts)| parts);
+        self.pool.count_licenses(parts);
+    }
+
+    /// There are other licences: what runs holds them by other places.
+    pub(super) fn licenses_changed(&mut self) {
+        self.survey();
+        let licensed = |job: &&Arc<Job>| !job.spec.request.wishes.licenses.is_empty();
+        let jobs: Vec<Arc<Job>> = self.jobs.values().filter(licensed).cloned().collect();
+        for job in &jobs {
+            for slot in &job.slots {
+                let key = SlotKey {
+                    job: job.id,
+                    slot: slot.id,
+                };
+                let known = self.occupancy.stay(key).zip(self.occupancy.parts(key));
+                if let Some((stay, parts)) = known {
+                    let nodes = parts.iter().filter(|part| part.is_of_node()).copied();
+                    let parts = nodes.chain(self.pool.licenses_of(job)).collect();
+                    self.occupancy.enter(key, stay, parts);
+                }
+            }
+        }
+        self.count_licenses();
     }
 
     /// What is free on a slot's nodes has changed.
@@ -79,6 +126,9 @@ impl Cluster {
             self.occupancy.leave(key);
         }
         self.recount(slot);
+        if !job.spec.request.wishes.licenses.is_empty() {
+            self.count_licenses();
+        }
         if let Some(member) = self.books.end(key, now) {
             self.touched.members.insert(member);
         }

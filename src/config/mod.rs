@@ -61,6 +61,10 @@ pub struct Config {
     pub user: Tables,
     /// Of QOS.
     pub qos: Tables,
+    /// Of licences.
+    pub license: Tables,
+    /// Of nodes, their features.
+    pub node: Tables,
 }
 
 /// Settings by key, by name of what they are of.
@@ -144,6 +148,8 @@ impl Default for Config {
             account: Tables::new(),
             user: Tables::new(),
             qos: Tables::new(),
+            license: Tables::new(),
+            node: Tables::new(),
         }
     }
 }
@@ -225,12 +231,14 @@ impl Config {
         said
     }
 
-    fn tables(&self) -> [(Noun, &Tables); 4] {
+    fn tables(&self) -> [(Noun, &Tables); 6] {
         [
             (Noun::Partition, &self.partition),
             (Noun::Account, &self.account),
             (Noun::User, &self.user),
             (Noun::Qos, &self.qos),
+            (Noun::License, &self.license),
+            (Noun::Node, &self.node),
         ]
     }
 
@@ -352,6 +360,8 @@ mod tests {
             account: Tables::new(),
             user: Tables::new(),
             qos: Tables::new(),
+            license: Tables::new(),
+            node: Tables::new(),
             ..config
         }
     }

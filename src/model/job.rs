@@ -375,6 +375,10 @@ pub enum Reason {
     Limit(Box<LimitHit>),
     /// Its partition starts nothing.
     PartitionDown,
+    /// The licences it asks for are in use.
+    Licenses,
+    /// Its reservation does not let it start; the text says why.
+    Reservation(String),
 }
 
 impl Reason {
@@ -401,6 +405,8 @@ impl Reason {
             Reason::SystemFailure(_) => "SystemFailure",
             Reason::Limit(hit) => hit.word(),
             Reason::PartitionDown => "PartitionDown",
+            Reason::Licenses => "Licenses",
+            Reason::Reservation(_) => "Reservation",
         }
     }
 
@@ -408,7 +414,9 @@ impl Reason {
     #[must_use]
     pub fn detail(&self) -> Option<String> {
         match self {
-            Reason::JobLaunchFailure(text) | Reason::SystemFailure(text) => Some(text.clone()),
+            Reason::JobLaunchFailure(text)
+            | Reason::SystemFailure(text)
+            | Reason::Reservation(text) => Some(text.clone()),
             Reason::Limit(hit) => Some(hit.to_string()),
             _ => None,
         }

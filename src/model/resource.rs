@@ -3,6 +3,7 @@
 
 use super::bounded;
 use super::gres::GresRequest;
+use super::wishes::Wishes;
 use serde::{Deserialize, Serialize};
 
 /// How memory was asked for.
@@ -72,8 +73,8 @@ pub struct Request {
     /// Never these nodes.
     #[serde(deserialize_with = "bounded::list")]
     pub exclude: Vec<String>,
-    /// Features the nodes must have, as asked.
-    pub constraint: Option<String>,
+    /// What is asked for beside amounts.
+    pub wishes: Wishes,
 }
 
 impl Default for Request {
@@ -89,7 +90,7 @@ impl Default for Request {
             exclusive: false,
             nodelist: Vec::new(),
             exclude: Vec::new(),
-            constraint: None,
+            wishes: Wishes::default(),
         }
     }
 }

@@ -7,13 +7,15 @@
 mod grammar;
 
 use super::account::{Account, DEFAULT, ROOT, User};
+use super::license::{License, NodeRule};
 use super::limits::{Level, LimitKind, Limits};
 use super::partition::Partition;
 use super::qos::Qos;
 use super::refusal::{Code, Refusal};
+use super::reservation::Reservation;
 use grammar::{
-    of_account, of_partition, of_qos, of_user, parse_bool, set_account, set_partition, set_qos,
-    set_user,
+    of_account, of_license, of_node, of_partition, of_qos, of_reservation, of_user, parse_bool,
+    set_account, set_license, set_node, set_partition, set_qos, set_reservation, set_user,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,11 +43,25 @@ pub enum Noun {
     User,
     /// A QOS.
     Qos,
+    /// A pool of licences.
+    License,
+    /// What is said of a node beside what it says itself.
+    Node,
+    /// A reservation.
+    Reservation,
 }
 
 impl Noun {
     /// Every noun.
-    pub const ALL: [Noun; 4] = [Noun::Partition, Noun::Account, Noun::User, Noun::Qos];
+    pub const ALL: [Noun; 7] = [
+        Noun::Partition,
+        Noun::Account,
+        Noun::User,
+        Noun::Qos,
+        Noun::License,
+        Noun::Node,
+        Noun::Reservation,
+    ];
 
     /// Its word.
     #[must_use]
@@ -55,7 +71,34 @@ impl Noun {
             Noun::Account => "account",
             Noun::User => "user",
             Noun::Qos => "qos",
+            Noun::License => "license",
+            Noun::Node => "node",
+            Noun::Reservation => "reservation",
         }
+    }
+
+    /// The command that is about it.
+    #[must_use]
+    pub fn command(self) -> &'static str {
+        match self {
+            Noun::Reservation => "reserve",
+            other => other.word(),
+        }
+    }
+
+    /// Whether limits can be set there.
+    #[must_use]
+    pub fn has_limits(self) -> bool {
+        matches!(
+            self,
+            Noun::Partition | Noun::Account | Noun::User | Noun::Qos
+        )
+    }
+
+    /// Whether every name is known, as one of which nothing is said.
+    #[must_use]
+    pub fn knows_all(self) -> bool {
+        matches!(self, Noun::User | Noun::Node)
     }
 
     /// The noun of this word.
@@ -70,7 +113,8 @@ impl Noun {
         match self {
             Noun::Partition => Code::UnknownPartition,
             Noun::Account => Code::UnknownAccount,
-            Noun::User => Code::Invalid,
+            Noun::User | Noun::License | Noun::Reservation => Code::Invalid,
+            Noun::Node => Code::UnknownNode,
             Noun::Qos => Code::UnknownQos,
         }
     }
@@ -102,6 +146,22 @@ impl Noun {
                 "grace-time",
                 "exempt-time",
                 "usage-factor",
+            ],
+            Noun::License => &["count"],
+            Noun::Node => &["features"],
+            Noun::Reservation => &[
+                "start",
+                "end",
+                "repeat",
+                "nodes",
+                "node-count",
+                "gpus",
+                "cpus",
+                "users",
+                "accounts",
+                "purpose",
+                "description",
+                "on",
             ],
         }
     }
@@ -214,6 +274,12 @@ pub struct Rules {
     pub users: BTreeMap<String, User>,
     /// QOS, by name.
     pub qos: BTreeMap<String, Qos>,
+    /// Pools of licences, by name.
+    pub licenses: BTreeMap<String, License>,
+    /// Nodes of which something is said, by name.
+    pub nodes: BTreeMap<String, NodeRule>,
+    /// Reservations, by name.
+    pub reservations: BTreeMap<String, Reservation>,
 }
 
 impl Default for Rules {
@@ -239,6 +305,9 @@ impl Rules {
                 .collect(),
             users: BTreeMap::new(),
             qos: [(NORMAL.to_owned(), Qos::named(NORMAL))].into(),
+            licenses: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            reservations: BTreeMap::new(),
         }
     }
 
@@ -246,6 +315,16 @@ impl Rules {
     #[must_use]
     pub fn default_partition(&self) -> Option<&Partition> {
         self.partitions.values().find(|known| known.default)
+    }
+
+    /// Whether a node has this feature: one that was said, or the kind of one of its GPUs.
+    #[must_use]
+    pub fn has_feature(&self, node: &super::node::Node, feature: &str) -> bool {
+        let said = self.nodes.get(node.name()).map(|one| one.features.iter());
+        let mut said = said.into_iter().flatten();
+        let mut gpus = node.inventory.topology.gpus.iter();
+        said.any(|one| one.eq_ignore_ascii_case(feature))
+            || gpus.any(|gpu| gpu.kind.eq_ignore_ascii_case(feature))
     }
 
     /// What is said of a person, or what holds when nothing is.
@@ -300,6 +379,9 @@ impl Rules {
             Noun::Account => self.accounts.keys().map(String::as_str).collect(),
             Noun::User => self.users.keys().map(String::as_str).collect(),
             Noun::Qos => self.qos.keys().map(String::as_str).collect(),
+            Noun::License => self.licenses.keys().map(String::as_str).collect(),
+            Noun::Node => self.nodes.keys().map(String::as_str).collect(),
+            Noun::Reservation => self.reservations.keys().map(String::as_str).collect(),
         }
     }
 
@@ -311,6 +393,9 @@ impl Rules {
             Noun::Account => self.accounts.contains_key(name),
             Noun::User => self.users.contains_key(name),
             Noun::Qos => self.qos.contains_key(name),
+            Noun::License => self.licenses.contains_key(name),
+            Noun::Node => self.nodes.contains_key(name),
+            Noun::Reservation => self.reservations.contains_key(name),
         }
     }
 
@@ -331,6 +416,9 @@ impl Rules {
             Noun::Account => of_account(self.accounts.get(name)?),
             Noun::User => of_user(self.users.get(name)?),
             Noun::Qos => of_qos(self.qos.get(name)?),
+            Noun::License => of_license(self.licenses.get(name)?),
+            Noun::Node => of_node(self.nodes.get(name)?),
+            Noun::Reservation => of_reservation(self.reservations.get(name)?),
         })
     }
 
@@ -342,6 +430,9 @@ impl Rules {
             Noun::Account => of_account(&Account::named(name)),
             Noun::User => of_user(&User::named(name)),
             Noun::Qos => of_qos(&Qos::named(name)),
+            Noun::License => of_license(&License::named(name)),
+            Noun::Node => of_node(&NodeRule::named(name)),
+            Noun::Reservation => of_reservation(&Reservation::named(name)),
         }
     }
 
@@ -358,12 +449,13 @@ impl Rules {
         match act {
             Act::Add if known => {
                 let what = format!("{noun} `{name}` exists already");
-                let hint = format!("change it with `hpc {noun} set {name} KEY=VALUE`");
+                let verb = noun.command();
+                let hint = format!("change it with `hpc {verb} set {name} KEY=VALUE`");
                 return Err(Refusal::new(Code::Conflict, what, hint));
             }
             Act::Add => check_name(noun, name)?,
             // Everybody is known already, as somebody of whom nothing is said.
-            Act::Set if noun == Noun::User => check_name(noun, name)?,
+            Act::Set if noun.knows_all() => check_name(noun, name)?,
             Act::Set | Act::Remove if !known => return Err(self.unknown(noun, name)),
             Act::Set | Act::Remove => {}
         }
@@ -403,6 +495,9 @@ impl Rules {
             accounts: BTreeMap::new(),
             users: BTreeMap::new(),
             qos: BTreeMap::new(),
+            licenses: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            reservations: BTreeMap::new(),
         };
         nothing.with_settings(all)
     }
@@ -516,6 +611,18 @@ impl Rules {
                 let known = self.qos.entry(owned());
                 known.or_insert_with(|| Qos::named(name));
             }
+            Noun::License => {
+                let known = self.licenses.entry(owned());
+                known.or_insert_with(|| License::named(name));
+            }
+            Noun::Node => {
+                let known = self.nodes.entry(owned());
+                known.or_insert_with(|| NodeRule::named(name));
+            }
+            Noun::Reservation => {
+                let known = self.reservations.entry(owned());
+                known.or_insert_with(|| Reservation::named(name));
+            }
         }
     }
 
@@ -525,6 +632,9 @@ impl Rules {
             Noun::Account => _ = self.accounts.remove(name),
             Noun::User => _ = self.users.remove(name),
             Noun::Qos => _ = self.qos.remove(name),
+            Noun::License => _ = self.licenses.remove(name),
+            Noun::Node => _ = self.nodes.remove(name),
+            Noun::Reservation => _ = self.reservations.remove(name),
         }
     }
 
@@ -555,6 +665,18 @@ impl Rules {
                 Some(one) => set_qos(one, key, value),
                 None => missing(),
             },
+            Noun::License => match self.licenses.get_mut(name) {
+                Some(one) => set_license(one, key, value),
+                None => missing(),
+            },
+            Noun::Node => match self.nodes.get_mut(name) {
+                Some(one) => set_node(one, key, value),
+                None => missing(),
+            },
+            Noun::Reservation => match self.reservations.get_mut(name) {
+                Some(one) => set_reservation(one, key, value),
+                None => missing(),
+            },
         }
     }
 
@@ -580,6 +702,13 @@ impl Rules {
             let mut refusal = self.unknown(noun, name);
             refusal.what = format!("{by} names {noun} `{name}`, which does not exist");
             return Err(refusal);
+        }
+        for one in self.reservations.values() {
+            one.check().map_err(|why| {
+                let what = format!("reservation {}: {why}", one.name);
+                let hint = "`hpc reserve add --help` lists the keys";
+                Refusal::new(Code::Invalid, what, hint)
+            })?;
         }
         if let Some(name) = self.preempts_itself() {
             let what = format!("QOS `{name}` would preempt itself, by itself or through others");
@@ -658,7 +787,12 @@ impl Rules {
             let by = (Noun::Qos, one.name.as_str());
             of(by, Noun::Qos, &one.preempts)
         });
-        partitions.chain(users).chain(accounts).chain(qos)
+        let reservations = self.reservations.values().flat_map(|one| {
+            let by = (Noun::Reservation, one.name.as_str());
+            of(by, Noun::Account, &one.accounts)
+        });
+        let nouns = partitions.chain(users).chain(accounts).chain(qos);
+        nouns.chain(reservations)
     }
 }
 
@@ -678,18 +812,14 @@ fn check_name(noun: Noun, name: &str) -> Result<(), Refusal> {
 fn wrong_setting(noun: Noun, name: &str, key: &str, value: &str, why: &str) -> Refusal {
     let (key, value) = (super::text::excerpt(key), super::text::excerpt(value));
     let what = format!("{noun} {name}: {key}={value}: {why}");
-    let hint = format!("`hpc {noun} set --help` lists the keys");
+    let hint = format!("`hpc {} set --help` lists the keys", noun.command());
     Refusal::new(Code::Invalid, what, hint)
 }
 
 fn unknown_key(noun: Noun) -> String {
     let mut keys: Vec<&str> = noun.keys().to_vec();
-    keys.extend(
-        LimitKind::ALL
-            .map(LimitKind::word)
-            .into_iter()
-            .filter(|word| !noun.keys().contains(word)),
-    );
+    let limits = LimitKind::ALL.map(LimitKind::word).into_iter();
+    keys.extend(limits.filter(|word| noun.has_limits() && !noun.keys().contains(word)));
     format!("no such key; there are: {}", keys.join(", "))
 }
 

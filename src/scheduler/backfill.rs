@@ -115,6 +115,37 @@ impl<P: Pool> Pass<P> {
         }
     }
 
+    /// Keeps a place from one time to another, come what may. Nothing has been started or kept a place but by this.
+    pub fn book<'a>(
+        &mut self,
+        from: i64,
+        until: i64,
+        share: &P::Share,
+        running: impl IntoIterator<Item = Running<'a, P::Share>>,
+    ) where
+        P::Share: 'a,
+    {
+        let mut later = self.free.clone();
+        for one in running.into_iter().take_while(|one| one.ends <= from) {
+            later.give(one.share);
+        }
+        for kept in &mut self.kept {
+            if kept.shadow <= from && kept.until > from {
+                later.take(&kept.share);
+            }
+            if kept.shadow >= from && kept.shadow < until {
+                kept.later.take(share);
+            }
+        }
+        later.take(share);
+        self.kept.push(Kept {
+            shadow: from,
+            until,
+            share: share.clone(),
+            later,
+        });
+    }
+
     /// As if this share, held until `ends` at the latest, were free now.
     pub fn release(&mut self, share: &P::Share, ends: i64) {
         self.free.give(share);

@@ -114,10 +114,16 @@ impl Trial {
 impl<'a> Planner<'a> {
     /// Those for whom room was made come before all others: nobody else is to have it.
     pub(super) fn keep_promises(&mut self) {
+        if self.inside.is_some() {
+            return;
+        }
         let view = self.view;
         for promise in view.promised {
             let (id, queue) = (promise.job, view.queue);
-            let Some(job) = view.jobs.get(&id).filter(|job| queue.has(job)) else {
+            let open = |job: &&std::sync::Arc<Job>| {
+                queue.has(job) && job.spec.request.wishes.reservation.is_none()
+            };
+            let Some(job) = view.jobs.get(&id).filter(open) else {
                 continue;
             };
             let Some(at) = queue.place(&GroupKey::of(job)) else {
@@ -155,7 +161,11 @@ impl<'a> Planner<'a> {
         length: i64,
         rather: Option<&Parts>,
     ) -> Option<Parts> {
-        if !self.evictions.may_take(self.class_of(at)) || self.evictions.tries >= TRIES_MAX {
+        let outside = self.inside.is_none();
+        if !outside
+            || !self.evictions.may_take(self.class_of(at))
+            || self.evictions.tries >= TRIES_MAX
+        {
             return None;
         }
         self.evictions.tries += 1;
@@ -314,7 +324,8 @@ impl<'a> Planner<'a> {
                 let node = view.nodes.get(&part.node);
                 node.is_some_and(|node| node.is_up())
             };
-            if !parts.iter().all(heard) || job.spec.request.takes_nothing() {
+            let mut nodes = parts.iter().filter(|part| part.is_of_node());
+            if !nodes.all(heard) || job.spec.request.takes_nothing() {
                 continue;
             }
             let order = *orders.entry(key.job).or_insert_with(|| {

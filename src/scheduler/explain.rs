@@ -4,6 +4,7 @@
 //! as it would be.
 
 use super::backfill::{Pass, Running};
+use super::bookings::{self, Stage};
 use super::forecast::{Assume, Forecast, Outlook, forecast};
 use super::length_ms;
 use super::nodes::Parts;
@@ -164,9 +165,21 @@ fn ahead(seen: &Forecast, id: JobId, promised: Option<Timestamp>) -> (Vec<JobId>
 
 /// The nodes a job would be first to get, were it the only one that waits, and who is in its way there.
 fn holders(outlook: &Outlook, now: Timestamp, job: &Job) -> (Vec<NodeId>, Vec<Holder>) {
-    let view = outlook.view();
-    let ask = outlook.pool.ask(&job.spec.request, view.open_to(job));
-    let slots: Vec<(i64, &Parts)> = outlook
+    let whole = outlook.view();
+    let inside = match &job.spec.request.wishes.reservation {
+        Some(name) => match whole.bookings.find_on(name, now) {
+            Some(booking) => Some(booking),
+            None => return (Vec::new(), Vec::new()),
+        },
+        None => None,
+    };
+    let stage = match inside {
+        Some(booking) => Stage::inside(&whole, booking, now),
+        None => Stage::open(&whole, now),
+    };
+    let view = stage.view(&whole);
+    let ask = view.pool.ask(&job.spec.request, view.open_to(job));
+    let slots: Vec<(i64, &Parts)> = view
         .occupancy
         .iter()
         .map(|(ends, _, parts)| (ends.0.max(now.0), parts))
@@ -175,13 +188,17 @@ fn holders(outlook: &Outlook, now: Timestamp, job: &Job) -> (Vec<NodeId>, Vec<Ho
         ends: *ends,
         share: *share,
     });
-    let mut pass = Pass::new(now.0, outlook.pool.clone());
+    let mut pass = Pass::new(now.0, view.pool.clone());
+    if inside.is_none() {
+        bookings::book(&mut pass, &view, now);
+    }
     let Some(shadow) = pass.reserve(&ask, length_ms(job.spec.time_limit_s), running) else {
         return (Vec::new(), Vec::new());
     };
-    let Some(kept) = pass.kept().first() else {
+    let Some(kept) = pass.kept().last() else {
         return (Vec::new(), Vec::new());
     };
+    // Licences are held like nodes.
     let nodes: Vec<NodeId> = kept.share.iter().map(|part| part.node).collect();
     let mut holders: Vec<Holder> = outlook
         .occupancy
@@ -198,7 +215,10 @@ fn holders(outlook: &Outlook, now: Timestamp, job: &Job) -> (Vec<NodeId>, Vec<Ho
         .collect();
     holders.sort_by_key(|holder| (std::cmp::Reverse(holder.until), holder.job));
     holders.truncate(NAMED_MAX);
-    (nodes, holders)
+    let nodes = nodes
+        .into_iter()
+        .filter(|node| outlook.nodes.contains_key(node));
+    (nodes.collect(), holders)
 }
 
 fn suggestions(

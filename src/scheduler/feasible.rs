@@ -7,6 +7,7 @@ use crate::model::job::Owner;
 use crate::model::node::Node;
 use crate::model::partition::Partition;
 use crate::model::resource::{GpuRequest, MemoryRequest, Request};
+use crate::model::rules::Rules;
 
 /// Whether it is plain at a look that this request can run some day; if not, [`never`] tells.
 #[must_use]
@@ -14,6 +15,7 @@ pub fn surely(request: &Request, partition: Option<&Partition>, emptied: &NodePo
     emptied.serves_everyone()
         && request.nodelist.is_empty()
         && request.exclude.is_empty()
+        && request.wishes.is_empty()
         && partition.is_none_or(|partition| partition.nodes.is_empty())
         && emptied.find(&emptied.ask_anywhere(request)).is_some()
 }
@@ -24,7 +26,7 @@ pub fn surely(request: &Request, partition: Option<&Partition>, emptied: &NodePo
 pub fn never(
     request: &Request,
     owner: &Owner,
-    partition: Option<&Partition>,
+    (rules, partition): (&Rules, Option<&Partition>),
     nodes: &[&Node],
     emptied: &NodePool,
 ) -> Option<String> {
@@ -37,8 +39,21 @@ pub fn never(
             return Some(format!("node `{name}` does not exist"));
         }
     }
+    if let Some(why) = missing(request, rules, nodes, emptied) {
+        return Some(why);
+    }
+    let features = request.wishes.features();
+    let has_features = |node: &Node| {
+        let has = |feature: &str| rules.has_feature(node, feature);
+        features.as_ref().is_none_or(|wanted| wanted.is_met(&has))
+    };
+    let featured: Vec<&Node> = nodes
+        .iter()
+        .copied()
+        .filter(|node| has_features(node))
+        .collect();
     // By number, as the pool has them.
-    let mut admitted: Vec<NodeId> = nodes
+    let mut admitted: Vec<NodeId> = featured
         .iter()
         .filter(|node| admits(request, owner, partition, node))
         .map(|node| node.id)
@@ -47,7 +62,47 @@ pub fn never(
     let ask = emptied.ask(request, |id| admitted.binary_search(&id).is_ok());
     match emptied.find(&ask) {
         Some(_) => None,
-        None => Some(explain(request, owner, partition, nodes)),
+        None => Some(explain(request, owner, partition, &featured)),
+    }
+}
+
+/// Licences and features that there are not.
+fn missing(
+    request: &Request,
+    rules: &Rules,
+    nodes: &[&Node],
+    emptied: &NodePool,
+) -> Option<String> {
+    for wish in &request.wishes.licenses {
+        let known = emptied.licenses().find(|(name, ..)| *name == wish.name);
+        let (name, count) = (&wish.name, wish.count);
+        match known {
+            None => {
+                let names: Vec<&str> = emptied.licenses().map(|(name, ..)| name).collect();
+                let there = match names.as_slice() {
+                    [] => "there are none".to_owned(),
+                    names => format!("there are: {}", names.join(", ")),
+                };
+                return Some(format!("there is no license `{name}`; {there}"));
+            }
+            Some((.., all)) if all < count => {
+                return Some(format!(
+                    "{count} of license {name} are asked for, there are {all}"
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    let features = request.wishes.features()?;
+    for feature in features.features() {
+        if !nodes.iter().any(|node| rules.has_feature(node, feature)) {
+            return Some(format!("no node has the feature `{feature}`"));
+        }
+    }
+    let met = |node: &&&Node| features.is_met(&|feature| rules.has_feature(node, feature));
+    match nodes.iter().find(met) {
+        Some(_) => None,
+        None => Some(format!("no node has the features `{features}`")),
     }
 }
 
@@ -62,7 +117,7 @@ fn explain(
         .filter(|node| admits(request, owner, partition, node))
         .collect();
     if admitted.is_empty() {
-        return "no node serves this user, partition, node list and exclusion".to_owned();
+        return "no node serves this user, partition, node list, exclusion and features".to_owned();
     }
     let (least, _) = (request.nodes_min, request.nodes_max);
     if least as usize > admitted.len() {

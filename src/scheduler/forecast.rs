@@ -5,6 +5,7 @@
 //! distance where many wait, so that a queue of a hundred thousand takes a second; a start is told as the step at which it is
 //! due.
 
+use super::bookings::Bookings;
 use super::limits::{Held, Tally};
 use super::nodes::NodePool;
 use super::occupancy::{NEVER, Occupancy, Stay};
@@ -54,6 +55,8 @@ pub struct Outlook {
     pub idle: BTreeSet<SlotKey>,
     /// For whom others were told to make room.
     pub promised: Vec<Promise>,
+    /// What is reserved.
+    pub bookings: Bookings,
     /// What an administrator decided.
     pub rules: Arc<Rules>,
     /// Where everybody stands.
@@ -81,6 +84,7 @@ impl Outlook {
             occupancy: &self.occupancy,
             idle: &self.idle,
             promised: &self.promised,
+            bookings: &self.bookings,
             rules: &self.rules,
             tally,
             standings: &self.standings,
@@ -153,7 +157,10 @@ pub fn forecast(
         if is_known || run.outlook.queue.is_empty() || started >= STARTS_MAX {
             break;
         }
-        let Some(next) = run.next_end() else { break };
+        let edge = run.outlook.bookings.next_edge(at);
+        let Some(next) = run.next_end().into_iter().chain(edge).min() else {
+            break;
+        };
         let step = STEP_MS.max(at.minus(now) / STEP_PART);
         // Of few jobs each end is looked at by itself.
         at = if is_short {

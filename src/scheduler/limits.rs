@@ -51,7 +51,8 @@ impl Held {
     #[must_use]
     pub fn by_parts(parts: &Parts, ends: Timestamp) -> Self {
         let mut held = [0u64; 3];
-        for part in parts {
+        let nodes = parts.iter().filter(|part| part.is_of_node()).count() as u64;
+        for part in parts.iter().filter(|part| part.is_of_node()) {
             let amount = &part.amount;
             held[0] += u64::from(amount.cpus);
             held[1] += amount
@@ -61,7 +62,7 @@ impl Held {
                 .sum::<u64>();
             held[2] += amount.memory_mib;
         }
-        Held::amounts(held[0], held[1], held[2], parts.len() as u64, ends)
+        Held::amounts(held[0], held[1], held[2], nodes, ends)
     }
 
     /// What one slot of a request would hold until then, as far as that is known before it is placed.

@@ -14,6 +14,7 @@
 //! the rules by which shares of GPUs are given out, for the simulator so far.
 
 pub mod backfill;
+pub mod bookings;
 pub mod evict;
 pub mod explain;
 pub mod feasible;
@@ -44,6 +45,7 @@ use crate::model::resource::Request;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
 use backfill::{Pass, Running};
+use bookings::{Booking, Stage};
 use evict::Evictions;
 use limits::{Check, Held, Tally};
 use nodes::{Ask, NodePool, Parts, might_fit};
@@ -96,9 +98,7 @@ pub fn plan(view: &View<'_>, now: Timestamp, policy: Policy) -> Plan {
     if view.queue.is_empty() {
         return Plan::default();
     }
-    Planner::new(view, now, policy, Some(Picks::default()))
-        .run()
-        .0
+    run(view, now, policy, Some(Picks::default())).0
 }
 
 /// The same without cores: which jobs would start, and how much of which nodes each would have.
@@ -107,7 +107,43 @@ pub fn sketch(view: &View<'_>, now: Timestamp, policy: Policy) -> (Plan, Vec<Ske
     if view.queue.is_empty() {
         return (Plan::default(), Vec::new());
     }
-    Planner::new(view, now, policy, None).run()
+    run(view, now, policy, None)
+}
+
+/// A pass inside each reservation that is on, and one over all that is not reserved.
+fn run(
+    view: &View<'_>,
+    now: Timestamp,
+    policy: Policy,
+    picks: Option<Picks>,
+) -> (Plan, Vec<Sketched>) {
+    if view.bookings.is_empty() {
+        let mut planner = Planner::new(view, now, policy, picks, None);
+        planner.run();
+        return (planner.plan, planner.sketched);
+    }
+    let mut sum = (Plan::default(), Vec::new());
+    let mut carried = (picks, Tally::default(), Parts::new());
+    let reserved = view.queue.heads().iter().any(|head| head.is_reserved);
+    let inside = view.bookings.on(now).filter(|_| reserved);
+    for booking in inside.map(Some).chain([None]) {
+        let stage = match booking {
+            Some(booking) => Stage::inside(view, booking, now),
+            None => Stage::open(view, now),
+        };
+        let staged = stage.view(view);
+        let mut planner = Planner::new(&staged, now, policy, carried.0, booking);
+        planner.added = carried.1;
+        planner.pass.free.take(&carried.2);
+        planner.licensed = carried.2;
+        planner.run();
+        sum.0.extend(planner.plan);
+        sum.1.extend(planner.sketched);
+        carried = (planner.picks, planner.added, planner.licensed);
+    }
+    let edge = view.bookings.next_edge(now);
+    sum.0.again = sum.0.again.into_iter().chain(edge).min();
+    sum
 }
 
 /// An element that would start.
@@ -167,6 +203,10 @@ struct Planner<'a> {
     /// Slots that were given more in this pass, and when they end now.
     extended: BTreeMap<SlotKey, i64>,
     evictions: Evictions<'a>,
+    /// The reservation that this is about; none = all that is not reserved.
+    inside: Option<&'a Booking>,
+    /// Licences that were taken.
+    licensed: Parts,
     /// Ends and shares of what this pass started.
     started: Vec<(i64, Parts)>,
     /// Partitions of which a job waits for room.
@@ -178,7 +218,13 @@ struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(view: &View<'a>, now: Timestamp, policy: Policy, picks: Option<Picks>) -> Self {
+    fn new(
+        view: &View<'a>,
+        now: Timestamp,
+        policy: Policy,
+        picks: Option<Picks>,
+        inside: Option<&'a Booking>,
+    ) -> Self {
         let ranker = view.ranker(policy.weights, now);
         let classes = view.queue.classes();
         let ranks =
@@ -216,12 +262,17 @@ impl<'a> Planner<'a> {
             has_limits: has_limits(view.rules),
             extended: BTreeMap::new(),
             evictions,
+            inside,
+            licensed: Parts::new(),
             started: Vec::new(),
             blocked: Vec::new(),
             waiting: Vec::new(),
             by_length: false,
             plan: Plan::default(),
         };
+        if inside.is_none() {
+            bookings::book(&mut planner.pass, view, now);
+        }
         planner.line_up();
         planner
     }
@@ -243,7 +294,7 @@ impl<'a> Planner<'a> {
         let all = self.policy.rule == Rule::Conservative;
         let mut turns = Vec::new();
         for (head, at) in self.view.queue.heads().iter().zip(0..) {
-            if head.class == queue::VACANT {
+            if head.class == queue::VACANT || !self.belongs(head, at) {
                 continue;
             }
             let class = head.class as usize;
@@ -260,6 +311,29 @@ impl<'a> Planner<'a> {
         }
         turns.extend(self.aside.iter().flatten());
         self.turns = turns.into();
+    }
+
+    /// Whether a group is looked at here. One whose reservation is not on is held.
+    fn belongs(&mut self, head: &queue::Head, at: usize) -> bool {
+        if !head.is_reserved {
+            return self.inside.is_none();
+        }
+        let Some(group) = self.view.queue.group(at) else {
+            return false;
+        };
+        let name = group.key.reservation().unwrap_or_default();
+        match self.inside {
+            Some(booking) => *booking.name == *name,
+            None => {
+                let bookings = self.view.bookings;
+                if bookings.find_on(name, self.now).is_none() {
+                    let why = bookings.why(self.view.rules, name, self.now);
+                    let reason = Reason::Reservation(why);
+                    self.plan.held.push(((*group.key).clone(), reason));
+                }
+                false
+            }
+        }
     }
 
     fn turn_of(&self, head: &queue::Head, at: usize) -> Turn {
@@ -279,6 +353,7 @@ impl<'a> Planner<'a> {
         };
         for (head, at) in self.view.queue.heads().iter().zip(0..) {
             if head.class == queue::VACANT
+                || head.is_reserved != self.inside.is_some()
                 || self.partitions[head.class as usize] != partition
                 || head.first.runs
                 || self.might[head.shape as usize]
@@ -302,7 +377,7 @@ impl<'a> Planner<'a> {
         self.turns.push(Reverse((length, order, at)));
     }
 
-    fn run(mut self) -> (Plan, Vec<Sketched>) {
+    fn run(&mut self) {
         self.keep_promises();
         while self.plan.entries.len() + self.sketched.len() < STARTS_MAX
             && let Some(Reverse((_, order, at))) = self.turns.pop()
@@ -336,7 +411,6 @@ impl<'a> Planner<'a> {
                 Advance::NoRoom => self.no_room(at, group, job),
             }
         }
-        (self.plan, self.sketched)
     }
 
     /// Whether it is known without a look at the job that there is no room for it and nothing more to say of it. Where
@@ -409,7 +483,18 @@ impl<'a> Planner<'a> {
             self.bring_back(self.class_of(at));
             return;
         }
-        self.plan.blocked.push((job.id, Reason::Resources));
+        let lacks = self.pass.free.lacks_licenses(&ask)
+            && self
+                .pass
+                .free
+                .find(&NodePool::without_licenses(&ask))
+                .is_some();
+        let reason = if lacks {
+            Reason::Licenses
+        } else {
+            Reason::Resources
+        };
+        self.plan.blocked.push((job.id, reason));
         self.blocked.push(partition);
         let number = self.partitions[self.class_of(at)];
         self.has_head[number] = true;
@@ -484,6 +569,7 @@ impl<'a> Planner<'a> {
                 && partition.is_none_or(|partition| partition.nodes.is_empty())
                 && request.nodelist.is_empty()
                 && request.exclude.is_empty()
+                && request.wishes.constraint.is_none()
                 && !request.takes_nothing();
             if anywhere {
                 return view.pool.ask_anywhere(request);
@@ -499,6 +585,9 @@ impl<'a> Planner<'a> {
         let partition = self.view.rules.partitions.get(key.class.partition.as_str());
         if partition.is_some_and(|partition| !partition.up) {
             return Advance::GroupHeld(Reason::PartitionDown);
+        }
+        if let Some(why) = self.inside.and_then(|booking| self.kept_out(booking, key)) {
+            return Advance::GroupHeld(Reason::Reservation(why));
         }
         let strict = self.policy.rule == Rule::Fcfs && !key.request.takes_nothing();
         if strict && self.blocked.contains(&&*key.class.partition) {
@@ -526,6 +615,17 @@ impl<'a> Planner<'a> {
             }
         }
         self.start_some(at, group, job, (waiting, slots), None).0
+    }
+
+    /// Why jobs of a group do not run in their reservation now.
+    fn kept_out(&self, booking: &Booking, key: &GroupKey) -> Option<String> {
+        let name = &booking.name;
+        let known = self.view.rules.reservations.get(&**name);
+        if !known.is_some_and(|one| one.admits(&key.class.user, &key.class.account)) {
+            return Some(format!("reservation {name} is for others"));
+        }
+        let over = self.now.plus_ms(length_ms(key.limit_s)) > booking.end;
+        over.then(|| format!("its time limit goes beyond the end of reservation {name}"))
     }
 
     /// Starts so many of a job's positions, as long as there is room; the other number is of slots
@@ -618,6 +718,8 @@ impl<'a> Planner<'a> {
 
     fn take(&mut self, parts: &Parts, length: i64) {
         self.pass.take(parts, length);
+        let licenses = parts.iter().filter(|part| !part.is_of_node());
+        self.licensed.extend(licenses.copied());
         self.started
             .push((self.now.plus_ms(length).0, parts.clone()));
     }
@@ -731,12 +833,24 @@ fn merged<T>(
     })
 }
 
-/// Where a job would run now, for `--dry-run`; `None` when it would wait.
+/// Where a job would run now if nobody else waited, for `--dry-run`; `None` when it would wait.
 #[must_use]
-pub fn would_place(view: &View<'_>, job: &Job) -> Option<Allocation> {
-    let ask = view.pool.ask(&job.spec.request, view.open_to(job));
-    let parts = view.pool.find(&ask)?;
-    Picks::default().pick(view.nodes, view.pool, &parts)
+pub fn would_place(view: &View<'_>, job: &Job, now: Timestamp) -> Option<Allocation> {
+    let mut queue = queue::Queue::default();
+    queue.enter(job);
+    let mut jobs = view.jobs.clone();
+    jobs.insert(job.id, Arc::new(job.clone()));
+    let alone = View {
+        queue: &queue,
+        jobs: &jobs,
+        promised: &[],
+        ..*view
+    };
+    let plan = plan(&alone, now, Policy::default());
+    plan.entries.into_iter().find_map(|entry| match entry {
+        Entry::Start { allocation, .. } => Some(allocation),
+        Entry::Extend { .. } | Entry::Evict { .. } => None,
+    })
 }
 
 /// Jobs ahead of this one in its partition's order.

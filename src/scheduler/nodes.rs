@@ -7,181 +7,24 @@
 //! still holds all tasks, so that room stays together for wide jobs. Else as few nodes as hold the tasks, those with most
 //! room first; each gets at least one task and the first ones are filled (Slurm's order: 3 + 1, not 2 + 2).
 
+mod site;
+mod wanted;
+
+pub use site::{Free, Gpus, KINDS, Part, Parts, Site, Totals};
+pub use wanted::might_fit;
+
 use super::pool::Pool;
-use crate::model::allocation::NodeShare;
 use crate::model::ids::NodeId;
-use crate::model::job::Owner;
-use crate::model::node::{Node, Serves};
+use crate::model::job::{Job, Owner};
+use crate::model::license::License;
+use crate::model::node::Node;
 use crate::model::partition::Partition;
-use crate::model::resource::{GpuCount, GpuRequest, MemoryRequest, Request};
+use crate::model::resource::{GpuRequest, Request};
+use site::{narrow, sum};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::sync::Arc;
-
-/// Kinds of GPU told apart on one node; further ones are not given to jobs.
-pub const KINDS: usize = 4;
-
-/// GPUs by kind, in the order of the node's kinds.
-pub type Gpus = [u16; KINDS];
-
-fn sum(gpus: &Gpus) -> u32 {
-    gpus.iter().map(|count| u32::from(*count)).sum()
-}
-
-fn narrow(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-/// What all nodes of a cluster have together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Totals {
-    /// Nodes.
-    pub nodes: u32,
-    /// Cpus.
-    pub cpus: u32,
-    /// GPUs.
-    pub gpus: u32,
-}
-
-/// What is free on a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Free {
-    /// Cpus.
-    pub cpus: u32,
-    /// Memory; MiB.
-    pub memory_mib: u64,
-    /// GPUs.
-    pub gpus: Gpus,
-}
-
-impl Free {
-    fn least(self, other: Free) -> Free {
-        let mut gpus = self.gpus;
-        for (count, other) in gpus.iter_mut().zip(other.gpus) {
-            *count = (*count).min(other);
-        }
-        Free {
-            cpus: self.cpus.min(other.cpus),
-            memory_mib: self.memory_mib.min(other.memory_mib),
-            gpus,
-        }
-    }
-}
-
-/// What does not change of a node while a pool is in use.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Site {
-    /// The node's number.
-    pub id: NodeId,
-    all: Free,
-    /// Memory that goes with each cpu where none is asked for; MiB.
-    memory_per_cpu: u64,
-    kinds: SmallVec<[Arc<str>; 1]>,
-    accepts_work: bool,
-    serves_everyone: bool,
-}
-
-impl Site {
-    /// Of this node.
-    #[must_use]
-    pub fn of(node: &Node) -> Self {
-        let gpus = &node.inventory.topology.gpus;
-        let mut kinds: SmallVec<[Arc<str>; 1]> = SmallVec::new();
-        for gpu in gpus {
-            if kinds.len() < KINDS && !kinds.iter().any(|kind| **kind == *gpu.kind) {
-                kinds.push(gpu.kind.as_str().into());
-            }
-        }
-        let all = Free {
-            cpus: node.cpus_total(),
-            memory_mib: node.memory_total_mib(),
-            gpus: Gpus::default(),
-        };
-        let mut site = Site {
-            id: node.id,
-            all,
-            memory_per_cpu: all.memory_mib / u64::from(all.cpus.max(1)),
-            kinds,
-            accepts_work: node.accepts_work(),
-            serves_everyone: node.serves == Serves::Everyone,
-        };
-        let indices: Vec<u32> = gpus.iter().map(|gpu| gpu.index).collect();
-        site.all.gpus = site.count_gpus(node, &indices);
-        site
-    }
-
-    /// GPUs of the node with these indices, by kind.
-    fn count_gpus(&self, node: &Node, indices: &[u32]) -> Gpus {
-        let mut gpus = Gpus::default();
-        if indices.is_empty() {
-            return gpus;
-        }
-        for gpu in &node.inventory.topology.gpus {
-            if indices.contains(&gpu.index)
-                && let Some(kind) = self.kind_of(&gpu.kind)
-            {
-                gpus[kind] = gpus[kind].saturating_add(1);
-            }
-        }
-        gpus
-    }
-
-    /// What a share of this node holds, in numbers.
-    #[must_use]
-    pub fn part_of(&self, node: &Node, share: &NodeShare) -> Part {
-        Part {
-            node: share.node,
-            tasks: share.tasks,
-            amount: Free {
-                cpus: share.cpus.len(),
-                memory_mib: share.memory_mib,
-                gpus: self.count_gpus(node, &share.gpus),
-            },
-        }
-    }
-
-    /// The place of a kind among the node's.
-    #[must_use]
-    pub fn kind_of(&self, kind: &str) -> Option<usize> {
-        let mut kinds = self.kinds.iter();
-        kinds.position(|known| known.eq_ignore_ascii_case(kind))
-    }
-
-    /// What this costs, in thousandths of a cpu of this node: the largest of its parts of cpus, memory and GPUs.
-    #[must_use]
-    pub fn cost_milli(&self, amount: &Free) -> u64 {
-        let cpus = u64::from(self.all.cpus);
-        let part = |count: u64, all: u64| match all {
-            0 => 0,
-            all => count.saturating_mul(cpus).saturating_mul(1000) / all,
-        };
-        let gpus = part(u64::from(sum(&amount.gpus)), u64::from(sum(&self.all.gpus)));
-        let memory = part(amount.memory_mib, self.all.memory_mib);
-        (u64::from(amount.cpus) * 1000).max(gpus).max(memory)
-    }
-
-    fn free_now(&self, node: &Node) -> Free {
-        Free {
-            cpus: node.cpus_free.len(),
-            memory_mib: node.memory_free_mib(),
-            gpus: self.count_gpus(node, &node.gpus_free),
-        }
-    }
-}
-
-/// One node's part of what a job is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
-    /// The node.
-    pub node: NodeId,
-    /// Tasks there.
-    pub tasks: u32,
-    /// Cpus, memory and GPUs.
-    pub amount: Free,
-}
-
-/// What a job is given; the first node leads.
-pub type Parts = SmallVec<[Part; 1]>;
+use wanted::{Wanted, node_range};
 
 /// Places of nodes, a bit each.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -224,6 +67,8 @@ pub struct Ask<'a> {
     pub request: &'a Request,
     /// The nodes that may be given to it now.
     open: Places,
+    /// Licences, by their places, and how many; one that there is not has no place.
+    licenses: SmallVec<[(usize, u32); 1]>,
 }
 
 /// What all nodes have in common that a pool may know.
@@ -236,6 +81,8 @@ struct Ground {
     accepting: Places,
     serve_everyone: bool,
     all: Free,
+    /// Pools of licences, and how many there are.
+    licenses: Vec<(Arc<str>, u32)>,
 }
 
 /// Nodes and what is free on them.
@@ -243,13 +90,18 @@ struct Ground {
 pub struct NodePool {
     ground: Arc<Ground>,
     free: Vec<Free>,
+    /// Licences that are free, pool by pool.
+    licenses: SmallVec<[u32; 4]>,
     /// The nodes with a free cpu, as long as nothing is given back.
     loose: Option<Arc<[u32]>>,
 }
 
 impl PartialEq for NodePool {
     fn eq(&self, other: &Self) -> bool {
-        self.ground.sites == other.ground.sites && self.free == other.free
+        self.ground.sites == other.ground.sites
+            && self.free == other.free
+            && self.ground.licenses == other.ground.licenses
+            && self.licenses == other.licenses
     }
 }
 
@@ -272,183 +124,6 @@ pub fn admits(
 #[must_use]
 pub fn is_open(request: &Request, node: &Node) -> bool {
     node.accepts_work() || (request.takes_nothing() && node.is_up())
-}
-
-fn gpu_count(request: &Request) -> Option<&GpuCount> {
-    match &request.gpus {
-        GpuRequest::None => None,
-        GpuRequest::PerNode(count) | GpuRequest::PerTask(count) | GpuRequest::Total(count) => {
-            Some(count)
-        }
-    }
-}
-
-/// How many nodes at least and at most.
-fn node_range(request: &Request) -> (usize, usize) {
-    let tasks = request.ntasks_or_default();
-    let mut least = request.nodes_min.max(1);
-    if let Some(per_node) = request.ntasks_per_node {
-        least = least.max(tasks.div_ceil(per_node.max(1)));
-    }
-    if request.nodes_max.is_none() {
-        // A list of nodes means all of them, as far as there are tasks for them.
-        let listed = narrow(request.nodelist.len());
-        least = least.max(listed.min(tasks));
-    }
-    // Where fewer are allowed than are needed there is no place.
-    let most = request.nodes_max.unwrap_or(tasks.max(least));
-    (least as usize, most as usize)
-}
-
-/// Whether a task of this could be on a node with so much free, if nothing else were in its way. `most` as
-/// [`NodePool::most`] says.
-#[must_use]
-pub fn might_fit(request: &Request, most: &Free) -> bool {
-    let per_task = request.cpus_per_task_or_default();
-    let memory = match request.memory {
-        MemoryRequest::PerNode(mib) => mib,
-        MemoryRequest::PerCpu(mib) => mib.saturating_mul(u64::from(per_task)),
-        MemoryRequest::Default => 0,
-    };
-    let gpus = match &request.gpus {
-        GpuRequest::PerNode(count) | GpuRequest::PerTask(count) => count.count,
-        GpuRequest::Total(_) | GpuRequest::None => 0,
-    };
-    per_task <= most.cpus && memory <= most.memory_mib && gpus <= u32::from(most.gpus[0])
-}
-
-/// What of a request is the same on every node.
-struct Wanted<'r> {
-    request: &'r Request,
-    per_task: u32,
-    tasks: u32,
-    gpus: Option<&'r GpuCount>,
-}
-
-impl<'r> Wanted<'r> {
-    fn of(request: &'r Request) -> Self {
-        Wanted {
-            request,
-            per_task: request.cpus_per_task_or_default(),
-            tasks: request.ntasks_or_default(),
-            gpus: gpu_count(request),
-        }
-    }
-
-    /// Free GPUs of the kind that is asked for.
-    fn gpus_free(&self, site: &Site, free: &Free) -> u32 {
-        let Some(wanted) = self.gpus else { return 0 };
-        match &wanted.kind {
-            None => sum(&free.gpus),
-            Some(kind) => site.kind_of(kind).map_or(0, |at| u32::from(free.gpus[at])),
-        }
-    }
-
-    /// Memory of so many cpus on this node; MiB.
-    fn memory(&self, site: &Site, cpus: u32) -> u64 {
-        match self.request.memory {
-            MemoryRequest::Default => site.memory_per_cpu.saturating_mul(u64::from(cpus)),
-            MemoryRequest::PerNode(0) => site.all.memory_mib,
-            MemoryRequest::PerNode(mib) => mib,
-            MemoryRequest::PerCpu(mib) => mib.saturating_mul(u64::from(cpus)),
-        }
-    }
-
-    /// How many tasks a node with so much free holds.
-    fn capacity(&self, site: &Site, free: &Free) -> u32 {
-        let request = self.request;
-        if request.exclusive && free.cpus != site.all.cpus {
-            return 0;
-        }
-        let mut tasks = free.cpus.checked_div(self.per_task).unwrap_or(u32::MAX);
-        if tasks == 0 {
-            return 0;
-        }
-        let one = self.memory(site, self.per_task);
-        match request.memory {
-            MemoryRequest::PerNode(_) if one > free.memory_mib => return 0,
-            MemoryRequest::PerNode(_) => {}
-            MemoryRequest::Default | MemoryRequest::PerCpu(_) => {
-                if one.saturating_mul(u64::from(tasks)) > free.memory_mib {
-                    let most = free.memory_mib.checked_div(one).unwrap_or(u64::MAX);
-                    tasks = tasks.min(u32::try_from(most).unwrap_or(u32::MAX));
-                }
-            }
-        }
-        match &request.gpus {
-            GpuRequest::None => {}
-            GpuRequest::PerNode(wanted) if self.gpus_free(site, free) < wanted.count => return 0,
-            GpuRequest::PerTask(wanted) if wanted.count > 0 => {
-                tasks = tasks.min(self.gpus_free(site, free) / wanted.count);
-            }
-            GpuRequest::PerNode(_) | GpuRequest::PerTask(_) | GpuRequest::Total(_) => {}
-        }
-        request
-            .ntasks_per_node
-            .map_or(tasks, |most| tasks.min(most))
-    }
-
-    /// What so many tasks take on a node; `gpus` of those that are asked for over the whole job.
-    fn part(&self, site: &Site, free: &Free, tasks: u32, gpus_total: u32) -> Option<Part> {
-        let request = self.request;
-        let asked = tasks.saturating_mul(self.per_task);
-        let cpus = if request.exclusive { free.cpus } else { asked };
-        let memory_mib = if request.exclusive && request.memory == MemoryRequest::Default {
-            free.memory_mib
-        } else {
-            self.memory(site, asked)
-        };
-        let gpus = match &request.gpus {
-            GpuRequest::None => 0,
-            GpuRequest::PerNode(wanted) => wanted.count,
-            GpuRequest::PerTask(wanted) => wanted.count.saturating_mul(tasks),
-            GpuRequest::Total(_) => gpus_total,
-        };
-        let amount = Free {
-            cpus,
-            memory_mib,
-            gpus: self.take_gpus(site, free, gpus)?,
-        };
-        let fits = cpus <= free.cpus && memory_mib <= free.memory_mib;
-        fits.then_some(Part {
-            node: site.id,
-            tasks,
-            amount,
-        })
-    }
-
-    fn take_gpus(&self, site: &Site, free: &Free, count: u32) -> Option<Gpus> {
-        let mut left = u16::try_from(count).ok()?;
-        let mut gpus = Gpus::default();
-        let only = match self.gpus.and_then(|wanted| wanted.kind.as_deref()) {
-            Some(kind) if left > 0 => Some(site.kind_of(kind)?),
-            _ => None,
-        };
-        for (at, taken) in gpus.iter_mut().enumerate() {
-            if only.is_none_or(|only| only == at) {
-                *taken = left.min(free.gpus[at]);
-                left -= *taken;
-            }
-        }
-        (left == 0).then_some(gpus)
-    }
-
-    /// The parts of these nodes with so many tasks each.
-    fn parts(&self, chosen: &[(&Site, Free, u32)]) -> Option<Parts> {
-        let mut total = match &self.request.gpus {
-            GpuRequest::Total(wanted) => wanted.count,
-            _ => 0,
-        };
-        let mut parts = Parts::new();
-        for (at, (site, free, tasks)) in chosen.iter().enumerate() {
-            // Spread evenly over the nodes that are left, as far as they have them.
-            let left = narrow(chosen.len() - at);
-            let share = total.div_ceil(left).min(self.gpus_free(site, free));
-            parts.push(self.part(site, free, *tasks, share)?);
-            total -= share;
-        }
-        (total == 0).then_some(parts)
-    }
 }
 
 impl NodePool {
@@ -479,12 +154,96 @@ impl NodePool {
             sites,
             places,
             all,
+            licenses: Vec::new(),
         };
         NodePool {
             ground: Arc::new(ground),
             free,
+            licenses: SmallVec::new(),
             loose: None,
         }
+    }
+
+    /// The same with these licences, none of them in use.
+    #[must_use]
+    pub fn with_licenses<'l>(self, licenses: impl Iterator<Item = &'l License>) -> Self {
+        let licenses: Vec<(Arc<str>, u32)> = licenses
+            .map(|one| (one.name.as_str().into(), one.count))
+            .collect();
+        if licenses.is_empty() {
+            return self;
+        }
+        let free = licenses.iter().map(|(_, count)| *count).collect();
+        let ground = Ground {
+            licenses,
+            sites: self.ground.sites.clone(),
+            places: self.ground.places.clone(),
+            accepting: self.ground.accepting.clone(),
+            ..*self.ground
+        };
+        NodePool {
+            ground: Arc::new(ground),
+            licenses: free,
+            ..self
+        }
+    }
+
+    /// So many of the licences are in use, by the jobs that have them.
+    pub fn count_licenses<'p>(&mut self, parts: impl Iterator<Item = &'p Parts>) {
+        let mut used = vec![0u32; self.licenses.len()];
+        for part in parts.flatten() {
+            if let Some(used) = part.license().and_then(|at| used.get_mut(at)) {
+                *used = used.saturating_add(part.amount.cpus);
+            }
+        }
+        let all = self.ground.licenses.iter().zip(used);
+        self.licenses = all
+            .map(|((_, all), used)| all.saturating_sub(used))
+            .collect();
+    }
+
+    /// The licences that a job holds while it runs, as parts.
+    pub fn licenses_of(&self, job: &Job) -> impl Iterator<Item = Part> {
+        let wanted = job.spec.request.wishes.licenses.iter();
+        wanted.filter_map(|wish| {
+            let all = &self.ground.licenses;
+            let at = all.iter().position(|(name, _)| **name == *wish.name)?;
+            Some(Part::of_license(at, wish.count))
+        })
+    }
+
+    /// Licences that are free, by name, and how many there are.
+    pub fn licenses(&self) -> impl Iterator<Item = (&str, u32, u32)> {
+        let all = self.ground.licenses.iter().zip(&self.licenses);
+        all.map(|((name, all), free)| (&**name, *free, *all))
+    }
+
+    /// Whether only licences are missing for this.
+    #[must_use]
+    pub fn lacks_licenses(&self, ask: &Ask<'_>) -> bool {
+        ask.licenses
+            .iter()
+            .any(|(at, count)| self.licenses.get(*at).is_none_or(|free| free < count))
+    }
+
+    /// An ask without its licences.
+    #[must_use]
+    pub fn without_licenses<'r>(ask: &Ask<'r>) -> Ask<'r> {
+        Ask {
+            licenses: SmallVec::new(),
+            ..ask.clone()
+        }
+    }
+
+    fn licenses_asked(&self, request: &Request) -> SmallVec<[(usize, u32); 1]> {
+        let wanted = request.wishes.licenses.iter();
+        wanted
+            .map(|wish| {
+                let mut all = self.ground.licenses.iter();
+                let at = all.position(|(name, _)| **name == *wish.name);
+                (at.unwrap_or(usize::MAX), wish.count)
+            })
+            .collect()
     }
 
     /// As if nothing were granted.
@@ -493,6 +252,7 @@ impl NodePool {
         NodePool {
             ground: Arc::clone(&self.ground),
             free: self.ground.sites.iter().map(|site| site.all).collect(),
+            licenses: self.ground.licenses.iter().map(|(_, all)| *all).collect(),
             loose: None,
         }
     }
@@ -506,6 +266,28 @@ impl NodePool {
             loose: Some(loose.collect()),
             ..self.clone()
         }
+    }
+
+    /// With just these parts free, and all licences.
+    #[must_use]
+    pub fn only(&self, parts: &Parts) -> Self {
+        let mut pool = NodePool {
+            free: vec![Free::default(); self.free.len()],
+            loose: None,
+            ..self.clone()
+        };
+        for part in parts {
+            if let Some(at) = pool.place(part.node) {
+                pool.free[at] = part.amount;
+            }
+        }
+        pool
+    }
+
+    /// What is free on a node.
+    #[must_use]
+    pub fn free_on(&self, id: NodeId) -> Free {
+        self.place(id).map_or(Free::default(), |at| self.free[at])
     }
 
     /// The nodes.
@@ -572,6 +354,7 @@ impl NodePool {
         Ask {
             request,
             open: Places::of(sites.map(|site| admits(site.id))),
+            licenses: self.licenses_asked(request),
         }
     }
 
@@ -581,15 +364,19 @@ impl NodePool {
         Ask {
             request,
             open: self.ground.accepting.clone(),
+            licenses: self.licenses_asked(request),
         }
     }
 
     /// Whether any of this lies where it may be asked for.
     #[must_use]
     pub fn touches(&self, parts: &Parts, ask: &Ask<'_>) -> bool {
-        parts.iter().any(|part| {
-            let at = self.place(part.node).and_then(|at| u32::try_from(at).ok());
-            at.is_some_and(|at| ask.open.has(at))
+        parts.iter().any(|part| match part.license() {
+            Some(at) => ask.licenses.iter().any(|(asked, _)| *asked == at),
+            None => {
+                let at = self.place(part.node).and_then(|at| u32::try_from(at).ok());
+                at.is_some_and(|at| ask.open.has(at))
+            }
         })
     }
 
@@ -599,6 +386,17 @@ impl NodePool {
             Some(loose) if per_task > 0 => Candidates::Loose(loose.iter(), &ask.open),
             _ => Candidates::All(Box::new(ask.open.iter())),
         }
+    }
+
+    /// The licences that are asked for, if they are free here and there.
+    fn licensed(&self, others: &[&Self], ask: &Ask<'_>) -> Option<SmallVec<[Part; 1]>> {
+        let free = |pool: &Self, at: usize| pool.licenses.get(at).copied().unwrap_or(0);
+        let parts = ask.licenses.iter().map(|(at, count)| {
+            let here = others.iter().map(|other| free(other, *at));
+            let least = here.fold(free(self, *at), u32::min);
+            (*count <= least).then(|| Part::of_license(*at, *count))
+        });
+        parts.collect()
     }
 
     fn least_at(&self, others: &[&Self], at: usize) -> Free {
@@ -741,20 +539,33 @@ impl Pool for NodePool {
     type Share = Parts;
 
     fn find(&self, ask: &Ask<'_>) -> Option<Parts> {
-        self.choose(ask, |at| self.free[at], |_| 0)
+        let licensed = self.licensed(&[], ask)?;
+        let mut found = self.choose(ask, |at| self.free[at], |_| 0)?;
+        found.extend(licensed);
+        Some(found)
     }
 
     fn find_in_all(&self, others: &[&Self], ask: &Ask<'_>) -> Option<Parts> {
-        self.choose(ask, |at| self.least_at(others, at), |_| 0)
+        let licensed = self.licensed(others, ask)?;
+        let mut found = self.choose(ask, |at| self.least_at(others, at), |_| 0)?;
+        found.extend(licensed);
+        Some(found)
     }
 
     fn find_for_later(&self, others: &[&Self], now: &Self, ask: &Ask<'_>) -> Option<Parts> {
+        let licensed = self.licensed(others, ask)?;
         let avoid = |at: usize| now.free[at].cpus;
-        self.choose(ask, |at| self.least_at(others, at), avoid)
+        let mut found = self.choose(ask, |at| self.least_at(others, at), avoid)?;
+        found.extend(licensed);
+        Some(found)
     }
 
     fn holds(&self, share: &Parts) -> bool {
         share.iter().all(|part| {
+            if let Some(at) = part.license() {
+                let free = self.licenses.get(at);
+                return free.is_some_and(|free| *free >= part.amount.cpus);
+            }
             let Some(at) = self.place(part.node) else {
                 return false;
             };
@@ -763,7 +574,7 @@ impl Pool for NodePool {
     }
 
     fn is_local(ask: &Ask<'_>) -> bool {
-        node_range(ask.request).1 < 2
+        node_range(ask.request).1 < 2 && ask.licenses.is_empty()
     }
 
     fn fits_at(&self, share: &Parts, ask: &Ask<'_>) -> bool {
@@ -781,6 +592,10 @@ impl Pool for NodePool {
 
     fn take(&mut self, share: &Parts) {
         for part in share {
+            if let Some(free) = part.license().and_then(|at| self.licenses.get_mut(at)) {
+                *free = free.saturating_sub(part.amount.cpus);
+                continue;
+            }
             let Some(at) = self.place(part.node) else {
                 continue;
             };
@@ -797,6 +612,13 @@ impl Pool for NodePool {
     fn give(&mut self, share: &Parts) {
         self.loose = None;
         for part in share {
+            if let Some(at) = part.license() {
+                let all = self.ground.licenses.get(at).map_or(0, |(_, all)| *all);
+                if let Some(free) = self.licenses.get_mut(at) {
+                    *free = all.min(free.saturating_add(part.amount.cpus));
+                }
+                continue;
+            }
             let Some(at) = self.place(part.node) else {
                 continue;
             };

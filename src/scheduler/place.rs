@@ -29,7 +29,7 @@ impl Picks {
     ) -> Option<Allocation> {
         let known = nodes;
         let mut nodes = Vec::with_capacity(parts.len());
-        for part in parts {
+        for part in parts.iter().filter(|part| part.is_of_node()) {
             let (node, site) = (known.get(&part.node)?, pool.site(part.node)?);
             nodes.push(self.share(node, site, part)?);
         }

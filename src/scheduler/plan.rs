@@ -43,6 +43,18 @@ pub enum Entry {
     },
 }
 
+impl Plan {
+    /// With what another says beside it.
+    pub fn extend(&mut self, other: Plan) {
+        self.entries.extend(other.entries);
+        self.blocked.extend(other.blocked);
+        self.held.extend(other.held);
+        self.kept.extend(other.kept);
+        self.promised.extend(other.promised);
+        self.again = self.again.into_iter().chain(other.again).min();
+    }
+}
+
 /// A place that others were told to leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Promise {

@@ -67,6 +67,12 @@ pub struct GroupKey {
 }
 
 impl GroupKey {
+    /// The reservation in which they are to run.
+    #[must_use]
+    pub fn reservation(&self) -> Option<&str> {
+        self.request.wishes.reservation.as_deref()
+    }
+
     /// Of this job.
     #[must_use]
     pub fn of(job: &Job) -> Self {
@@ -92,6 +98,8 @@ pub struct Head {
     pub limit_s: Option<u32>,
     /// It asks for nothing that others could miss.
     pub takes_nothing: bool,
+    /// It is to run inside a reservation.
+    pub is_reserved: bool,
     /// Its first job.
     pub first: Member,
 }
@@ -256,6 +264,7 @@ impl Queue {
             nice: key.nice,
             limit_s: key.limit_s,
             takes_nothing: key.request.takes_nothing(),
+            is_reserved: key.request.wishes.reservation.is_some(),
             first,
         };
         let key = Arc::new(key);

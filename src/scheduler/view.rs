@@ -1,5 +1,6 @@
 //! What the planner sees: the cluster's own ordered maps, borrowed, nothing copied.
 
+use super::bookings::Bookings;
 use super::limits::Tally;
 use super::nodes::{NodePool, admits, is_open};
 use super::occupancy::Occupancy;
@@ -36,6 +37,8 @@ pub struct View<'a> {
     pub idle: &'a BTreeSet<SlotKey>,
     /// For whom others were told to make room.
     pub promised: &'a [Promise],
+    /// What is reserved.
+    pub bookings: &'a Bookings,
     /// What an administrator decided.
     pub rules: &'a Rules,
     /// What is in use of limits.
@@ -49,9 +52,13 @@ impl<'a> View<'a> {
     pub fn open_to(&self, job: &Job) -> impl Fn(NodeId) -> bool {
         let partition = self.rules.partitions.get(job.spec.partition.as_str());
         let request = &job.spec.request;
+        let features = request.wishes.features();
         move |id| {
             self.nodes.get(&id).is_some_and(|node| {
-                is_open(request, node) && admits(request, &job.owner, partition, node)
+                let has = |feature: &str| self.rules.has_feature(node, feature);
+                is_open(request, node)
+                    && admits(request, &job.owner, partition, node)
+                    && features.as_ref().is_none_or(|wanted| wanted.is_met(&has))
             })
         }
     }

@@ -14,6 +14,7 @@
 //!
 //! Read [`super::workload`] (what comes in), [`super::shepherds`] (what nodes do), [`super::outcome`] (what is kept).
 
+use super::cluster_file::Reserved;
 use super::curve::Level;
 use super::outages::{Outages, Timetable, Turn};
 use super::outcome::{Gathering, Outcome};
@@ -23,8 +24,9 @@ use crate::cluster::changes::Counters;
 use crate::cluster::{Cluster, Command, Effect, Principal, Reply, Settings, invariants};
 use crate::model::identity::Role;
 use crate::model::ids::{NodeId, SlotKey};
+use crate::model::job::Owner;
 use crate::model::node::{Inventory, Serves};
-use crate::model::rules::Rules;
+use crate::model::rules::{Act, Noun, RuleChange, Rules};
 use crate::model::time::Timestamp;
 use crate::wire::worker::ToSlot;
 use std::collections::BTreeMap;
@@ -45,6 +47,8 @@ pub struct Setup {
     pub nodes: Vec<Inventory>,
     /// What goes wrong.
     pub outages: Outages,
+    /// What is reserved.
+    pub reservations: Vec<Reserved>,
     /// Whether to check after every turn what must always hold; slow.
     pub check: bool,
 }
@@ -68,7 +72,7 @@ pub fn simulate(setup: Setup, workload: &Workload) -> Result<Outcome, Broken> {
         .jobs
         .first()
         .map_or(Timestamp::default(), |job| job.at);
-    Engine::new(setup, workload, begin).run()
+    Engine::new(setup, workload, begin)?.run()
 }
 
 /// A node of the cluster, as its machine.
@@ -102,12 +106,13 @@ struct Engine<'a> {
 }
 
 impl<'a> Engine<'a> {
-    fn new(setup: Setup, workload: &'a Workload, begin: Timestamp) -> Self {
+    fn new(setup: Setup, workload: &'a Workload, begin: Timestamp) -> Result<Self, Broken> {
         let Setup {
             settings,
             rules,
             nodes,
             outages,
+            reservations,
             check,
         } = setup;
         let counters = Counters::default();
@@ -140,7 +145,10 @@ impl<'a> Engine<'a> {
         for at in 0..engine.machines.len() {
             engine.boot(at, &mut effects);
         }
-        engine
+        for reserved in reservations {
+            engine.reserve(reserved)?;
+        }
+        Ok(engine)
     }
 
     fn run(mut self) -> Result<Outcome, Broken> {
@@ -338,6 +346,41 @@ impl<'a> Engine<'a> {
             }
             Err(refusal) => self.gathering.refuse(refusal),
         }
+    }
+
+    /// A reservation is made as an operator would.
+    fn reserve(&mut self, reserved: Reserved) -> Result<(), Broken> {
+        let point = |ms: i64| {
+            let at = self.begin.plus_ms(ms);
+            at.to_rfc3339(&jiff::tz::TimeZone::UTC)
+        };
+        let times = [
+            ("start".to_owned(), point(reserved.at_ms)),
+            ("end".to_owned(), point(reserved.at_ms + reserved.for_ms)),
+        ];
+        let owner = Owner {
+            uid: 0,
+            gid: 0,
+            name: "root".into(),
+        };
+        let command = Command::ChangeRule {
+            who: Principal {
+                owner,
+                role: Role::Admin,
+                from: "sim".into(),
+            },
+            change: RuleChange {
+                noun: Noun::Reservation,
+                act: Act::Add,
+                name: reserved.name,
+                settings: times.into_iter().chain(reserved.settings).collect(),
+            },
+        };
+        let made = self.cluster.handle(self.now, command);
+        made.map(|_| ()).map_err(|refusal| {
+            let sentence = refusal.to_string();
+            self.broken(&sentence)
+        })
     }
 
     /// A node is there, for the first time or again: nothing of before is left on it.

@@ -21,7 +21,8 @@
 //! at = "2h"
 //! for = "30m"
 //! ```
-//! Partitions, accounts, users and QOS have the keys of [`Rules::change`].
+//! Partitions, accounts, users, QOS and licences have the keys of [`Rules::change`]; `[[reservation]]` has `name`, `at`, `for`
+//! and those of a reservation.
 
 use super::fields::{self, Fields, Wrong, excerpt, show};
 use super::outages::{Chance, Outage, Outages};
@@ -54,6 +55,21 @@ pub struct Description {
     pub settings: Settings,
     /// What goes wrong.
     pub outages: Outages,
+    /// What is reserved.
+    pub reservations: Vec<Reserved>,
+}
+
+/// A reservation that is made before anything is submitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reserved {
+    /// Its name.
+    pub name: String,
+    /// From the beginning to its start; milliseconds.
+    pub at_ms: i64,
+    /// How long it lasts; milliseconds.
+    pub for_ms: i64,
+    /// Settings beside its times.
+    pub settings: Vec<Setting>,
 }
 
 /// Reads a description.
@@ -65,12 +81,15 @@ pub fn parse(text: &str) -> Result<Description, Wrong> {
     let mut top = Fields::new("the file", &table);
     let mut described = Description::default();
     for node in top.tables("node")? {
-        add_nodes(&mut described.nodes, node)?;
+        add_nodes(&mut described, node)?;
     }
     if described.nodes.is_empty() {
         return Err(top.fault("it has no [[node]]"));
     }
     described.rules = change_rules(described.rules, &mut top)?;
+    for reservation in top.tables("reservation")? {
+        described.reservations.push(reserved(reservation)?);
+    }
     if let Some(policy) = top.table("policy")? {
         read_policy(&mut described.settings, policy)?;
     }
@@ -186,7 +205,32 @@ impl Machine {
     }
 }
 
-fn add_nodes(nodes: &mut Vec<Inventory>, mut fields: Fields<'_>) -> Result<(), Wrong> {
+/// `[[reservation]]`: `name`, `at`, `for` and the keys of `hpc reserve add` beside its times.
+fn reserved(mut fields: Fields<'_>) -> Result<Reserved, Wrong> {
+    let name = fields.name("name")?.to_owned();
+    Rules::check_name(Noun::Reservation, &name)
+        .map_err(|refusal| fields.wrong("name", refusal.what))?;
+    let missing = |key: &str| format!("`{key}` is missing, such as {key} = \"2h\"");
+    let at_ms = fields.span("at")?;
+    let at_ms = at_ms.ok_or_else(|| fields.fault(missing("at")))?;
+    let for_ms = fields.span("for")?;
+    let for_ms = for_ms.ok_or_else(|| fields.fault(missing("for")))?;
+    let table: Table = fields
+        .rest()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    let settings = change(Noun::Reservation, &name, &table)?.settings;
+    Ok(Reserved {
+        name,
+        at_ms,
+        for_ms,
+        settings,
+    })
+}
+
+fn add_nodes(described: &mut Description, mut fields: Fields<'_>) -> Result<(), Wrong> {
+    let features = fields.text("features")?;
+    let nodes = &mut described.nodes;
     let list = fields.name("name")?;
     let names = hostlist::parse(list).map_err(|error| fields.wrong("name", error))?;
     let missing = |what: &str| fields_missing(what);
@@ -209,6 +253,15 @@ fn add_nodes(nodes: &mut Vec<Inventory>, mut fields: Fields<'_>) -> Result<(), W
         if !is_node_name(&name) {
             let shown = excerpt(&name);
             return Err(fields.wrong("name", format!("`{shown}` is no name for a node")));
+        }
+        if let Some(features) = features {
+            let said = (
+                Noun::Node,
+                name.clone(),
+                vec![("features".to_owned(), features.to_owned())],
+            );
+            let rules = described.rules.with_settings(&[said]);
+            described.rules = rules.map_err(|refusal| fields.wrong("features", refusal.what))?;
         }
         nodes.push(machine.inventory(&name));
     }
@@ -240,6 +293,7 @@ pub(super) fn gpus(fields: &mut Fields<'_>, key: &'static str) -> Result<Vec<Gpu
 /// The tables of rules, in the order in which they can name each other: all are made before anything is set.
 fn change_rules(mut rules: Rules, top: &mut Fields<'_>) -> Result<Rules, Wrong> {
     let nouns = [
+        (Noun::License, "license"),
         (Noun::Qos, "qos"),
         (Noun::Account, "account"),
         (Noun::User, "user"),
@@ -264,7 +318,7 @@ fn change_rules(mut rules: Rules, top: &mut Fields<'_>) -> Result<Rules, Wrong> 
     };
     for change in &changes {
         let (noun, name) = (change.noun, change.name.as_str());
-        if noun != Noun::User && !rules.names(noun).contains(&name) {
+        if !noun.knows_all() && !rules.names(noun).contains(&name) {
             let made = RuleChange {
                 act: Act::Add,
                 settings: Vec::new(),
@@ -437,7 +491,7 @@ mod tests {
             ),
             (
                 "[[node]]\nname = \"a\"\ncpus = 1\nmemory = \"1G\"\ncolour = \"red\"\n",
-                "[[node]] 1: colour = \"red\": no such key; there are: name, cpus, memory, numa, gpus",
+                "[[node]] 1: colour = \"red\": no such key; there are: features, name, cpus, memory, numa, gpus",
             ),
         ];
         for (text, said) in cases {

@@ -19,9 +19,11 @@ use super::draw::Draw;
 use super::fields::{self, Fields, Wrong};
 use super::workload::{JOBS_MAX, People, Planned, Runs, Workload, blank_spec};
 use crate::model::array::{ArraySpec, MAX_INDEX};
+use crate::model::constraint::Constraint;
 use crate::model::job::JobSpec;
 use crate::model::resource::{GpuRequest, MemoryRequest, Request};
 use crate::model::time::Timestamp;
+use crate::model::wishes::Wishes;
 use std::sync::Arc;
 
 /// Reads a workload; times count from 1970.
@@ -98,6 +100,22 @@ fn add_group(
     Ok(())
 }
 
+fn wishes(fields: &mut Fields<'_>) -> Result<Wishes, Wrong> {
+    let constraint = fields.text("constraint")?.map(Constraint::parse);
+    let constraint = constraint
+        .transpose()
+        .map_err(|why| fields.wrong("constraint", why))?;
+    let licenses = fields.text("licenses")?.map(Wishes::parse_licenses);
+    let licenses = licenses
+        .transpose()
+        .map_err(|why| fields.wrong("licenses", why))?;
+    Ok(Wishes {
+        constraint: constraint.map(|constraint| constraint.to_string()),
+        licenses: licenses.unwrap_or_default(),
+        reservation: fields.text("reservation")?.map(str::to_owned),
+    })
+}
+
 fn specification(fields: &mut Fields<'_>) -> Result<JobSpec, Wrong> {
     let most = 1_000_000;
     let nodes = fields.count("nodes", 1, most)?.unwrap_or(1);
@@ -121,6 +139,7 @@ fn specification(fields: &mut Fields<'_>) -> Result<JobSpec, Wrong> {
             Some(wanted) => GpuRequest::PerNode(wanted),
         },
         exclusive: fields.truth("exclusive")?,
+        wishes: wishes(fields)?,
         ..Request::default()
     };
     let array = match fields.text("array")? {

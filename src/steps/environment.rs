@@ -249,6 +249,13 @@ fn of_job(env: &mut Builder, launch: &SlotLaunch, site: &Site) {
     env.job("JOB_PARTITION", &spec.partition);
     env.job("JOB_ACCOUNT", &spec.account);
     env.job("JOB_QOS", &spec.qos);
+    let wishes = &spec.request.wishes;
+    if let Some(reservation) = &wishes.reservation {
+        env.job("JOB_RESERVATION", reservation);
+    }
+    if !wishes.licenses.is_empty() {
+        env.job("JOB_LICENSES", wishes.show_licenses());
+    }
     env.job("JOB_USER", &launch.owner.name);
     // As they are on this machine, where that is known.
     let account = site.account.as_ref();

@@ -399,8 +399,11 @@ fn mistakes_are_named_and_nothing_is_submitted() {
         &["submit", "--exclusive=user", "--", "true"],
         &["submit", "--output=%z.out", "--", "true"],
         &["submit", "--mail-type=END", "--", "true"],
-        &["submit", "--reserv=x", "--", "true"],
-        &["submit", "-L", "matlab", "--", "true"],
+        &["submit", "--switc=1", "--", "true"],
+        &["submit", "--reserv=a b", "--", "true"],
+        &["submit", "-L", "matlab:0", "--", "true"],
+        &["submit", "-C", "[a|b]", "--", "true"],
+        &["submit", "-C", "a&", "--", "true"],
         &["submit", "--hold=yes", "--", "true"],
         &["submit", "-o", "nowhere/%j.out", "--", "true"],
         &["submit", "-D", "/no/such/dir", "--", "true"],
@@ -476,10 +479,10 @@ fn mistakes_are_named_and_nothing_is_submitted() {
 fn variables_of_refused_options_are_refused_by_name() {
     let fake = cluster();
     for (name, value, code) in [
-        ("SBATCH_RESERVATION", "maintenance", 2),
+        ("SBATCH_WCKEY", "maintenance", 2),
         ("SBATCH_CLUSTERS", "other", 2),
         ("SBATCH_GET_USER_ENV", "1", 2),
-        ("SBATCH_RESERVATION", "", 0),
+        ("SBATCH_WCKEY", "", 0),
     ] {
         let mut command = fake.command(&["submit", "--", "true"]);
         let ran = Ran::from(command.env(name, value).output().unwrap());

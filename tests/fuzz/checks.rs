@@ -927,6 +927,8 @@ pub fn config(bytes: &[u8]) -> bool {
         account: _,
         user: _,
         qos: _,
+        license: _,
+        node: _,
     } = &config;
     let users: Vec<String> = users
         .entries()

@@ -247,7 +247,7 @@ fn full_spec() -> JobSpec {
     });
     request.nodelist = vec!["n1".to_owned()];
     request.exclude = vec!["n2".to_owned()];
-    request.constraint = Some("avx512".to_owned());
+    request.wishes.constraint = Some("avx512".to_owned());
     spec
 }
 

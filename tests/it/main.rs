@@ -32,6 +32,7 @@ mod limits;
 mod listings;
 mod preemption;
 mod relay;
+mod reservations;
 mod reserve;
 mod rules;
 mod scheduling;

@@ -12,6 +12,7 @@ use hpc::sim::outcome::{Element, Outcome};
 use hpc::sim::swf::Trace;
 use hpc::sim::workload::Workload;
 use hpc::sim::{self, jobs_file, simulate};
+use proptest::prelude::*;
 use std::fmt::Write;
 
 fn setup(text: &str, check: bool) -> Setup {
@@ -21,6 +22,7 @@ fn setup(text: &str, check: bool) -> Setup {
         rules: read.rules,
         nodes: read.nodes,
         outages: read.outages,
+        reservations: read.reservations,
         check,
     }
 }
@@ -410,4 +412,158 @@ fn what_does_not_go_together_is_refused() {
     ]);
     let error = String::from_utf8(answer.stderr).unwrap();
     assert!(error.contains("cannot read /no/such.toml"), "{error}");
+}
+
+/// A life with a reservation and with urgent jobs.
+#[derive(Debug, Clone)]
+struct Story {
+    nodes: u32,
+    cpus: u32,
+    /// When it begins, and how long it is.
+    reserved: (u32, u32),
+    daily: bool,
+    jobs: Vec<Wish>,
+    grace: u32,
+    exempt: u32,
+    rule: Rule,
+}
+
+#[derive(Debug, Clone)]
+struct Wish {
+    gap: u32,
+    run: u32,
+    limit: u32,
+    cpus: u32,
+    nodes: u32,
+    /// Ann may use the reservation.
+    ann: bool,
+    inside: bool,
+    urgent: bool,
+    requeue: bool,
+}
+
+fn story() -> impl Strategy<Value = Story> {
+    let wish = (
+        0u32..60,
+        1u32..200,
+        prop::sample::select(vec![30u32, 60, 120, 240]),
+        1u32..3,
+        prop_oneof![3 => Just(1u32), 1 => Just(2)],
+        any::<[bool; 4]>(),
+    )
+        .prop_map(
+            |(gap, run, limit, cpus, nodes, [ann, inside, urgent, requeue])| Wish {
+                gap,
+                run,
+                limit,
+                cpus,
+                nodes,
+                ann,
+                inside: ann && inside,
+                urgent,
+                requeue,
+            },
+        );
+    let rules = vec![Rule::Fcfs, Rule::Easy, Rule::EasySjbf, Rule::Conservative];
+    (
+        2u32..4,
+        2u32..5,
+        (0u32..400, 60u32..400),
+        any::<bool>(),
+        prop::collection::vec(wish, 1..14),
+        prop_oneof![Just(0u32), 1u32..60],
+        prop_oneof![Just(0u32), 1u32..100],
+        prop::sample::select(rules),
+    )
+        .prop_map(
+            |(nodes, cpus, reserved, daily, jobs, grace, exempt, rule)| Story {
+                nodes,
+                cpus,
+                reserved,
+                daily,
+                jobs,
+                grace,
+                exempt,
+                rule,
+            },
+        )
+}
+
+fn lived(story: &Story) -> (Setup, String) {
+    let (at, length) = story.reserved;
+    let repeat = if story.daily { "daily" } else { "once" };
+    let text = format!(
+        "[[node]]\nname = \"n[1-{}]\"\ncpus = {}\nmemory = \"{}G\"\n\
+         [qos.normal]\npreempt-mode = \"requeue\"\ngrace-time = \"{}s\"\nexempt-time = \"{}s\"\n\
+         [qos.urgent]\npreempts = \"normal\"\n\
+         [[reservation]]\nname = \"course\"\nat = \"{at}s\"\nfor = \"{length}s\"\nrepeat = \"{repeat}\"\n\
+         nodes = \"n1\"\nusers = \"ann\"\n",
+        story.nodes, story.cpus, story.cpus, story.grace, story.exempt,
+    );
+    let mut at = 0;
+    let jobs = story.jobs.iter().map(|wish| {
+        at += wish.gap;
+        let inside = if wish.inside { "reservation = \"course\"\n" } else { "" };
+        format!(
+            "[[job]]\nuser = \"{}\"\nat = \"{at}s\"\nrun = \"{}s\"\nlimit = \"{}s\"\ncpus = {}\nnodes = {}\n\
+             qos = \"{}\"\nrequeue = {}\n{inside}",
+            if wish.ann { "ann" } else { "bob" },
+            wish.run,
+            wish.limit,
+            wish.cpus,
+            if wish.inside { 1 } else { wish.nodes },
+            if wish.urgent { "urgent" } else { "normal" },
+            wish.requeue,
+        )
+    });
+    let jobs: String = jobs.collect();
+    let mut setup = setup(&text, true);
+    setup.settings.policy.rule = story.rule;
+    (setup, jobs)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    /// Nobody but ann is on the reserved node while it is reserved, and who runs inside does so there and then. Who is not
+    /// reserved always starts some day, urgent jobs are never evicted, and others only as often as somebody urgent came.
+    #[test]
+    fn group_11_and_reservations_in_whole_lives(story in story()) {
+        let (setup, jobs) = lived(&story);
+        let workload = jobs_file::parse(&jobs, 1).unwrap();
+        let begin = workload.jobs[0].at;
+        let outcome = simulate(setup, &workload).unwrap();
+        let (from, length) = story.reserved;
+        let (from, length) = (i64::from(from), i64::from(length));
+        let mut ran = 0;
+        for one in &outcome.elements {
+            let wish = &story.jobs[one.job as usize];
+            let since = |at: hpc::model::time::Timestamp| at.minus(begin) / 1000;
+            let (started, ended) = (since(one.started), since(one.ended));
+            let place = outcome.place_name(one.place);
+            let there = place == "n1" || place.starts_with("n[1");
+            let day = if story.daily { 86_400 } else { i64::MAX / 4 };
+            // In the time of which day it began.
+            let by = started - (started - from).rem_euclid(day);
+            if wish.inside {
+                prop_assert!(place == "n1" && started >= by && ended <= by + length, "{one:?}");
+            } else {
+                ran += 1;
+                if there {
+                    prop_assert!(started >= by + length || started < from, "{one:?} begins while it is reserved");
+                    let next = if started < from { from } else { by.saturating_add(day) };
+                    prop_assert!(ended <= next, "{one:?} is there when it begins");
+                }
+            }
+            let urgent = wish.urgent || wish.inside;
+            prop_assert!(!urgent || one.state != JobState::Preempted, "{one:?}");
+            let must_run = wish.requeue && one.state == JobState::Preempted;
+            prop_assert!(!must_run, "{one:?} was to run again");
+        }
+        let outside = story.jobs.iter().filter(|wish| !wish.inside).count();
+        prop_assert_eq!(ran, outside, "somebody never ran");
+        let urgent = story.jobs.iter().filter(|wish| wish.urgent && !wish.inside).count() as u64;
+        let others = story.jobs.iter().filter(|wish| !wish.urgent).count() as u64;
+        prop_assert!(outcome.restarts <= urgent * others);
+    }
 }

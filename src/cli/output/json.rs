@@ -6,8 +6,8 @@
 use crate::cli::exit::Outcome;
 use crate::model::time::Timestamp;
 use crate::wire::view::{
-    ElementsView, GpuView, JobView, LinkView, NodeView, PartitionView, PlacementView, StatusView,
-    StepView, UsageView,
+    ElementsView, GpuView, JobView, LinkView, NodeView, PartitionView, PlacementView, RuleView,
+    StatusView, StepView, UsageView,
 };
 use serde::{Serialize, Serializer};
 use std::io::Write;
@@ -123,6 +123,8 @@ pub(in crate::cli) struct Node<'a> {
     jobs: &'a [String],
     version: &'a str,
     remarks: &'a [String],
+    /// Words that `--constraint` may ask for.
+    features: Vec<&'a str>,
     /// `unix`, `quic` or `tcp`; null while it is not connected.
     path: Option<&'a str>,
     address: Option<&'a str>,
@@ -267,7 +269,11 @@ impl From<&UsageView> for Usage {
 
 impl<'a> Node<'a> {
     /// A node, and how it is reached.
-    pub(in crate::cli) fn new(view: &'a NodeView, links: &'a [LinkView]) -> Self {
+    pub(in crate::cli) fn new(
+        view: &'a NodeView,
+        links: &'a [LinkView],
+        said: &'a [RuleView],
+    ) -> Self {
         let link = links.iter().find(|link| link.node == view.name);
         Node {
             path: link
@@ -287,6 +293,7 @@ impl<'a> Node<'a> {
             jobs: &view.jobs,
             version: &view.version,
             remarks: &view.remarks,
+            features: crate::cli::nodes::features(view, said),
         }
     }
 }

@@ -225,12 +225,14 @@ impl Whole {
             rules,
             settings,
             outages,
+            reservations,
         } = described;
         let mut setup = Setup {
             settings,
             rules,
             nodes,
             outages,
+            reservations,
             check: false,
         };
         let name = self.workload.as_deref().unwrap_or_default();

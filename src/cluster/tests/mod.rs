@@ -686,7 +686,10 @@ fn what_can_never_run_is_refused_with_the_limit() {
         ),
         (
             with(Request {
-                constraint: Some("fast".into()),
+                wishes: crate::model::wishes::Wishes {
+                    constraint: Some("fast".into()),
+                    ..Default::default()
+                },
                 ..Request::default()
             }),
             "`fast`",

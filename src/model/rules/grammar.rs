@@ -1,12 +1,15 @@
 //! The grammar of settings: how each key is read and written.
 
 use super::super::account::{Account, ROOT, User};
+use super::super::constraint::is_feature;
 use super::super::hostlist;
+use super::super::license::{License, NodeRule};
 use super::super::limits::{LimitKind, Limits, parse_seconds};
 use super::super::partition::Partition;
 use super::super::preempt::{PreemptMode, Yielding};
 use super::super::qos::Qos;
-use super::super::time::format_duration;
+use super::super::reservation::{Purpose, Repeat, Reservation, parse_on, show_on};
+use super::super::time::{Timestamp, format_duration};
 use super::{GRACE_MAX_S, Noun, Setting, TEXT_MAX, unknown_key};
 
 pub(super) fn parse_bool(value: &str) -> Result<bool, String> {
@@ -253,4 +256,110 @@ fn parse_milli(value: &str) -> Result<u32, String> {
         }
         _ => Err("write a number such as 1, 0.5 or 2.25".to_owned()),
     }
+}
+
+pub(super) fn set_license(one: &mut License, key: &str, value: &str) -> Result<(), String> {
+    match key {
+        "count" => one.count = parse_u32(value, 0)?,
+        _ => return Err(unknown_key(Noun::License)),
+    }
+    Ok(())
+}
+
+pub(super) fn of_license(one: &License) -> Vec<Setting> {
+    vec![("count".to_owned(), one.count.to_string())]
+}
+
+pub(super) fn set_node(one: &mut NodeRule, key: &str, value: &str) -> Result<(), String> {
+    match key {
+        "features" => {
+            let features = parse_list(value);
+            if let Some(wrong) = features.iter().find(|name| !is_feature(name)) {
+                return Err(format!(
+                    "`{wrong}`: write letters, digits, '-', '_', '.', ':' and '+'"
+                ));
+            }
+            one.features = features;
+        }
+        _ => return Err(unknown_key(Noun::Node)),
+    }
+    Ok(())
+}
+
+pub(super) fn of_node(one: &NodeRule) -> Vec<Setting> {
+    vec![("features".to_owned(), show_list(&one.features, "none"))]
+}
+
+/// A point in time as RFC 3339.
+fn parse_point(value: &str) -> Result<Timestamp, String> {
+    let point: Result<jiff::Timestamp, _> = value.parse();
+    let point = point.map_err(|_| "write a time such as 2026-01-31T14:00:00Z".to_owned())?;
+    Ok(Timestamp(point.as_millisecond()))
+}
+
+fn show_point(point: Timestamp) -> String {
+    point.to_rfc3339(&jiff::tz::TimeZone::UTC)
+}
+
+pub(super) fn set_reservation(one: &mut Reservation, key: &str, value: &str) -> Result<(), String> {
+    match key {
+        "start" => one.start = parse_point(value)?,
+        "end" => one.end = parse_point(value)?,
+        "repeat" => {
+            let mut all = Repeat::ALL.into_iter();
+            let found = all.find(|repeat| repeat.word() == value);
+            one.repeat = found.ok_or_else(|| "write once, daily or weekly".to_owned())?;
+        }
+        "nodes" if matches!(value, "" | "none") => one.nodes = Vec::new(),
+        "nodes" => one.nodes = hostlist::parse(value).map_err(|error| error.to_string())?,
+        "node-count" => one.node_count = parse_u32(value, 0)?,
+        "gpus" => {
+            let (kind, count) = value.rsplit_once(':').unwrap_or(("", value));
+            one.gpus = parse_u32(count, 0)?;
+            one.gpu_kind = (!kind.is_empty()).then(|| kind.to_owned());
+        }
+        "cpus" => one.cpus = parse_u32(value, 0)?,
+        "users" => one.users = parse_list(value),
+        "accounts" => one.accounts = parse_list(value),
+        "purpose" => {
+            one.purpose = match value {
+                "jobs" => Purpose::Jobs,
+                "maintenance" => Purpose::Maintenance,
+                _ => return Err("write jobs or maintenance".to_owned()),
+            }
+        }
+        "description" => one.description = parse_text(value)?,
+        "on" => one.on = parse_on(value)?,
+        _ => return Err(unknown_key(Noun::Reservation)),
+    }
+    Ok(())
+}
+
+pub(super) fn of_reservation(one: &Reservation) -> Vec<Setting> {
+    let nodes = match one.nodes.as_slice() {
+        [] => "none".to_owned(),
+        nodes => hostlist::fold(nodes),
+    };
+    let gpus = match &one.gpu_kind {
+        Some(kind) => format!("{kind}:{}", one.gpus),
+        None => one.gpus.to_string(),
+    };
+    let settings = [
+        ("start", show_point(one.start)),
+        ("end", show_point(one.end)),
+        ("repeat", one.repeat.word().to_owned()),
+        ("nodes", nodes),
+        ("node-count", one.node_count.to_string()),
+        ("gpus", gpus),
+        ("cpus", one.cpus.to_string()),
+        ("users", show_list(&one.users, "none")),
+        ("accounts", show_list(&one.accounts, "none")),
+        ("purpose", one.purpose.word().to_owned()),
+        ("description", one.description.clone()),
+        ("on", show_on(&one.on)),
+    ];
+    let settings = settings.into_iter();
+    settings
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
 }

@@ -14,6 +14,7 @@ fn setup(text: &str) -> Setup {
         rules: read.rules,
         nodes: read.nodes,
         outages: read.outages,
+        reservations: read.reservations,
         check: true,
     }
 }
@@ -306,4 +307,133 @@ fn nobody_makes_room_who_would_be_gone_before_the_grace_is_over() {
     let outcome = run(urgent("grace-time = \"2m\""), jobs);
     let done = JobState::Completed;
     assert_eq!(fates(&outcome), [(0, 660, done), (660, 2460, done)]);
+}
+
+#[test]
+fn as_many_run_as_there_are_licences() {
+    let text = "[[node]]\nname = \"n1\"\ncpus = 4\nmemory = \"4G\"\n[license.matlab]\ncount = 2\n";
+    let jobs = "[[job]]\ncount = 3\nrun = \"1h\"\nlimit = \"1h\"\nlicenses = \"matlab\"\n\
+                [[job]]\nat = \"1s\"\nrun = \"30m\"\nlimit = \"30m\"\n\
+                [[job]]\nat = \"1s\"\nrun = \"2h\"\nlimit = \"2h\"\ncpus = 2\n\
+                [[job]]\nat = \"2s\"\nrun = \"1h\"\nlimit = \"1h\"\nlicenses = \"matlab:3\"\n";
+    let outcome = run(setup(text), jobs);
+    let starts: Vec<i64> = outcome
+        .elements
+        .iter()
+        .map(|one| one.started.seconds())
+        .collect();
+    // The third waits for a licence and is kept a place, which nobody else needs.
+    assert_eq!(starts, [0, 0, 3600, 1, 1801]);
+    let refused: Vec<&str> = outcome.refused.values().map(|one| &*one.first).collect();
+    assert!(
+        refused[0].contains("3 of license matlab are asked for, there are 2"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn features_say_where() {
+    let text = "[[node]]\nname = \"n1\"\ncpus = 1\nmemory = \"1G\"\nfeatures = \"slow,big\"\n\
+                [[node]]\nname = \"n2\"\ncpus = 1\nmemory = \"1G\"\nfeatures = \"fast\"\n\
+                [[node]]\nname = \"n3\"\ncpus = 1\nmemory = \"1G\"\ngpus = \"a100:1\"\n";
+    let job = |features: &str| {
+        format!("[[job]]\nrun = \"1h\"\nlimit = \"1h\"\nconstraint = \"{features}\"\n")
+    };
+    let jobs = [
+        job("fast"),
+        job("big&slow"),
+        job("fast|A100"),
+        job("fast&big"),
+        job("new"),
+    ];
+    let outcome = run(setup(text), &jobs.concat());
+    let places: Vec<String> = shown(&outcome).into_iter().map(|one| one.3).collect();
+    assert_eq!(places, ["n2", "n1", "n3"]);
+    let refused: String = outcome.refused.values().map(|one| &*one.first).collect();
+    assert!(refused.contains("no node has"), "{refused}");
+    assert_eq!(
+        outcome.refused.values().map(|one| one.count).sum::<u64>(),
+        2
+    );
+}
+
+/// Two nodes of two cpus, the first hour of ann's course an hour from the beginning.
+const COURSE: &str = "[[node]]\nname = \"n[1-2]\"\ncpus = 2\nmemory = \"2G\"\n\
+     [[reservation]]\nname = \"course\"\nat = \"1h\"\nfor = \"1h\"\nusers = \"ann\"\n";
+
+#[test]
+fn what_is_reserved_is_left_alone_before_and_kept_for_those_it_is_for() {
+    let jobs = "[[job]]\nuser = \"bob\"\nrun = \"90m\"\nlimit = \"90m\"\ncount = 5\n\
+                [[job]]\nat = \"1s\"\nuser = \"bob\"\nrun = \"30m\"\nlimit = \"30m\"\n\
+                [[job]]\nat = \"2s\"\nuser = \"ann\"\nrun = \"20m\"\nlimit = \"30m\"\nreservation = \"course\"\ncount = 3\n\
+                [[job]]\nat = \"100m\"\nuser = \"ann\"\nrun = \"20m\"\nlimit = \"30m\"\nreservation = \"course\"\n";
+    let text = format!("{COURSE}nodes = \"n1\"\n");
+    let outcome = run(setup(&text), jobs);
+    let is = |at: usize, start_min: i64, place: &str| {
+        let (start, _, _, on) = &shown(&outcome)[at];
+        assert_eq!((start / 60, on.as_str()), (start_min, place), "job {at}");
+    };
+    // Long ones go beside it and behind it, a short one ends before it begins.
+    is(0, 0, "n2");
+    is(1, 0, "n2");
+    is(2, 90, "n2");
+    is(3, 90, "n2");
+    is(4, 120, "n1");
+    is(5, 0, "n1");
+    // Two fit into it at once; the last can still end before it does.
+    is(6, 60, "n1");
+    is(7, 60, "n1");
+    is(8, 80, "n1");
+    // This one could not.
+    assert_eq!(outcome.elements.len(), 9);
+    assert_eq!(outcome.left, 1);
+}
+
+#[test]
+fn parts_of_nodes_are_reserved_by_count_and_again_each_day() {
+    let text = "[[node]]\nname = \"n[1-2]\"\ncpus = 4\nmemory = \"4G\"\ngpus = \"a100:2\"\n\
+                [[reservation]]\nname = \"daily\"\nat = \"1h\"\nfor = \"1h\"\nusers = \"ann\"\ngpus = 1\nrepeat = \"daily\"\n";
+    let gpu = |user: &str, at: &str, more: &str| {
+        format!(
+            "[[job]]\nuser = \"{user}\"\nat = \"{at}\"\nrun = \"1h\"\nlimit = \"1h\"\ngpus = 1\n{more}"
+        )
+    };
+    let inside = "reservation = \"daily\"\n";
+    let jobs = [
+        "[[job]]\nrun = \"1m\"\nlimit = \"1m\"\n".to_owned(),
+        // All four GPUs are wanted while one is reserved.
+        gpu("bob", "65m", "count = 4\n"),
+        gpu("ann", "60m", inside),
+        gpu("ann", "70m", inside),
+    ];
+    let outcome = run(setup(text), &jobs.concat());
+    let mut starts: Vec<(i64, u32)> = outcome
+        .elements
+        .iter()
+        .map(|one| (one.started.seconds() / 60, one.job))
+        .collect();
+    starts.sort_unstable();
+    // Ann's second waits for the next day's.
+    let starts: Vec<i64> = starts.into_iter().map(|(start, _)| start).collect();
+    assert_eq!(starts, [0, 60, 65, 65, 65, 120, 1500]);
+}
+
+#[test]
+fn maintenance_is_around_what_runs_and_of_nobody() {
+    let text = "[[node]]\nname = \"n1\"\ncpus = 2\nmemory = \"2G\"\n\
+                [[reservation]]\nname = \"disk\"\nat = \"1h\"\nfor = \"1h\"\nnodes = \"n1\"\npurpose = \"maintenance\"\n";
+    let jobs = "[[job]]\nrun = \"1h\"\nlimit = \"61m\"\n[[job]]\nrun = \"1h\"\nlimit = \"1h\"\n\
+                [[job]]\nrun = \"1h\"\nlimit = \"1h\"\nreservation = \"disk\"\n";
+    let outcome = run(setup(text), jobs);
+    let starts: Vec<i64> = outcome
+        .elements
+        .iter()
+        .map(|one| one.started.seconds())
+        .collect();
+    assert_eq!(starts, [7200, 0]);
+    let refused: String = outcome.refused.values().map(|one| &*one.first).collect();
+    assert!(
+        refused.contains("work on the machines") || refused.contains("is not for"),
+        "{refused}"
+    );
 }

@@ -17,6 +17,7 @@ use hpc::model::resource::{GpuCount, GpuRequest, MemoryRequest, Request};
 use hpc::model::rules::{NORMAL, Rules};
 use hpc::model::time::Timestamp;
 use hpc::model::topology::{Gpu, LogicalCpu, NumaNode, Topology};
+use hpc::scheduler::bookings::Bookings;
 use hpc::scheduler::limits::{Held, Tally};
 use hpc::scheduler::nodes::{NodePool, Parts, admits, is_open};
 use hpc::scheduler::occupancy::Occupancy;
@@ -209,7 +210,7 @@ fn request(in_total: bool) -> impl Strategy<Value = Request> {
                 exclusive,
                 nodelist,
                 exclude,
-                constraint: None,
+                wishes: Default::default(),
             },
         )
 }
@@ -329,6 +330,7 @@ pub(super) struct State {
     pub(super) occupancy: Occupancy,
     idle: BTreeSet<SlotKey>,
     pub(super) promised: Vec<Promise>,
+    pub(super) bookings: Bookings,
     pub(super) rules: Rules,
     tally: Tally,
     standings: Standings,
@@ -345,6 +347,7 @@ impl State {
             occupancy: &self.occupancy,
             idle: &self.idle,
             promised: &self.promised,
+            bookings: &self.bookings,
             rules: &self.rules,
             tally: &self.tally,
             standings: &self.standings,
@@ -485,6 +488,7 @@ impl State {
             occupancy: Occupancy::default(),
             idle: self.idle.iter().rev().copied().collect(),
             promised: self.promised.clone(),
+            bookings: self.bookings.clone(),
             rules: self.rules.clone(),
             tally: Tally::default(),
             standings: self.standings.clone(),
@@ -885,6 +889,7 @@ impl Lab {
             occupancy: Occupancy::default(),
             idle: BTreeSet::new(),
             promised: Vec::new(),
+            bookings: Bookings::default(),
             standings: books.standings(&rules, now, []),
             rules,
             tally: Tally::default(),

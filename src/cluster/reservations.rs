@@ -1,0 +1,406 @@
+//! decide: where a reservation is, and who may ask for one.
+//!
+//! What is wanted is worked out once, when the reservation is made or changed: on nodes that are free from its start to
+//! its end as far as that is known. So nothing that runs stands in its way when it begins; what waits goes around it.
+
+use super::Cluster;
+use super::command::Principal;
+use crate::model::ids::{JobId, NodeId};
+use crate::model::job::{JobSpec, Owner};
+use crate::model::node::Node;
+use crate::model::refusal::{Code, Refusal};
+use crate::model::reservation::{KeptPart, Purpose, Reservation};
+use crate::model::rules::{Act, Noun, RuleChange, Rules};
+use crate::model::time::{Timestamp, format_duration};
+use crate::scheduler::bookings::parts_of;
+use crate::scheduler::nodes::{Free, NodePool, Parts, Site};
+use crate::scheduler::occupancy::NEVER;
+use crate::scheduler::pool::Pool;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+/// How far ahead reservations that come again are held against each other; milliseconds.
+const AHEAD_MS: i64 = 62 * 86_400_000;
+/// Most times of each, and most times that are tried for one that does not fit.
+const TIMES_MAX: usize = 64;
+const TRIED_MAX: usize = 256;
+
+/// A change of a reservation with what is left out of it: who asks is who it is for.
+pub(super) fn complete(who: &Principal, change: &RuleChange) -> Result<RuleChange, Refusal> {
+    let mut change = change.clone();
+    if change.settings.iter().any(|(key, _)| key == "on") {
+        let what = format!("reservation {}: on: it is worked out", change.name);
+        let hint = "say what is kept by nodes=, node-count=, gpus= or cpus=";
+        return Err(Refusal::new(Code::Invalid, what, hint));
+    }
+    let says = |wanted: &str| change.settings.iter().any(|(key, _)| key == wanted);
+    let nobody = !["users", "accounts", "purpose"].into_iter().any(says);
+    if change.act == Act::Add && nobody {
+        let own = who.owner.name.to_string();
+        change.settings.push(("users".to_owned(), own));
+    }
+    Ok(change)
+}
+
+/// The rules with a place for this reservation.
+pub(super) fn place(
+    cluster: &Cluster,
+    now: Timestamp,
+    rules: Rules,
+    name: &str,
+) -> Result<Rules, Refusal> {
+    let Some(wanted) = rules.reservations.get(name).cloned() else {
+        return Ok(rules);
+    };
+    if wanted
+        .times(now, Timestamp(i64::MAX / 4), 1)
+        .next()
+        .is_none()
+    {
+        let what = format!(
+            "reservation {name} ends at {}, which has passed",
+            show(wanted.end)
+        );
+        return Err(Refusal::new(
+            Code::Invalid,
+            what,
+            "give an end that lies ahead",
+        ));
+    }
+    for node in &wanted.nodes {
+        if !cluster.nodes.values().any(|known| known.name() == node) {
+            let what = format!("reservation {name}: there is no node `{node}`");
+            return Err(Refusal::new(
+                Code::UnknownNode,
+                what,
+                "`hpc nodes` lists them",
+            ));
+        }
+    }
+    let search = Search {
+        cluster,
+        now,
+        rules: &rules,
+        wanted: &wanted,
+    };
+    let Some(on) = search.at(wanted.start, wanted.end) else {
+        return Err(search.refusal());
+    };
+    let mut rules = rules;
+    if let Some(one) = rules.reservations.get_mut(name) {
+        one.on = on;
+    }
+    Ok(rules)
+}
+
+fn show(at: Timestamp) -> String {
+    at.to_rfc3339(&jiff::tz::TimeZone::UTC)
+}
+
+/// The search for a place.
+struct Search<'a> {
+    cluster: &'a Cluster,
+    now: Timestamp,
+    rules: &'a Rules,
+    wanted: &'a Reservation,
+}
+
+impl Search<'_> {
+    /// What is free all the time from one point to another, and every time that comes after it.
+    fn free(&self, start: Timestamp, end: Timestamp) -> NodePool {
+        let mut pool = self.cluster.emptied.clone();
+        if self.wanted.purpose == Purpose::Jobs {
+            for (ends, _, parts) in self.cluster.occupancy.iter() {
+                if ends > start {
+                    pool.take(parts);
+                }
+            }
+        }
+        let moved = Reservation {
+            start,
+            end,
+            ..self.wanted.clone()
+        };
+        for other in self.rules.reservations.values() {
+            if other.name != self.wanted.name && self.meet(&moved, other) {
+                pool.take(&parts_of(other, &self.cluster.nodes, &pool));
+            }
+        }
+        pool
+    }
+
+    /// Whether two are ever on at once.
+    fn meet(&self, one: &Reservation, other: &Reservation) -> bool {
+        let until = self.now.plus_ms(AHEAD_MS).max(one.end);
+        let others: Vec<_> = other.times(self.now, until, TIMES_MAX).collect();
+        let mut times = one.times(self.now, until, TIMES_MAX);
+        times.any(|(start, end)| others.iter().any(|(from, to)| start < *to && *from < end))
+    }
+
+    /// Where it would be then.
+    fn at(&self, start: Timestamp, end: Timestamp) -> Option<Vec<KeptPart>> {
+        let pool = self.free(start, end);
+        let nodes = self.cluster.nodes.values();
+        let there: Vec<(&Node, &Site, Free)> = nodes
+            .filter_map(|node| {
+                let site = pool.site(node.id)?;
+                Some((&**node, site, pool.free_on(node.id)))
+            })
+            .collect();
+        let whole = |(_, site, free): &&(&Node, &Site, Free)| *free == site.all();
+        let kept = |(node, site, free): &(&Node, &Site, Free)| kept_part(node, site, *free);
+        let wanted = self.wanted;
+        if !wanted.nodes.is_empty() {
+            let named = |(node, ..): &&(&Node, &Site, Free)| {
+                wanted.nodes.iter().any(|name| name == node.name())
+            };
+            let parts: Vec<KeptPart> = there.iter().filter(named).filter(whole).map(kept).collect();
+            return (parts.len() == wanted.nodes.len()).then_some(parts);
+        }
+        let working = there.iter().filter(|(node, ..)| node.accepts_work());
+        if wanted.node_count > 0 {
+            let count = wanted.node_count as usize;
+            // The smallest first: larger ones serve others.
+            let mut free: Vec<_> = working.filter(whole).collect();
+            free.sort_by_key(|(node, site, _)| (site.cost_of_all(), node.id));
+            let parts: Vec<KeptPart> = free.into_iter().take(count).map(kept).collect();
+            return (parts.len() == count).then_some(parts);
+        }
+        let room = |site: &Site, free: Free| match wanted.gpus {
+            0 => free.cpus,
+            _ => gpus_free(site, free, wanted.gpu_kind.as_deref()),
+        };
+        let total = if wanted.gpus > 0 {
+            wanted.gpus
+        } else {
+            wanted.cpus
+        };
+        let mut shares: Vec<(u32, &Node, &Site, Free)> = working
+            .map(|(node, site, free)| (room(site, *free), *node, *site, *free))
+            .filter(|(room, ..)| *room > 0)
+            .collect();
+        // One node where one serves, the tightest; else those with most.
+        let alone = shares.iter().filter(|(room, ..)| *room >= total);
+        let alone = alone.filter_map(|one| Some((one.0, one.1.id, self.part(one, total)?)));
+        if let Some((.., part)) = alone.min_by_key(|(room, id, _)| (*room, *id)) {
+            return Some(vec![part]);
+        }
+        shares.sort_by_key(|(room, node, ..)| (Reverse(*room), node.id));
+        let (mut left, mut parts) = (total, Vec::new());
+        for one in &shares {
+            let count = one.0.min(left);
+            if let Some(part) = self.part(one, count).filter(|_| count > 0) {
+                parts.push(part);
+                left -= count;
+            }
+        }
+        (left == 0).then_some(parts)
+    }
+
+    /// So many cpus or GPUs of a node, with their part of the rest of it, if that is free.
+    fn part(
+        &self,
+        (_, node, site, free): &(u32, &Node, &Site, Free),
+        count: u32,
+    ) -> Option<KeptPart> {
+        let all = site.all();
+        let gpus_all: u32 = all.gpus.iter().map(|count| u32::from(*count)).sum();
+        let (of, whole) = match self.wanted.gpus {
+            0 => (count, all.cpus),
+            _ => (count, gpus_all),
+        };
+        let share = |amount: u64| amount * u64::from(of) / u64::from(whole.max(1));
+        let mut amount = Free {
+            cpus: u32::try_from(share(u64::from(all.cpus)))
+                .unwrap_or(u32::MAX)
+                .max(1),
+            memory_mib: share(all.memory_mib),
+            ..Free::default()
+        };
+        if self.wanted.gpus > 0 {
+            amount.gpus = take_gpus(site, *free, self.wanted.gpu_kind.as_deref(), count)?;
+        }
+        (amount.least(*free) == amount).then(|| kept_part(node, site, amount))
+    }
+
+    fn refusal(&self) -> Refusal {
+        let wanted = self.wanted;
+        let (start, end) = (wanted.start, wanted.end);
+        let what = format!(
+            "reservation {}: what it wants is not free from {} to {}{}",
+            wanted.name,
+            show(start),
+            show(end),
+            self.holders(),
+        );
+        let length_ms = end.minus(start);
+        let from = start.max(self.now);
+        // Something changes only when something ends.
+        let ends = self.cluster.occupancy.iter().map(|(ends, ..)| ends);
+        let others = self.rules.reservations.values().flat_map(|other| {
+            let until = self.now.plus_ms(AHEAD_MS);
+            other.times(self.now, until, TIMES_MAX).map(|(_, end)| end)
+        });
+        let ends: BTreeSet<Timestamp> = ends
+            .chain(others)
+            .filter(|at| *at > from && *at < NEVER)
+            .collect();
+        let mut tried = ends.into_iter().take(TRIED_MAX);
+        let earliest = tried.find(|at| self.at(*at, at.plus_ms(length_ms)).is_some());
+        let hint = match earliest {
+            Some(at) => format!(
+                "for {} it is free from {}",
+                format_duration(u64::try_from(length_ms / 1000).unwrap_or(0)),
+                show(at)
+            ),
+            None => {
+                "ask for less: `hpc nodes` shows what there is, `hpc reserve list` what is taken"
+                    .to_owned()
+            }
+        };
+        Refusal::new(Code::Conflict, what, hint)
+    }
+
+    /// Who holds what it names.
+    fn holders(&self) -> String {
+        let nodes: Vec<NodeId> = self
+            .cluster
+            .nodes
+            .values()
+            .filter(|node| {
+                let names = &self.wanted.nodes;
+                names.is_empty() || names.iter().any(|name| name == node.name())
+            })
+            .map(|node| node.id)
+            .collect();
+        let holds = |parts: &Parts| parts.iter().any(|part| nodes.contains(&part.node));
+        let start = self.wanted.start;
+        let jobs: BTreeSet<JobId> = self
+            .cluster
+            .occupancy
+            .iter()
+            .filter(|(ends, _, parts)| *ends > start && holds(parts))
+            .map(|(_, key, _)| key.job)
+            .collect();
+        let reserved = self
+            .rules
+            .reservations
+            .values()
+            .filter(|other| other.name != self.wanted.name && self.meet(self.wanted, other));
+        let jobs = jobs.iter().take(5).map(|id| format!("job {id}"));
+        let all: Vec<String> = jobs
+            .chain(
+                reserved
+                    .take(5)
+                    .map(|one| format!("reservation {}", one.name)),
+            )
+            .collect();
+        match all.as_slice() {
+            [] => String::new(),
+            all => format!(" (in the way: {})", all.join(", ")),
+        }
+    }
+}
+
+fn gpus_free(site: &Site, free: Free, kind: Option<&str>) -> u32 {
+    match kind {
+        None => free.gpus.iter().map(|count| u32::from(*count)).sum(),
+        Some(kind) => site.kind_of(kind).map_or(0, |at| u32::from(free.gpus[at])),
+    }
+}
+
+fn take_gpus(
+    site: &Site,
+    free: Free,
+    kind: Option<&str>,
+    count: u32,
+) -> Option<crate::scheduler::nodes::Gpus> {
+    let mut left = u16::try_from(count).ok()?;
+    let mut gpus = crate::scheduler::nodes::Gpus::default();
+    let only = match kind {
+        Some(kind) => Some(site.kind_of(kind)?),
+        None => None,
+    };
+    for (at, taken) in gpus.iter_mut().enumerate() {
+        if only.is_none_or(|only| only == at) {
+            *taken = left.min(free.gpus[at]);
+            left -= *taken;
+        }
+    }
+    (left == 0).then_some(gpus)
+}
+
+fn kept_part(node: &Node, site: &Site, amount: Free) -> KeptPart {
+    let kinds = site.kinds().iter().zip(amount.gpus);
+    KeptPart {
+        node: node.name().to_owned(),
+        cpus: amount.cpus,
+        memory_mib: amount.memory_mib,
+        gpus: kinds
+            .filter(|(_, count)| *count > 0)
+            .map(|(kind, count)| (kind.to_string(), u32::from(count)))
+            .collect(),
+    }
+}
+
+/// Whether this person may submit into the reservation that is asked for.
+pub(super) fn check_asked(
+    cluster: &Cluster,
+    now: Timestamp,
+    owner: &Owner,
+    spec: &JobSpec,
+) -> Result<(), Refusal> {
+    let Some(name) = &spec.request.wishes.reservation else {
+        return Ok(());
+    };
+    let rules = &cluster.rules;
+    let Some(known) = rules.reservations.get(name) else {
+        return Err(rules.unknown(Noun::Reservation, name));
+    };
+    if !known.admits(&owner.name, &spec.account) {
+        let what = format!(
+            "reservation `{name}` is not for {} in account {}",
+            owner.name, spec.account
+        );
+        let hint = match known.purpose {
+            Purpose::Maintenance => "it is for work on the machines".to_owned(),
+            Purpose::Jobs => format!(
+                "it is for: {}",
+                [known.users.join(", "), known.accounts.join(", ")].join(" ")
+            ),
+        };
+        return Err(Refusal::new(Code::NotPermitted, what, hint.trim_end()));
+    }
+    let length_ms = known.end.minus(known.start);
+    if known
+        .times(now, Timestamp(i64::MAX / 4), 1)
+        .next()
+        .is_none()
+    {
+        let what = format!("reservation `{name}` ended at {}", show(known.end));
+        return Err(Refusal::new(
+            Code::Invalid,
+            what,
+            "`hpc reserve list` shows those that have not",
+        ));
+    }
+    let limit_ms = spec
+        .time_limit_s
+        .map_or(i64::MAX, |limit_s| i64::from(limit_s) * 1000);
+    if limit_ms > length_ms {
+        let what = format!(
+            "a time limit of {} is longer than reservation `{name}`",
+            spec.time_limit_s.map_or_else(
+                || "none".to_owned(),
+                |limit_s| format_duration(u64::from(limit_s))
+            ),
+        );
+        let length = format_duration(u64::try_from(length_ms / 1000).unwrap_or(0));
+        return Err(Refusal::new(
+            Code::Invalid,
+            what,
+            format!("it lasts {length}: give a --time within that"),
+        ));
+    }
+    Ok(())
+}
