@@ -94,16 +94,16 @@ fn missing(
         }
     }
     let features = request.wishes.features()?;
+    let met = |node: &&&Node| features.is_met(&|feature| rules.has_feature(node, feature));
+    if nodes.iter().any(|node| met(&node)) {
+        return None;
+    }
     for feature in features.features() {
         if !nodes.iter().any(|node| rules.has_feature(node, feature)) {
             return Some(format!("no node has the feature `{feature}`"));
         }
     }
-    let met = |node: &&&Node| features.is_met(&|feature| rules.has_feature(node, feature));
-    match nodes.iter().find(met) {
-        Some(_) => None,
-        None => Some(format!("no node has the features `{features}`")),
-    }
+    Some(format!("no node has the features `{features}`"))
 }
 
 fn explain(

@@ -26,6 +26,7 @@ mod joining;
 mod lab;
 mod lab_cluster;
 mod lab_disk;
+mod lab_scheduling;
 mod lab_self;
 mod lab_storm;
 mod limits;
