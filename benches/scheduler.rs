@@ -1,8 +1,8 @@
 //! What a pass of the planner costs: `cargo bench --bench scheduler`.
 //!
 //! A cluster of 1,000 nodes with cpus, memory and GPUs, nearly full, and a long queue of 200 shapes by 20 users. A full
-//! pass plans from nothing but the view. "One submit" and "one end" are whole turns of the controller's core: the command,
-//! the pass that follows, what it starts.
+//! pass plans from nothing but the view. "One submit" and "one end" are the passes that follow these, as the loop of the
+//! controller makes them: none where nothing can have changed, and what they start is adopted.
 #![allow(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -185,7 +185,7 @@ impl Bench {
         handled.expect("a bench asks for what is granted").effects
     }
 
-    fn submit(&mut self) {
+    fn submit(&mut self) -> Vec<Effect> {
         let user = 1000 + self.random.below(USERS);
         let at = self.random.below(SHAPES);
         let who = Principal {
@@ -202,7 +202,17 @@ impl Bench {
             spec: Box::new(spec(at)),
             ended: vec![],
             dry_run: false,
-        });
+        })
+    }
+
+    /// As the loop of the controller does: a plan, if what was done asks for one.
+    fn turn(&mut self, act: impl FnOnce(&mut Self) -> Vec<Effect>) -> Duration {
+        let effects = act(self);
+        let begun = Instant::now();
+        if effects.contains(&Effect::Plan) {
+            self.cluster.schedule(self.now);
+        }
+        begun.elapsed()
     }
 
     fn pass(&mut self) -> Duration {
@@ -284,6 +294,12 @@ fn resident_kib() -> u64 {
     number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
+/// How often a pass is measured; more of them are for a profiler.
+fn passes() -> u32 {
+    let asked = std::env::var("HPC_PASSES").ok();
+    asked.and_then(|asked| asked.parse().ok()).unwrap_or(200)
+}
+
 fn measure(queued: u32) {
     let mut bench = Bench::new(NODES);
     bench.fill(20_000);
@@ -312,17 +328,11 @@ fn measure(queued: u32) {
         bench.pass()
     });
     spread("full pass, standings anew", passes.collect());
-    let passes = (0..200).map(|_| bench.pass());
+    let passes = (0..passes()).map(|_| bench.pass());
     spread("pass", passes.collect());
-    let turns = (0..200).map(|_| {
-        bench.submit();
-        bench.pass()
-    });
+    let turns = (0..200).map(|_| bench.turn(Bench::submit));
     spread("pass after one submit", turns.collect());
-    let turns = (0..200).map(|_| {
-        bench.end_one();
-        bench.pass()
-    });
+    let turns = (0..200).map(|_| bench.turn(Bench::end_one));
     spread("pass after one end", turns.collect());
     if queued <= 100_000 {
         let outlook = bench.cluster.outlook();
@@ -337,7 +347,56 @@ fn measure(queued: u32) {
     }
 }
 
+/// A trace without places.
+fn replays() {
+    use flate2::read::GzDecoder;
+    use hpc::sim::replay::{Rule, replay};
+    use hpc::sim::swf::Trace;
+    use std::io::Read;
+    let file = "tests/data/SDSC-SP2-1998-4.2-cln.swf.gz";
+    let Ok(file) = std::fs::File::open(file) else {
+        println!("{file} is not there");
+        return;
+    };
+    let begun = Instant::now();
+    let mut text = String::new();
+    if GzDecoder::new(file).read_to_string(&mut text).is_err() {
+        return;
+    }
+    let Ok(trace) = Trace::parse(&text, None) else {
+        return;
+    };
+    let jobs = trace.jobs.len();
+    let read = begun.elapsed().as_secs_f64();
+    println!(
+        "\n{jobs} jobs of a trace are unpacked and read in {:.0} ms",
+        read * 1e3
+    );
+    for rule in [
+        Rule::Fcfs,
+        Rule::Easy,
+        Rule::EasySjbf,
+        Rule::EasyPredicted,
+        Rule::Conservative,
+    ] {
+        let mut times: Vec<f64> = (0..5)
+            .map(|_| {
+                let begun = Instant::now();
+                std::hint::black_box(replay(&trace, rule));
+                begun.elapsed().as_secs_f64()
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        let jobs_s = jobs as f64 / times[2];
+        println!(
+            "replayed, {rule:?}: {:.0} ms, {jobs_s:.0} jobs a second",
+            times[2] * 1e3
+        );
+    }
+}
+
 fn main() {
+    replays();
     for queued in [10_000, 100_000, 1_000_000] {
         measure(queued);
     }

@@ -69,6 +69,7 @@ mod submit;
 mod suggest;
 mod surroundings;
 mod suspend;
+mod timeline;
 mod up;
 mod update;
 mod user;

@@ -6,6 +6,7 @@ use super::exit::{self, Outcome};
 use super::output::table::{Table, elastic, left, right};
 use super::output::{self, json, words};
 use super::selection::Which;
+use super::timeline;
 use crate::model::time::format_elapsed;
 use crate::wire::client::{Request, ToClient};
 use crate::wire::view::JobView;
@@ -17,6 +18,7 @@ use clap::Args;
 ///   hpc queue
 ///   hpc queue -u alice,bob -t PENDING
 ///   hpc queue -j 12 -r --json
+///   hpc queue --timeline
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Queue {
@@ -34,13 +36,21 @@ pub(super) struct Queue {
     /// One JSON array of job objects
     #[arg(long)]
     json: bool,
+    /// The plan as a picture: when each runs, and when the others are expected to
+    #[arg(long, conflicts_with = "json")]
+    timeline: bool,
 }
 
 impl Verb for Queue {
     fn run(self, target: &Target) -> Outcome {
         let mut filter = self.which.filter(&[self.operands, self.jobs].concat())?;
         filter.expand_arrays = self.expand;
-        if self.json {
+        if self.timeline {
+            let jobs = collect(target.request(&Request::Queue(filter))?)?;
+            let columns = output::table::window().unwrap_or(100);
+            let text = timeline::draw(&jobs, super::now(), &super::zone(), columns);
+            output::text(&text)?;
+        } else if self.json {
             print_json(target.request(&Request::Queue(filter))?)?;
         } else {
             print_table(target.request(&Request::QueueLines(filter))?)?;

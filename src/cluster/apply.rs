@@ -32,9 +32,11 @@ impl Cluster {
                 if let Some(spec) = Arc::get_mut(&mut job.spec) {
                     spec.share(&mut self.commons);
                 }
+                if !self.waits_like_others(&job) {
+                    effects.push(Effect::Plan);
+                }
                 self.index_in(&job);
                 self.jobs.insert(job.id, Arc::new(job));
-                effects.push(Effect::Plan);
             }
             Event::SpecChanged {
                 job,

@@ -57,11 +57,12 @@ use crate::scheduler::forecast::Outlook;
 use crate::scheduler::limits::{Held, Tally};
 use crate::scheduler::nodes::NodePool;
 use crate::scheduler::occupancy::Occupancy;
+use crate::scheduler::order::Orders;
 use crate::scheduler::plan::Promise;
 use crate::scheduler::priority::Usage;
 use crate::scheduler::queue::{Class, Queue};
 use crate::scheduler::shares::{Books, Member, Standings};
-use crate::scheduler::{Plan, Policy, View};
+use crate::scheduler::{Plan, Policy, View, evict, plan_again};
 use crate::wire::worker::{StepLaunch, ToSlot};
 use changes::Counters;
 use command::Outcome;
@@ -127,6 +128,9 @@ fn grace_ends(slot: &crate::model::job::Slot) -> Option<Timestamp> {
     let warned = slot.warned().filter(|(positions, ..)| !told(positions));
     warned.map(|(_, until, _)| until).min()
 }
+
+/// For how long a plan that started nothing holds for more of the same: the order changes with time.
+const SETTLED_MS: i64 = 1_000;
 
 /// How many ended jobs are remembered for those that may come to depend on them.
 const RECENT_MAX: usize = 10_000;
@@ -201,6 +205,10 @@ pub struct Cluster {
     gathering: BTreeSet<SlotKey>,
     /// Slots that will have to make room, by the end of their grace.
     warned: BTreeSet<(Timestamp, SlotKey)>,
+    /// When the last plan started nothing, if nothing has changed since that could make another.
+    settled: Option<Timestamp>,
+    /// What the planner has found out of the order.
+    orders: Orders,
     /// What is reserved, and until when that is worked out.
     bookings: Bookings,
     booked_until: Timestamp,
@@ -288,6 +296,8 @@ impl Cluster {
             cut_off: BTreeMap::new(),
             gathering: BTreeSet::new(),
             warned: BTreeSet::new(),
+            settled: None,
+            orders: Orders::default(),
             bookings: Bookings::default(),
             booked_until: Timestamp::default(),
             promised: Vec::new(),
@@ -391,7 +401,11 @@ impl Cluster {
         let mut queue: VecDeque<Event> = events.into();
         while let Some(event) = queue.pop_front() {
             let follows_from = lifecycle::Trigger::of(&event);
+            let before = effects.len();
             self.apply(event, &mut effects);
+            if effects[before..].contains(&Effect::Plan) {
+                self.settled = None;
+            }
             queue.extend(lifecycle::consequences(self, now, follows_from));
         }
         Ok(Handled { reply, effects })
@@ -471,6 +485,25 @@ impl Cluster {
         }
     }
 
+    /// Whether a job that is about to be queued waits like others that are alike, so that no plan need be made for it:
+    /// nothing has changed since the last one found that none of them can start.
+    fn waits_like_others(&self, job: &Job) -> bool {
+        let fresh = |at: Timestamp| (0..SETTLED_MS).contains(&job.submitted.minus(at));
+        if !self.settled.is_some_and(fresh) || !Self::is_eligible(job) {
+            return false;
+        }
+        let key = crate::scheduler::queue::GroupKey::of(job);
+        let place = self
+            .queue
+            .place(&key)
+            .filter(|_| !evict::takes(&self.rules, &key.class));
+        // One that holds something already may only wait for its own throttle.
+        let first = place.map(|at| self.queue.heads()[at].first);
+        first.is_some_and(|first| {
+            !first.runs && first.id < job.id && first.submitted <= job.submitted
+        })
+    }
+
     /// What to start now.
     #[must_use]
     pub fn plan(&self, now: Timestamp) -> Plan {
@@ -498,13 +531,19 @@ impl Cluster {
     fn round(&mut self, now: Timestamp) -> Vec<Effect> {
         self.stand(now);
         self.book(now);
-        let plan = self.plan(now);
+        let mut orders = std::mem::take(&mut self.orders);
+        let plan = plan_again(&self.view(), now, self.settings.policy, &mut orders);
+        self.orders = orders;
+        let nothing = plan.entries.is_empty();
         let mut effects = Vec::new();
         for command in [Command::Adopt(plan), Command::CloseIdle] {
             if let Ok(handled) = self.handle(now, command) {
                 effects.extend(handled.effects);
             }
         }
+        // What is to be done again at a time, or because of what was just done, is not settled.
+        let settled = nothing && !effects.contains(&Effect::Plan) && self.plan_again.is_none();
+        self.settled = settled.then_some(now);
         effects
     }
 

@@ -52,6 +52,11 @@ impl<P: Pool> Pass<P> {
         }
     }
 
+    /// The same at a later time, nothing having ended meanwhile.
+    pub fn goes_on(&mut self, now: i64) {
+        self.now = now;
+    }
+
     /// The places that are kept, in the order in which they were.
     pub fn kept(&self) -> &[Kept<P>] {
         &self.kept
@@ -274,6 +279,14 @@ impl<P: Pool> Want<'_, '_, P> {
         }
     }
 
+    /// Whether there is room, no place being kept.
+    fn fits(&self, pool: &P) -> bool {
+        match self {
+            Want::Some(ask) => pool.fits(ask),
+            Want::Just(share) => pool.holds(share),
+        }
+    }
+
     fn fits_at(&self, pool: &P, share: &P::Share) -> bool {
         match self {
             Want::Some(ask) => pool.fits_at(share, ask),
@@ -404,7 +417,7 @@ impl<P: Pool> Search<'_, '_, P> {
                 done += 1;
             }
             step = step.saturating_mul(2);
-            if self.try_at(last.max(self.now), &pool).is_some() {
+            if self.want.fits(&pool) {
                 return self.narrow(before, &running.seen[..done]);
             }
         }
@@ -424,15 +437,15 @@ impl<P: Pool> Search<'_, '_, P> {
             for one in &running[low..middle] {
                 there.give(one.share);
             }
-            let at = running[middle - 1].ends.max(self.now);
-            match self.try_at(at, &there) {
-                Some(found) if ends.len() == 1 => return Some(found),
-                Some(_) => high = middle,
-                None if ends.len() == 1 => return None,
-                None => {
-                    low = middle;
-                    pool = there;
-                }
+            if ends.len() == 1 {
+                let at = running[middle - 1].ends.max(self.now);
+                return self.try_at(at, &there);
+            }
+            if self.want.fits(&there) {
+                high = middle;
+            } else {
+                low = middle;
+                pool = there;
             }
         }
     }

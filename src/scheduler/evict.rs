@@ -172,7 +172,9 @@ impl<'a> Planner<'a> {
         // Those who wait before it have their places.
         self.keep_places();
         let ask = self.ask(at, group, job);
-        self.view.emptied.find(&ask)?;
+        if !self.view.emptied.fits(&ask) {
+            return None;
+        }
         let mut trial = self.trial(length);
         let same = rather.filter(|parts| trial.pass.holds(parts, length));
         let mut found = same.cloned().or_else(|| trial.fits(&ask));

@@ -9,12 +9,13 @@ use super::bookings::Bookings;
 use super::limits::{Held, Tally};
 use super::nodes::NodePool;
 use super::occupancy::{NEVER, Occupancy, Stay};
+use super::order::Orders;
 use super::plan::{Entry, Promise};
 use super::pool::Pool;
 use super::queue::{Class, Queue};
 use super::shares::Standings;
 use super::view::View;
-use super::{Policy, has_limits, length_ms, sketch, slot_start};
+use super::{Policy, has_limits, length_ms, sketch_again, slot_start};
 use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
 use crate::model::index_set::IndexSet;
 use crate::model::job::Job;
@@ -130,6 +131,8 @@ struct Run {
     has_limits: bool,
     next_slot: u32,
     assume: Assume,
+    /// What passes find out of the order.
+    orders: Orders,
     /// Elements that made room and wait again once they have gone.
     again: BTreeSet<SlotKey>,
 }
@@ -213,6 +216,7 @@ impl Run {
             has_limits,
             next_slot: 1 << 30,
             assume,
+            orders: Orders::pinned(now),
             again: BTreeSet::new(),
         };
         // From here on each element is by itself: slots are not given more.
@@ -246,8 +250,10 @@ impl Run {
 
     /// Starts what the planner would; which jobs.
     fn step(&mut self, at: Timestamp) -> Vec<JobId> {
+        let mut orders = std::mem::take(&mut self.orders);
         let view = self.outlook.view_with(&self.tally);
-        let (plan, starts) = sketch(&view, at, self.outlook.policy);
+        let (plan, starts) = sketch_again(&view, at, self.outlook.policy, &mut orders);
+        self.orders = orders;
         self.evict(&plan.entries, at);
         self.outlook.promised = plan.promised;
         let mut counts: BTreeMap<JobId, u32> = BTreeMap::new();

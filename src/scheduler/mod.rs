@@ -50,7 +50,7 @@ use evict::Evictions;
 use limits::{Check, Held, Tally};
 use nodes::{Ask, NodePool, Parts, might_fit};
 use occupancy::Stay;
-use order::{ClassRank, OrderKey, Ranker};
+use order::{ClassRank, OrderKey, Orders, Ranker};
 use place::Picks;
 use pool::Pool;
 use priority::Weights;
@@ -95,19 +95,36 @@ fn length_ms(limit_s: Option<u32>) -> i64 {
 /// What to start, extend, and why the rest waits.
 #[must_use]
 pub fn plan(view: &View<'_>, now: Timestamp, policy: Policy) -> Plan {
+    plan_again(view, now, policy, &mut Orders::default())
+}
+
+/// The same, with what an earlier pass over the same queue found out.
+#[must_use]
+pub fn plan_again(view: &View<'_>, now: Timestamp, policy: Policy, orders: &mut Orders) -> Plan {
     if view.queue.is_empty() {
         return Plan::default();
     }
-    run(view, now, policy, Some(Picks::default())).0
+    run(view, now, policy, Some(Picks::default()), orders).0
 }
 
 /// The same without cores: which jobs would start, and how much of which nodes each would have.
 #[must_use]
 pub fn sketch(view: &View<'_>, now: Timestamp, policy: Policy) -> (Plan, Vec<Sketched>) {
+    sketch_again(view, now, policy, &mut Orders::default())
+}
+
+/// The same, with what an earlier pass over the same queue found out.
+#[must_use]
+pub fn sketch_again(
+    view: &View<'_>,
+    now: Timestamp,
+    policy: Policy,
+    orders: &mut Orders,
+) -> (Plan, Vec<Sketched>) {
     if view.queue.is_empty() {
         return (Plan::default(), Vec::new());
     }
-    run(view, now, policy, None)
+    run(view, now, policy, None, orders)
 }
 
 /// A pass inside each reservation that is on, and one over all that is not reserved.
@@ -116,9 +133,11 @@ fn run(
     now: Timestamp,
     policy: Policy,
     picks: Option<Picks>,
+    orders: &mut Orders,
 ) -> (Plan, Vec<Sketched>) {
+    orders.renew(now, policy.weights, view.queue.heads().len());
     if view.bookings.is_empty() {
-        let mut planner = Planner::new(view, now, policy, picks, None);
+        let mut planner = Planner::new(view, now, policy, picks, None, orders);
         planner.run();
         return (planner.plan, planner.sketched);
     }
@@ -132,7 +151,7 @@ fn run(
             None => Stage::open(view, now),
         };
         let staged = stage.view(view);
-        let mut planner = Planner::new(&staged, now, policy, carried.0, booking);
+        let mut planner = Planner::new(&staged, now, policy, carried.0, booking, orders);
         planner.added = carried.1;
         planner.pass.free.take(&carried.2);
         planner.licensed = carried.2;
@@ -224,8 +243,9 @@ impl<'a> Planner<'a> {
         policy: Policy,
         picks: Option<Picks>,
         inside: Option<&'a Booking>,
+        orders: &mut Orders,
     ) -> Self {
-        let ranker = view.ranker(policy.weights, now);
+        let ranker = view.ranker(policy.weights, orders.at(now));
         let classes = view.queue.classes();
         let ranks =
             classes.map(|class| class.map_or_else(ClassRank::default, |class| ranker.class(class)));
@@ -273,12 +293,12 @@ impl<'a> Planner<'a> {
         if inside.is_none() {
             bookings::book(&mut planner.pass, view, now);
         }
-        planner.line_up();
+        planner.line_up(orders);
         planner
     }
 
     /// Gives each group its turn. Where there can be no room, one of each partition is enough.
-    fn line_up(&mut self) {
+    fn line_up(&mut self, orders: &mut Orders) {
         let most = self.pass.free.most();
         let shapes = self.view.queue.shapes();
         let might = |shape: &queue::Shape| might_fit(&shape.request, &most);
@@ -298,7 +318,7 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let class = head.class as usize;
-            let turn = self.turn_of(head, at);
+            let turn = self.turn_at(orders, head, at);
             let takes = self.evictions.may_take(class);
             if all || takes || head.first.runs || self.might[head.shape as usize] {
                 turns.push(turn);
@@ -334,6 +354,14 @@ impl<'a> Planner<'a> {
                 false
             }
         }
+    }
+
+    fn turn_at(&self, orders: &mut Orders, head: &queue::Head, at: usize) -> Turn {
+        let queue = self.view.queue;
+        let key = || queue.group(at).map(|group| Arc::clone(&group.key));
+        let rank = &self.ranks[head.class as usize];
+        let order = self.ranker.head_at(orders, at, rank, head, key);
+        Reverse((0, order, at))
     }
 
     fn turn_of(&self, head: &queue::Head, at: usize) -> Turn {
@@ -476,7 +504,7 @@ impl<'a> Planner<'a> {
             return;
         }
         let ask = self.ask(at, group, job);
-        if self.view.emptied.find(&ask).is_none() {
+        if !self.view.emptied.fits(&ask) {
             // Its nodes are away: others need not wait for it.
             let reason = Reason::ReqNodeNotAvail;
             self.plan.held.push(((*group.key).clone(), reason));
@@ -704,7 +732,7 @@ impl<'a> Planner<'a> {
             return None;
         }
         let ask = self.ask(at, group, job);
-        if !self.waiting.is_empty() && self.pass.free.find(&ask).is_some() {
+        if !self.waiting.is_empty() && self.pass.free.fits(&ask) {
             self.keep_places();
         }
         // As long as no place is kept, there is no room for shorter ones either.

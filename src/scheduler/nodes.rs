@@ -545,6 +545,49 @@ impl Pool for NodePool {
         Some(found)
     }
 
+    fn fits(&self, ask: &Ask<'_>) -> bool {
+        let wanted = Wanted::of(ask.request);
+        // How GPUs over the whole job lie on nodes is found out by choosing some.
+        if matches!(ask.request.gpus, GpuRequest::Total(_)) {
+            return self.find(ask).is_some();
+        }
+        if self.licensed(&[], ask).is_none() {
+            return false;
+        }
+        let (least, most) = node_range(ask.request);
+        let most = most.min(wanted.tasks as usize);
+        let mut rooms: SmallVec<[u32; 64]> = SmallVec::new();
+        let mut sum = 0u64;
+        for at in self.candidates(ask, wanted.per_task) {
+            let free = self.free[at as usize];
+            if free.cpus < wanted.per_task {
+                continue;
+            }
+            let room = wanted.capacity(&self.ground.sites[at as usize], &free);
+            if least <= 1 && room >= wanted.tasks {
+                return true;
+            }
+            if room > 0 && most >= 2 {
+                sum += u64::from(room);
+                rooms.push(room);
+                let enough = sum >= u64::from(wanted.tasks);
+                if enough && (least.max(2)..=most).contains(&rooms.len()) {
+                    return true;
+                }
+            }
+        }
+        if most < 2 || rooms.len() < least.max(2) {
+            return false;
+        }
+        // Those with most room.
+        if rooms.len() > most {
+            rooms.select_nth_unstable_by_key(most - 1, |room| Reverse(*room));
+            rooms.truncate(most);
+        }
+        let sum: u64 = rooms.iter().map(|room| u64::from(*room)).sum();
+        most >= least.max(2) && sum >= u64::from(wanted.tasks)
+    }
+
     fn find_in_all(&self, others: &[&Self], ask: &Ask<'_>) -> Option<Parts> {
         let licensed = self.licensed(others, ask)?;
         let mut found = self.choose(ask, |at| self.least_at(others, at), |_| 0)?;

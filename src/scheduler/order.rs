@@ -24,7 +24,7 @@ pub struct OrderKey {
 }
 
 /// What the order owes to whose a job is: the same for all of a class.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ClassRank {
     tier: i64,
     /// Points for fair share, partition and QOS.
@@ -52,7 +52,86 @@ fn ratio(part: u32, whole: u32) -> f64 {
     }
 }
 
+/// What the place of the first job of a group was worked out from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Basis {
+    rank: ClassRank,
+    nice: i32,
+    takes_nothing: bool,
+    submitted: Timestamp,
+    id: JobId,
+}
+
+/// Places of first jobs, as they were found in the same second: who was not changed since has the same.
+#[derive(Debug, Clone, Default)]
+pub struct Orders {
+    /// Jobs are ordered as at this time, whatever the time is.
+    pinned: Option<Timestamp>,
+    second: i64,
+    weights: Weights,
+    known: Vec<Option<(Basis, OrderKey)>>,
+}
+
+impl Orders {
+    /// For passes of a forecast: all age alike meanwhile, so the order is the one of its beginning.
+    #[must_use]
+    pub fn pinned(at: Timestamp) -> Self {
+        Orders {
+            pinned: Some(at),
+            ..Orders::default()
+        }
+    }
+
+    /// The time at which jobs are ordered.
+    #[must_use]
+    pub fn at(&self, now: Timestamp) -> Timestamp {
+        self.pinned.unwrap_or(now)
+    }
+
+    /// Those that were found in another second, or with other weights, are forgotten.
+    pub fn renew(&mut self, now: Timestamp, weights: Weights, count: usize) {
+        let second = self.at(now).0.div_euclid(1000);
+        if self.second != second || self.weights != weights {
+            self.known.clear();
+            (self.second, self.weights) = (second, weights);
+        }
+        self.known.resize(count, None);
+    }
+}
+
 impl<'a> Ranker<'a> {
+    /// The place of the first job of the group at this place among the heads, as [`Ranker::head`] has it.
+    pub fn head_at(
+        &self,
+        orders: &mut Orders,
+        at: usize,
+        rank: &ClassRank,
+        head: &Head,
+        key: impl FnOnce() -> Option<Arc<GroupKey>>,
+    ) -> OrderKey {
+        let weights = &self.weights;
+        let by_size = weights.size > 0 || weights.tres_cpu > 0 || weights.tres_gpu > 0;
+        let known = orders.known.get_mut(at).filter(|_| !by_size);
+        let Some(known) = known else {
+            return self.head(rank, head, key);
+        };
+        let basis = Basis {
+            rank: *rank,
+            nice: head.nice,
+            takes_nothing: head.takes_nothing,
+            submitted: head.first.submitted,
+            id: head.first.id,
+        };
+        match known {
+            Some((same, order)) if *same == basis => *order,
+            _ => {
+                let order = self.head(rank, head, key);
+                *known = Some((basis, order));
+                order
+            }
+        }
+    }
+
     /// By these rules and standings, on a cluster of that size.
     #[must_use]
     pub fn new(
@@ -68,7 +147,8 @@ impl<'a> Ranker<'a> {
             rules,
             standings,
             weights,
-            now,
+            // Ages are counted in whole seconds, and so is the time: in one second nobody ages.
+            now: Timestamp(now.0.div_euclid(1000) * 1000),
             whole: size::Whole {
                 nodes: totals.nodes,
                 cpus: totals.cpus,

@@ -13,6 +13,11 @@ pub trait Pool: Clone + std::fmt::Debug {
     /// Room for this, if there is any.
     fn find(&self, ask: &Self::Ask<'_>) -> Option<Self::Share>;
 
+    /// Whether there is room for this.
+    fn fits(&self, ask: &Self::Ask<'_>) -> bool {
+        self.find(ask).is_some()
+    }
+
     /// Room for this that is room in all of `others` too, if there is any.
     fn find_in_all(&self, others: &[&Self], ask: &Self::Ask<'_>) -> Option<Self::Share>;
 

@@ -105,6 +105,8 @@ struct Queued<'a> {
     ends: Ends,
     history: History,
     starts: Vec<i64>,
+    /// The last pass, as long as nothing has ended since: who could not start then cannot now.
+    standing: Option<Pass<Processors>>,
 }
 
 impl<'a> Queued<'a> {
@@ -119,6 +121,7 @@ impl<'a> Queued<'a> {
             ends: Ends::default(),
             history: History::default(),
             starts: vec![0; trace.jobs.len()],
+            standing: None,
         }
     }
 
@@ -131,14 +134,22 @@ impl<'a> Queued<'a> {
             };
             while let Some(job) = self.ends.take(now) {
                 self.end(job);
+                self.standing = None;
             }
+            let before = self.queue.len();
             while let Some(job) = self.trace.jobs.get(submitted)
                 && job.submit == now
             {
                 self.submit(u32::try_from(submitted).unwrap_or(u32::MAX), job);
                 submitted += 1;
             }
-            self.pass(now);
+            if self.rule == Rule::EasyPredicted && self.raise(now) {
+                self.standing = None;
+            }
+            match self.standing.take() {
+                Some(pass) => self.only_new(now, before, pass),
+                None => self.pass(now),
+            }
         }
         Replay {
             starts: self.starts,
@@ -172,10 +183,17 @@ impl<'a> Queued<'a> {
         self.history.ended(job.user, job.run);
     }
 
-    fn pass(&mut self, now: i64) {
-        if self.rule == Rule::EasyPredicted {
-            self.raise(now);
+    /// A pass that need look at what has just come only.
+    fn only_new(&mut self, now: i64, before: usize, mut pass: Pass<Processors>) {
+        pass.goes_on(now);
+        let mut order: Vec<usize> = (before..self.queue.len()).collect();
+        if self.rule != Rule::Easy {
+            order.sort_unstable_by_key(|at| (self.queue[*at].length, self.queue[*at].id));
         }
+        self.fill(now, &order, pass);
+    }
+
+    fn pass(&mut self, now: i64) {
         let mut pass = Pass::new(now, self.pool);
         let first = self
             .queue
@@ -202,14 +220,21 @@ impl<'a> Queued<'a> {
         let mut pass = Pass::new(now, self.pool);
         let head = self.queue[0];
         pass.reserve(&head.processors, head.length, running);
+        self.fill(now, &order, pass);
+    }
+
+    /// Starts in the gaps before the head those of these that fit, in their order.
+    fn fill(&mut self, now: i64, order: &[usize], mut pass: Pass<Processors>) {
         let mut started: Vec<usize> = order
-            .into_iter()
+            .iter()
+            .copied()
             .filter(|at| {
                 let waiting = self.queue[*at];
                 pass.free.0 > 0 && pass.start(&waiting.processors, waiting.length).is_some()
             })
             .collect();
         self.pool = pass.free;
+        self.standing = Some(pass);
         for at in &started {
             let waiting = self.queue[*at];
             self.begin(&waiting, now);
@@ -236,21 +261,24 @@ impl<'a> Queued<'a> {
         self.running.insert((ends, id), planned);
     }
 
-    /// What outlives its prediction is thought to run longer.
-    fn raise(&mut self, now: i64) {
+    /// What outlives its prediction is thought to run longer; whether anything did.
+    fn raise(&mut self, now: i64) -> bool {
+        let mut any = false;
         while let Some(((ends, id), planned)) = self.running.first_key_value() {
             if *ends > now {
-                return;
+                return any;
             }
+            any = true;
             let (id, planned) = (*id, *planned);
             self.running.pop_first();
             let (start, limit) = (self.starts[place(id)], self.trace.jobs[place(id)].limit);
             let ends = start + raised(planned.first, now - start, limit);
             self.enter(id, ends, planned);
             if ends <= now {
-                return;
+                return any;
             }
         }
+        any
     }
 }
 

@@ -11,7 +11,7 @@ use crate::model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// A job, an array element, or the pending rest of an array.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct JobView {
     /// Job number (of the array, for an element).
     pub id: u32,

@@ -59,6 +59,12 @@ pub(in crate::cli) struct Table {
 /// Rows that are gathered to find out how wide columns are; what follows is printed in the same columns.
 const GATHERED_MAX: usize = 50_000;
 
+/// Columns of the terminal that is written to, if it is one.
+pub(in crate::cli) fn window() -> Option<usize> {
+    let size = || terminal_size::terminal_size().map(|(width, _)| width.0.into());
+    io::stdout().is_terminal().then(size).flatten()
+}
+
 impl Table {
     /// An empty one.
     pub(in crate::cli) fn new(columns: &[Column]) -> Self {
@@ -121,11 +127,8 @@ impl Table {
 
     /// Prints it to standard output.
     pub(in crate::cli) fn print(&self) -> io::Result<()> {
-        let window = io::stdout()
-            .is_terminal()
-            .then(|| terminal_size::terminal_size().map(|(width, _)| width.0.into()));
         let mut out = super::stdout();
-        self.write(&mut out, window.flatten())?;
+        self.write(&mut out, window())?;
         out.flush()
     }
 

@@ -122,6 +122,19 @@ fn held_by_limits(state: &State, plan: &Plan) -> Vec<JobId> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
+    /// Whether there is room is whether a place is found, on what is free and on empty nodes.
+    #[test]
+    fn group_8_there_is_room_where_a_place_is_found(lab in labs(ALL)) {
+        let state = lab.state(NOW);
+        let view = state.view();
+        for job in state.jobs.values() {
+            for pool in [view.pool.clone(), view.pool.for_pass(), view.emptied.clone()] {
+                let ask = pool.ask(&job.spec.request, view.open_to(job));
+                prop_assert_eq!(pool.fits(&ask), pool.find(&ask).is_some(), "{:?}", job.spec.request);
+            }
+        }
+    }
+
     /// Granting all that is planned never grants anything twice ([`State::grant`] looks).
     #[test]
     fn group_1_what_is_planned_is_there(lab in labs(ALL)) {
