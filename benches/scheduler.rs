@@ -295,7 +295,7 @@ fn resident_kib() -> u64 {
 }
 
 /// How often a pass is measured; more of them are for a profiler.
-fn passes() -> u32 {
+fn asked_passes() -> u32 {
     let asked = std::env::var("HPC_PASSES").ok();
     asked.and_then(|asked| asked.parse().ok()).unwrap_or(200)
 }
@@ -328,7 +328,7 @@ fn measure(queued: u32) {
         bench.pass()
     });
     spread("full pass, standings anew", passes.collect());
-    let passes = (0..passes()).map(|_| bench.pass());
+    let passes = (0..asked_passes()).map(|_| bench.pass());
     spread("pass", passes.collect());
     let turns = (0..200).map(|_| bench.turn(Bench::submit));
     spread("pass after one submit", turns.collect());

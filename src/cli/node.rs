@@ -147,6 +147,12 @@ fn set(target: &Target, nodes: &str, settings: &[String]) -> Outcome {
     if names.is_empty() {
         return Err(no_name(nodes));
     }
+    let known = super::nodes::all(target)?;
+    for name in &names {
+        if known.iter().all(|node| node.name != *name) {
+            eprintln!("hpc node: there is no node {name} yet; it will have this when it joins");
+        }
+    }
     let settings: Vec<Setting> = settings
         .iter()
         .map(|text| rule::setting(text))

@@ -3,8 +3,8 @@
 use super::Verb;
 use super::connection::Target;
 use super::exit::{self, Failure, Outcome};
-use super::output;
 use super::output::table::{Table, elastic, left};
+use super::output::{self, words};
 use super::rule;
 use super::selection::change;
 use crate::model::booking::{self, Booking};
@@ -78,7 +78,11 @@ fn written(at: Timestamp) -> String {
 
 /// Times are written as people do, and sent as points.
 fn decide(target: &Target, act: Change, name: String, settings: &[String]) -> Outcome<()> {
-    let mut start = None;
+    let known = rule::all(target, Noun::Reservation)?;
+    let known = known.iter().find(|view| view.name == name);
+    let mut start = known
+        .filter(|_| act == Change::Set)
+        .map(|view| point(view, "start"));
     let mut sent = Vec::new();
     for text in settings {
         let (key, mut value) = rule::setting(text)?;
@@ -95,10 +99,24 @@ fn decide(target: &Target, act: Change, name: String, settings: &[String]) -> Ou
     let change_of = RuleChange {
         noun: Noun::Reservation,
         act,
-        name,
+        name: name.clone(),
         settings: sent,
     };
-    change(target, "reserve", &Request::ChangeRule(change_of))
+    change(target, "reserve", &Request::ChangeRule(change_of))?;
+    placed(target, &name)
+}
+
+/// Says where a reservation is.
+fn placed(target: &Target, name: &str) -> Outcome<()> {
+    let views = rule::all(target, Noun::Reservation)?;
+    let Some(view) = views.iter().find(|view| view.name == name) else {
+        return Ok(());
+    };
+    let (from, to) = times(view);
+    output::text(&format!(
+        "reservation {name}: {} from {from} to {to}; jobs run inside with --reservation {name}\n",
+        place(view)
+    ))
 }
 
 fn book(target: &Target, words: &[String]) -> Outcome<()> {
@@ -133,15 +151,7 @@ fn book(target: &Target, words: &[String]) -> Outcome<()> {
         settings,
     };
     change(target, "reserve", &Request::ChangeRule(change_of))?;
-    let views = rule::all(target, Noun::Reservation)?;
-    let Some(view) = views.iter().find(|view| view.name == name) else {
-        return Ok(());
-    };
-    let (from, to) = times(view);
-    output::text(&format!(
-        "reservation {name}: {} from {from} to {to}; run inside with --reservation {name}\n",
-        place(view)
-    ))
+    placed(target, &name)
 }
 
 /// A name that nobody has given yet.
@@ -191,7 +201,7 @@ fn times(view: &RuleView) -> (String, String) {
 fn place(view: &RuleView) -> String {
     let parts = parse_on(value(view, "on")).unwrap_or_default();
     let part = |part: &KeptPart| {
-        let mut text = format!("{} ({} cpus", part.node, part.cpus);
+        let mut text = format!("{} ({}", part.node, words::counted(part.cpus, "cpu"));
         for (kind, count) in &part.gpus {
             // Writing to a text cannot fail.
             let _ = write!(text, ", {count} {kind}");

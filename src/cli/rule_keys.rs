@@ -47,7 +47,7 @@ fn own(noun: Noun, key: &str) -> &'static str {
         (Noun::Qos, "preempts") => "QOS whose jobs make room for its own: a list, or none",
         (Noun::Qos, "preempt-mode") => "where others preempt it its jobs requeue, cancel; off",
         (Noun::Partition | Noun::Qos, "grace-time") => {
-            "from SIGTERM to the end of a job that makes room: a time"
+            "from SIGTERM to SIGKILL of a job that makes room: a time"
         }
         (Noun::Partition | Noun::Qos, "exempt-time") => {
             "its jobs are left alone so long after their start: a time"

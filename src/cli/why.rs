@@ -156,7 +156,15 @@ fn describe(view: &WhyView, now: Timestamp) -> String {
     let mut text = String::new();
     // Writing to a text cannot fail.
     let Some(reason) = &view.reason else {
-        let _ = writeln!(text, "Job {} does not wait: it is {}", view.job, view.state);
+        let detail = view.detail.as_deref().unwrap_or_default();
+        let and = if detail.is_empty() { "" } else { ", and " };
+        let _ = writeln!(
+            text,
+            "Job {} does not wait: it is {}{and}{}",
+            view.job,
+            view.state,
+            output::clean(detail)
+        );
         return text;
     };
     let _ = write!(text, "Job {} waits: {reason}", view.job);

@@ -35,7 +35,7 @@ pub(super) fn submit(
 ) -> Result<(Reply, Vec<Event>), Refusal> {
     check_root(cluster, who)?;
     check_bounds(cluster, &spec)?;
-    fill_defaults(cluster, &who.owner, &mut spec)?;
+    fill_defaults(cluster, now, &who.owner, &mut spec)?;
     check_membership(cluster, &who.owner, &spec)?;
     check_time_limit(cluster, &spec)?;
     check_possible(cluster, &who.owner, &spec)?;
@@ -237,7 +237,12 @@ fn check_bounds(cluster: &Cluster, spec: &JobSpec) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn fill_defaults(cluster: &Cluster, owner: &Owner, spec: &mut JobSpec) -> Result<(), Refusal> {
+fn fill_defaults(
+    cluster: &Cluster,
+    now: Timestamp,
+    owner: &Owner,
+    spec: &mut JobSpec,
+) -> Result<(), Refusal> {
     let rules = &cluster.rules;
     if spec.name.is_empty() {
         spec.name = "job".into();
@@ -249,8 +254,13 @@ fn fill_defaults(cluster: &Cluster, owner: &Owner, spec: &mut JobSpec) -> Result
     choose_partition(cluster, spec)?;
     if spec.time_limit_s.is_none() {
         // As Slurm does: the limit is the job's from now on, whatever becomes of the partition's.
-        spec.time_limit_s =
-            partition(cluster, &spec.partition).and_then(|known| known.time_unasked_s());
+        let known = partition(cluster, &spec.partition);
+        let most = known.and_then(|known| known.time_unasked_s());
+        let inside = reservations::time_unasked_s(cluster, now, spec);
+        spec.time_limit_s = match (most, inside) {
+            (Some(most), Some(inside)) => Some(most.min(inside)),
+            (most, inside) => inside.or(most),
+        };
     }
     let user = rules.user(&owner.name);
     if spec.account.is_empty() {

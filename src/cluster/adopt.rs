@@ -38,8 +38,8 @@ pub(super) fn adopt(cluster: &Cluster, now: Timestamp, plan: Plan) -> Vec<Event>
                 slot,
                 grace_ms,
                 again,
-                by: _,
-            } => evict(cluster, now, job, slot, grace_ms, again),
+                by,
+            } => evict(cluster, now, (job, slot), by, grace_ms, again),
         });
     }
     events.push(Event::Blocked {
@@ -135,8 +135,8 @@ fn still_free(
 fn evict(
     cluster: &Cluster,
     now: Timestamp,
-    id: JobId,
-    slot: SlotId,
+    (id, slot): (JobId, SlotId),
+    by: JobId,
     grace_ms: i64,
     again: bool,
 ) -> Option<Event> {
@@ -147,7 +147,7 @@ fn evict(
     let positions = held.queue.clone();
     if grace_ms > 0 {
         let until = now.plus_ms(grace_ms);
-        let cause = KillCause::Warned { until, again };
+        let cause = KillCause::Warned { until, again, by };
         let kill = Kill { positions, cause };
         return Some(Event::Warned {
             job: id,

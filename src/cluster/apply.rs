@@ -8,7 +8,7 @@ use super::{Cluster, launch};
 use crate::model::history::{Granted, StepRow};
 use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
 use crate::model::index_set::IndexSet;
-use crate::model::job::{ExitStatus, Job, KillCause, Reason, RunningStep, Slot};
+use crate::model::job::{ExitStatus, Job, Kill, KillCause, Reason, RunningStep, Slot};
 use crate::model::node::{Link, Node};
 use crate::model::rules::{Noun, Rules};
 use crate::model::time::Timestamp;
@@ -221,9 +221,24 @@ impl Cluster {
                 }
             }
             Event::Warned { job, slot, kill } => {
-                self.change_slot(job, slot, |job, at| job.slots[at].kills.push(kill));
+                let key = SlotKey { job, slot };
+                let stopped = self.slot(key).is_some_and(|slot| slot.suspended);
+                self.change_slot(job, slot, |job, at| {
+                    job.slots[at].kills.push(kill);
+                    job.slots[at].suspended = false;
+                });
                 self.end_moves(job, slot);
+                // One that is stopped could not use its grace.
+                if stopped {
+                    self.tell(job, slot, effects, |_, _| ToSlot::Suspend { stop: false });
+                }
                 self.tell(job, slot, effects, |_, _| WARNING);
+            }
+            Event::Spared { job, slot } => {
+                self.change_slot(job, slot, |job, at| {
+                    job.slots[at].kills.retain(Kill::is_told);
+                });
+                self.end_moves(job, slot);
             }
             Event::SignalOrdered {
                 job,

@@ -525,6 +525,9 @@ fn changed(
     }
     admission::check_partition(cluster, &spec)?;
     admission::check_time_limit(cluster, &spec)?;
+    if job.slots.is_empty() {
+        super::reservations::check_asked(cluster, now, &job.owner, &spec)?;
+    }
     let mut events = vec![Event::SpecChanged {
         job: job.id,
         spec: Arc::new(spec),

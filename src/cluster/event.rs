@@ -190,6 +190,13 @@ pub enum Event {
         /// When.
         at: Timestamp,
     },
+    /// Nobody needs the place any more of which a slot was warned: what is in it goes on.
+    Spared {
+        /// Whose.
+        job: JobId,
+        /// Where.
+        slot: SlotId,
+    },
     /// Elements of a slot are warned that they will have to make room.
     Warned {
         /// Whose.

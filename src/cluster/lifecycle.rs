@@ -179,7 +179,15 @@ fn grace_over(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
         let Some(slot) = cluster.slot(key) else {
             continue;
         };
-        for (positions, until, again) in slot.warned() {
+        let needed = |by: JobId| cluster.job(by).is_some_and(|job| !job.pending.is_empty());
+        if !slot.warned().any(|(.., by)| needed(by)) {
+            events.push(Event::Spared {
+                job: key.job,
+                slot: key.slot,
+            });
+            continue;
+        }
+        for (positions, until, again, _) in slot.warned() {
             let mut positions = positions.clone();
             for kill in slot.kills.iter().filter(|kill| kill.is_told()) {
                 positions.subtract(&kill.positions);
@@ -193,7 +201,8 @@ fn grace_over(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
                         positions,
                         cause: evicts(again),
                     },
-                    at_once: false,
+                    // It has had its time since the warning.
+                    at_once: true,
                     at: now,
                 });
             }
@@ -479,8 +488,7 @@ fn evicted(slot: &Slot, mut end: ElementEnd) -> (ElementEnd, bool) {
     let again = kills.iter().any(|cause| cause.goes_back());
     let answers = match end.state {
         JobState::Preempted => true,
-        JobState::Completed => warned && again,
-        JobState::Failed => warned,
+        JobState::Completed | JobState::Failed => warned,
         _ => false,
     };
     if answers && !again {

@@ -126,7 +126,7 @@ fn grace_ends(slot: &crate::model::job::Slot) -> Option<Timestamp> {
         left.is_empty()
     };
     let warned = slot.warned().filter(|(positions, ..)| !told(positions));
-    warned.map(|(_, until, _)| until).min()
+    warned.map(|(_, until, ..)| until).min()
 }
 
 /// For how long a plan that started nothing holds for more of the same: the order changes with time.

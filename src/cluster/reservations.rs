@@ -9,11 +9,11 @@ use crate::model::ids::{JobId, NodeId};
 use crate::model::job::{JobSpec, Owner};
 use crate::model::node::Node;
 use crate::model::refusal::{Code, Refusal};
-use crate::model::reservation::{KeptPart, Purpose, Reservation};
+use crate::model::reservation::{KeptPart, Purpose, Repeat, Reservation};
 use crate::model::rules::{Act, Noun, RuleChange, Rules};
 use crate::model::time::{Timestamp, format_duration};
 use crate::scheduler::bookings::parts_of;
-use crate::scheduler::nodes::{Free, NodePool, Parts, Site};
+use crate::scheduler::nodes::{Free, NodePool, Parts, Site, admits};
 use crate::scheduler::occupancy::NEVER;
 use crate::scheduler::pool::Pool;
 use std::cmp::Reverse;
@@ -83,9 +83,28 @@ pub(super) fn place(
         rules: &rules,
         wanted: &wanted,
     };
-    let Some(on) = search.at(wanted.start, wanted.end) else {
+    let before = cluster.rules.reservations.get(name);
+    let Some(on) = search
+        .stays(before)
+        .or_else(|| search.at(wanted.start, wanted.end))
+    else {
         return Err(search.refusal());
     };
+    if let Some(before) = before.filter(|before| before.on != on)
+        && search.is_in_use()
+    {
+        let names = |parts: &[KeptPart]| {
+            let names = parts.iter().map(|part| part.node.as_str());
+            names.collect::<Vec<_>>().join(",")
+        };
+        let what = format!(
+            "reservation {name}: jobs run inside on {}, and it would be on {}",
+            names(&before.on),
+            names(&on),
+        );
+        let hint = "wait for their ends, or make another reservation beside it";
+        return Err(Refusal::new(Code::Conflict, what, hint));
+    }
     let mut rules = rules;
     if let Some(one) = rules.reservations.get_mut(name) {
         one.on = on;
@@ -106,12 +125,41 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
+    /// Where it is already, if what it wants is the same and that is free for as long as it wants it now.
+    fn stays(&self, before: Option<&Reservation>) -> Option<Vec<KeptPart>> {
+        let (before, wanted) = (before?, self.wanted);
+        let what = |one: &Reservation| {
+            let gpus = (one.gpus, one.gpu_kind.clone());
+            (one.nodes.clone(), one.node_count, gpus, one.cpus)
+        };
+        let when = |one: &Reservation| (one.start, one.end, one.repeat, one.purpose);
+        if what(before) != what(wanted) || before.on.is_empty() {
+            return None;
+        }
+        let parts = parts_of(before, &self.cluster.nodes, &self.cluster.emptied);
+        let same = when(before) == when(wanted);
+        let free = || self.free(wanted.start, wanted.end).holds(&parts);
+        (same || free()).then(|| before.on.clone())
+    }
+
+    /// Whether this is a job that runs inside.
+    fn is_own(&self, id: JobId) -> bool {
+        let job = self.cluster.job(id);
+        let wish = job.and_then(|job| job.spec.request.wishes.reservation.as_ref());
+        wish == Some(&self.wanted.name)
+    }
+
+    fn is_in_use(&self) -> bool {
+        let mut running = self.cluster.occupancy.stays();
+        running.any(|(key, _)| self.is_own(key.job))
+    }
+
     /// What is free all the time from one point to another, and every time that comes after it.
     fn free(&self, start: Timestamp, end: Timestamp) -> NodePool {
         let mut pool = self.cluster.emptied.clone();
         if self.wanted.purpose == Purpose::Jobs {
-            for (ends, _, parts) in self.cluster.occupancy.iter() {
-                if ends > start {
+            for (ends, key, parts) in self.cluster.occupancy.iter() {
+                if ends > start && !self.is_own(key.job) {
                     pool.take(parts);
                 }
             }
@@ -223,8 +271,43 @@ impl Search<'_> {
         (amount.least(*free) == amount).then(|| kept_part(node, site, amount))
     }
 
+    /// What there is too little of, whoever has it.
+    fn too_much(&self) -> Option<String> {
+        let wanted = self.wanted;
+        let nodes = self
+            .cluster
+            .nodes
+            .values()
+            .filter(|node| node.accepts_work());
+        let sites = nodes.filter_map(|node| self.cluster.emptied.site(node.id));
+        let (mut count, mut cpus, mut gpus) = (0u32, 0u32, 0u32);
+        for site in sites {
+            count += 1;
+            cpus = cpus.saturating_add(site.all().cpus);
+            gpus = gpus.saturating_add(gpus_free(site, site.all(), wanted.gpu_kind.as_deref()));
+        }
+        let kind = wanted
+            .gpu_kind
+            .as_deref()
+            .map_or(String::new(), |kind| format!("{kind} "));
+        let beyond = [
+            (wanted.gpus, gpus, format!("{kind}GPUs")),
+            (wanted.cpus, cpus, "cpus".to_owned()),
+            (wanted.node_count, count, "nodes".to_owned()),
+        ];
+        let mut beyond = beyond.into_iter().filter(|(asked, there, _)| asked > there);
+        let (asked, there, what) = beyond.next()?;
+        Some(format!(
+            "{asked} {what} are wanted, nodes that take work have {there}"
+        ))
+    }
+
     fn refusal(&self) -> Refusal {
         let wanted = self.wanted;
+        if let Some(why) = self.too_much() {
+            let what = format!("reservation {}: {why}", wanted.name);
+            return Refusal::new(Code::Impossible, what, "see `hpc nodes` for what there is");
+        }
         let (start, end) = (wanted.start, wanted.end);
         let what = format!(
             "reservation {}: what it wants is not free from {} to {}{}",
@@ -279,7 +362,7 @@ impl Search<'_> {
             .cluster
             .occupancy
             .iter()
-            .filter(|(ends, _, parts)| *ends > start && holds(parts))
+            .filter(|(ends, key, parts)| *ends > start && holds(parts) && !self.is_own(key.job))
             .map(|(_, key, _)| key.job)
             .collect();
         let reserved = self
@@ -343,6 +426,19 @@ fn kept_part(node: &Node, site: &Site, amount: Free) -> KeptPart {
     }
 }
 
+/// The time limit of a job that says none: what there is of its reservation.
+pub(super) fn time_unasked_s(cluster: &Cluster, now: Timestamp, spec: &JobSpec) -> Option<u32> {
+    let name = spec.request.wishes.reservation.as_ref()?;
+    let known = cluster.rules.reservations.get(name)?;
+    let from = match known.repeat {
+        Repeat::Once => now.max(known.start),
+        Repeat::Daily | Repeat::Weekly => known.start,
+    };
+    // Whole minutes, and a little of it is gone by the time it starts.
+    let minutes = (known.end.minus(from) - 5_000).max(60_000) / 60_000;
+    u32::try_from(minutes * 60).ok()
+}
+
 /// Whether this person may submit into the reservation that is asked for.
 pub(super) fn check_asked(
     cluster: &Cluster,
@@ -384,9 +480,42 @@ pub(super) fn check_asked(
             "`hpc reserve list` shows those that have not",
         ));
     }
+    let parts = parts_of(known, &cluster.nodes, &cluster.emptied);
+    let pool = cluster.emptied.only(&parts);
+    let features = spec.request.wishes.features();
+    let partition = rules.partitions.get(spec.partition.as_str());
+    let serves = |id| {
+        cluster.nodes.get(&id).is_some_and(|node| {
+            let has = |feature: &str| rules.has_feature(node, feature);
+            admits(&spec.request, owner, partition, node)
+                && features.as_ref().is_none_or(|wanted| wanted.is_met(&has))
+        })
+    };
+    if !pool.fits(&pool.ask(&spec.request, serves)) {
+        let what = format!("it does not fit into reservation `{name}`");
+        let on = crate::model::reservation::show_on(&known.on);
+        return Err(Refusal::new(
+            Code::Impossible,
+            what,
+            format!("that has {on}"),
+        ));
+    }
     let limit_ms = spec
         .time_limit_s
         .map_or(i64::MAX, |limit_s| i64::from(limit_s) * 1000);
+    let left_ms = match known.repeat {
+        Repeat::Once => known.end.minus(now.max(known.start)),
+        Repeat::Daily | Repeat::Weekly => length_ms,
+    };
+    if limit_ms > left_ms && left_ms < length_ms {
+        let left = format_duration(u64::try_from(left_ms / 1000).unwrap_or(0));
+        let what = format!("reservation `{name}` ends before the job might: {left} are left of it");
+        return Err(Refusal::new(
+            Code::Invalid,
+            what,
+            format!("give a --time of at most {left}"),
+        ));
+    }
     if limit_ms > length_ms {
         let what = format!(
             "a time limit of {} is longer than reservation `{name}`",

@@ -20,7 +20,12 @@ pub(super) fn change(
     };
     if who.role < least {
         let what = format!("{} may not change a {}", who.owner.name, change.noun);
-        let hint = format!("only {whose} may; `hpc limits` shows what holds for you");
+        let hint = match change.noun {
+            Noun::Reservation => {
+                format!("only {whose} may: ask one; `hpc reserve list` shows what there is")
+            }
+            _ => format!("only {whose} may; `hpc limits` shows what holds for you"),
+        };
         return Err(Refusal::new(Code::NotPermitted, what, hint));
     }
     let completed;
@@ -46,11 +51,16 @@ pub(super) fn change(
             Noun::Reservation => job.spec.request.wishes.reservation.as_ref() == Some(&change.name),
             Noun::User | Noun::Node => false,
         };
-        let jobs = cluster.jobs.values().filter(|job| named(job)).count();
-        if jobs > 0 {
+        let jobs = cluster.jobs.values().filter(|job| named(job));
+        let jobs: Vec<String> = jobs.map(|job| job.id.to_string()).collect();
+        if !jobs.is_empty() {
+            let first = jobs.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+            let more = if jobs.len() > 5 { ", ..." } else { "" };
             let what = format!(
-                "{jobs} jobs of {} `{}` have not ended",
-                change.noun, change.name
+                "{} jobs of {} `{}` have not ended: {first}{more}",
+                jobs.len(),
+                change.noun,
+                change.name
             );
             let hint = "cancel them or wait for their ends";
             return Err(Refusal::new(Code::Conflict, what, hint));

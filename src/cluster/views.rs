@@ -224,6 +224,20 @@ pub fn pending_reason(snapshot: &Snapshot, job: &Job) -> Reason {
         .unwrap_or(Reason::Priority)
 }
 
+/// What is said of an element that was warned.
+#[must_use]
+pub fn warning(slot: &Slot, position: u32) -> Option<String> {
+    let mut warned = slot.warned();
+    let (_, until, again, by) = warned.find(|(positions, ..)| positions.contains(position))?;
+    let then = if again {
+        "then waits and runs again"
+    } else {
+        "then is over"
+    };
+    let at = until.to_rfc3339(&jiff::tz::TimeZone::UTC);
+    Some(format!("makes room for job {by} by {at}, {then}"))
+}
+
 /// What a slot shows: its element, running or about to.
 fn slot_view(snapshot: &Snapshot, job: &Job, held: &Held<'_>) -> JobView {
     let (slot, position) = (held.slot, held.position);
@@ -232,6 +246,7 @@ fn slot_view(snapshot: &Snapshot, job: &Job, held: &Held<'_>) -> JobView {
     view.start_time = Some(held.started());
     view.time_limit_s = time_limit_s(&snapshot.rules, job);
     view.restarts = job.restarts_of(position);
+    view.reason_detail = warning(slot, position);
     view.nodes = slot
         .allocation
         .nodes

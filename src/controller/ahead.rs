@@ -12,6 +12,7 @@ use crate::model::refusal::{Code, Refusal};
 use crate::model::time::Timestamp;
 use crate::scheduler::explain::{self, Experience, Why};
 use crate::scheduler::forecast::{Assume, Forecast, Outlook, forecast};
+use crate::scheduler::nodes::Part;
 use crate::scheduler::queue::Class;
 use crate::scheduler::{jobs_ahead, occupancy};
 use crate::wire::client::ToClient;
@@ -110,7 +111,14 @@ pub(super) async fn why(shared: &Arc<Shared>, number: u32) -> Result<ToClient, R
         } else {
             JobState::Running
         };
-        return Ok(explained(blank(job.id, state)));
+        let mut slots = job.slots.iter();
+        let warned = slots.find_map(|slot| {
+            let position = slot.queue.first()?;
+            crate::cluster::views::warning(slot, position)
+        });
+        let mut view = blank(job.id, state);
+        view.detail = warned;
+        return Ok(explained(view));
     }
     let reason = pending_reason(&snapshot, &job);
     let mut view = WhyView {
@@ -171,6 +179,27 @@ fn say(view: &mut WhyView, outlook: &Outlook, why: Why) {
         let node = outlook.nodes.get(&id);
         node.map_or_else(|| format!("node-{id}"), |node| node.name().to_owned())
     };
+    let license = |at: usize| {
+        let name = outlook.pool.licenses().nth(at).map(|(name, ..)| name);
+        format!("license {}", name.unwrap_or_default())
+    };
+    let lacking = why
+        .licenses
+        .iter()
+        .map(|(name, free, all)| format!("{free} of {all} of license {name} are free"));
+    let reserved = why.reservations.iter().map(|(name, start, end)| {
+        let show = |at: &Timestamp| at.to_rfc3339(&jiff::tz::TimeZone::UTC);
+        format!(
+            "reservation {name} from {} to {} is in the way",
+            show(start),
+            show(end)
+        )
+    });
+    let more: Vec<String> = lacking.chain(reserved).collect();
+    if !more.is_empty() {
+        let said = view.detail.take().into_iter().chain(more);
+        view.detail = Some(said.collect::<Vec<_>>().join("; "));
+    }
     view.start = why.start.map(|start| StartView {
         expected: start.expected,
         earliest: start.earliest,
@@ -187,7 +216,10 @@ fn say(view: &mut WhyView, outlook: &Outlook, why: Why) {
     let holders = why.holders.iter().map(|holder| HolderView {
         job: holder.job.0,
         user: user(holder.job),
-        node: node(holder.node),
+        node: match Part::license_at(holder.node) {
+            Some(at) => license(at),
+            None => node(holder.node),
+        },
         until: Some(holder.until).filter(|until| *until < never),
     });
     view.holders = holders.collect();

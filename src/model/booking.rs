@@ -8,7 +8,6 @@
 //! A weekday is the next one at whose time the start still lies ahead; an end before its start is on the day after.
 
 use super::hostlist;
-use super::limits::parse_seconds;
 use super::reservation::Repeat;
 use super::text::excerpt;
 use super::time::{Timestamp, parse_begin};
@@ -59,14 +58,18 @@ pub fn parse(words: &[String], now: Timestamp, zone: &TimeZone) -> Result<Bookin
                 "gpu" | "gpus" => ("gpus", count.to_string()),
                 "cpu" | "cpus" | "cores" => ("cpus", count.to_string()),
                 "node" | "nodes" => ("node-count", count.to_string()),
-                kind => match next("gpus")? {
+                kind => match next("gpus, behind their kind,")? {
                     "gpu" | "gpus" => ("gpus", format!("{kind}:{count}")),
                     _ => return Err(format!("{count} of what? {FORM}")),
                 },
             }
         }
         Err(_) => {
-            hostlist::parse(first).map_err(|error| error.to_string())?;
+            if matches!(first, "ls" | "rm" | "delete" | "del" | "create" | "cancel") {
+                let there = "list, show, add, set, remove and calendar";
+                return Err(format!("there is no `{first}`: there are {there}"));
+            }
+            hostlist::parse(first).map_err(|error| format!("{error}: {FORM}"))?;
             ("nodes", first.to_owned())
         }
     };
@@ -94,8 +97,14 @@ pub fn parse(words: &[String], now: Timestamp, zone: &TimeZone) -> Result<Bookin
         (start, end)
     } else {
         let start = day.at(clock(word)?, now, zone)?;
-        let length = length(next("for how long, or until when")?)?;
-        (start, start.plus_ms(length))
+        let word = next("for how long, or until when")?;
+        if word.contains(':') {
+            let word = excerpt(word);
+            return Err(format!(
+                "`{word}`: write an end as 14:00-{word}, a length as 4h"
+            ));
+        }
+        (start, start.plus_ms(length(word)?))
     };
     let mut booking = Booking {
         what,
@@ -150,14 +159,33 @@ pub fn parse_point(
     parse_begin(text, now, zone).map_err(|error| error.to_string())
 }
 
-/// Milliseconds.
+/// Milliseconds of `90m`, `4h`, `2d` or `1h30m`.
 fn length(text: &str) -> Result<i64, String> {
-    match parse_seconds(text)? {
-        Some(seconds @ 1..=31_622_400) => Ok(i64::try_from(seconds).unwrap_or(0) * 1000),
-        _ => Err(format!(
-            "`{}` is no length: write 30m, 4h or 2d",
+    let wrong = || {
+        format!(
+            "`{}` is no length: write 30m, 4h, 1h30m or 2d",
             excerpt(text)
-        )),
+        )
+    };
+    let (mut rest, mut sum) = (text, 0u64);
+    while !rest.is_empty() {
+        let unit = rest
+            .find(|one: char| !one.is_ascii_digit())
+            .ok_or_else(wrong)?;
+        let number: u32 = rest[..unit].parse().map_err(|_| wrong())?;
+        let seconds = match rest.as_bytes()[unit] {
+            b'd' => 86_400,
+            b'h' => 3600,
+            b'm' => 60,
+            _ => return Err(wrong()),
+        };
+        sum += u64::from(number) * seconds;
+        rest = &rest[unit + 1..];
+    }
+    match sum {
+        0 => Err(wrong()),
+        sum if sum > 31_622_400 => Err(format!("`{}` is longer than 366 days", excerpt(text))),
+        sum => Ok(i64::try_from(sum).unwrap_or(0) * 1000),
     }
 }
 
@@ -315,6 +343,7 @@ mod tests {
         is("1 gpu tomorrow 22:00-6:00", "11-30 22:00", "12-01 06:00");
         is("1 gpu 2026-12-24 0:00 2d", "12-24 00:00", "12-26 00:00");
         is("1 gpu now 90m", "11-29 13:00", "11-29 14:30");
+        is("1 gpu now 1h30m", "11-29 13:00", "11-29 14:30");
         is("1 gpu today 12:00-15:00", "11-29 12:00", "11-29 15:00");
     }
 
@@ -342,6 +371,9 @@ mod tests {
             ("2 gpus fri 14:00", "for how long"),
             ("2 gpus fri 25:00-26:00", "no time of day"),
             ("2 gpus now 0h", "no length"),
+            ("2 gpus now 400d", "366 days"),
+            ("2 gpus wed 14:00 18:00", "14:00-18:00"),
+            ("rm course", "there is no `rm`"),
             ("2 gpus now 1h hourly", "not expected"),
             ("2 gpus now 1h for", "of what"),
         ] {

@@ -508,6 +508,8 @@ pub enum KillCause {
         until: Timestamp,
         /// It is to wait and run again.
         again: bool,
+        /// For whom.
+        by: JobId,
     },
 }
 
@@ -648,10 +650,10 @@ impl Slot {
         at.filter(|_| left.is_empty())
     }
 
-    /// What it was warned of: the positions, until when, and whether they run again.
-    pub fn warned(&self) -> impl Iterator<Item = (&IndexSet, Timestamp, bool)> {
+    /// What it was warned of: the positions, until when, whether they run again, and for whom.
+    pub fn warned(&self) -> impl Iterator<Item = (&IndexSet, Timestamp, bool, JobId)> {
         self.kills.iter().filter_map(|kill| match kill.cause {
-            KillCause::Warned { until, again } => Some((&kill.positions, until, again)),
+            KillCause::Warned { until, again, by } => Some((&kill.positions, until, again, by)),
             _ => None,
         })
     }

@@ -227,6 +227,9 @@ impl Reservation {
     /// In words.
     pub fn check(&self) -> Result<(), String> {
         let length_ms = self.end.minus(self.start);
+        if self.start == Timestamp(0) || self.end == Timestamp(0) {
+            return Err("say when by start= and end=".to_owned());
+        }
         if length_ms <= 0 {
             return Err("it must end after its start: give start= and end=".to_owned());
         }
@@ -250,9 +253,8 @@ impl Reservation {
             self.cpus > 0,
         ];
         if asked.into_iter().filter(|asked| *asked).count() != 1 {
-            return Err(
-                "say what is kept by one of nodes=, node-count=, gpus= and cpus=".to_owned(),
-            );
+            let what = "say what is kept by just one of nodes=, node-count=, gpus= and cpus=";
+            return Err(format!("{what} (the others 0 or none)"));
         }
         let nobody = self.users.is_empty() && self.accounts.is_empty();
         if self.purpose == Purpose::Jobs && nobody {

@@ -9,6 +9,7 @@ use super::backfill::{Pass, Running};
 use super::nodes::{Free, NodePool, Part, Parts};
 use super::occupancy::{Occupancy, Stay};
 use super::pool::Pool;
+use super::queue::GroupKey;
 use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
 use crate::model::job::Job;
 use crate::model::node::Node;
@@ -21,6 +22,8 @@ use std::sync::Arc;
 
 /// How far ahead reservations are looked at; milliseconds.
 const AHEAD_MS: i64 = 62 * 86_400_000;
+/// How far ahead starts are told where something comes again; milliseconds.
+const KNOWN_MS: i64 = 31 * 86_400_000;
 /// Most times of one reservation that are looked at, and of all.
 const TIMES_MAX: usize = 64;
 const ALL_MAX: usize = 256;
@@ -42,6 +45,8 @@ pub struct Booking {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Bookings {
     list: Vec<Booking>,
+    /// Of what comes again later nothing is known here.
+    until: Option<Timestamp>,
 }
 
 /// What a reservation has, in numbers; of nodes that there are.
@@ -98,7 +103,19 @@ impl Bookings {
         }
         list.sort_by(|one, other| (one.start, &one.name).cmp(&(other.start, &other.name)));
         list.truncate(ALL_MAX);
-        Bookings { list }
+        let repeats = |one: &Reservation| one.repeat.period_ms().is_some();
+        let repeats = rules.reservations.values().any(repeats);
+        let known = now.plus_ms(KNOWN_MS);
+        Bookings {
+            list,
+            until: repeats.then_some(known),
+        }
+    }
+
+    /// Until when a start can be told: jobs that start later may meet what is not seen yet.
+    #[must_use]
+    pub fn known_until(&self) -> Timestamp {
+        self.until.unwrap_or(super::occupancy::NEVER)
     }
 
     /// Whether nothing is booked.
@@ -132,10 +149,20 @@ impl Bookings {
 
     /// Why a job of this reservation does not start now though others may.
     #[must_use]
-    pub fn why(&self, rules: &Rules, name: &str, now: Timestamp) -> String {
+    pub fn why(&self, rules: &Rules, key: &GroupKey, now: Timestamp) -> String {
+        let name = key.reservation().unwrap_or_default();
         let Some(known) = rules.reservations.get(name) else {
             return format!("reservation {name} was removed");
         };
+        if !known.admits(&key.class.user, &key.class.account) {
+            return format!("reservation {name} is for others");
+        }
+        let limit_ms = key
+            .limit_s
+            .map_or(i64::MAX, |limit_s| i64::from(limit_s) * 1000);
+        if limit_ms > known.end.minus(known.start) {
+            return format!("its time limit is longer than reservation {name}");
+        }
         let next = known.times(now, Timestamp(i64::MAX / 4), 1).next();
         match next {
             Some((start, _)) if start > now => format!(
@@ -143,7 +170,7 @@ impl Bookings {
                 start.to_rfc3339(&jiff::tz::TimeZone::UTC)
             ),
             Some(_) => format!("the nodes of reservation {name} are not there"),
-            None => format!("reservation {name} is over"),
+            None => format!("reservation {name} is over: cancel the job"),
         }
     }
 }

@@ -114,14 +114,12 @@ impl Trial {
 impl<'a> Planner<'a> {
     /// Those for whom room was made come before all others: nobody else is to have it.
     pub(super) fn keep_promises(&mut self) {
-        if self.inside.is_some() {
-            return;
-        }
+        let inside = self.inside.map(|booking| &*booking.name);
         let view = self.view;
         for promise in view.promised {
             let (id, queue) = (promise.job, view.queue);
             let open = |job: &&std::sync::Arc<Job>| {
-                queue.has(job) && job.spec.request.wishes.reservation.is_none()
+                queue.has(job) && job.spec.request.wishes.reservation.as_deref() == inside
             };
             let Some(job) = view.jobs.get(&id).filter(open) else {
                 continue;
@@ -161,11 +159,8 @@ impl<'a> Planner<'a> {
         length: i64,
         rather: Option<&Parts>,
     ) -> Option<Parts> {
-        let outside = self.inside.is_none();
-        if !outside
-            || !self.evictions.may_take(self.class_of(at))
-            || self.evictions.tries >= TRIES_MAX
-        {
+        let may = self.evictions.may_take(self.class_of(at));
+        if !may || self.evictions.tries >= TRIES_MAX {
             return None;
         }
         self.evictions.tries += 1;

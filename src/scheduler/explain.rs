@@ -103,6 +103,10 @@ pub struct Why {
     pub nodes: Vec<NodeId>,
     /// Changes that would start it sooner, the least first.
     pub suggestions: Vec<Suggestion>,
+    /// Licences that it lacks: how many are free, and how many there are.
+    pub licenses: Vec<(String, u32, u32)>,
+    /// Reservations of others on those nodes before it would have ended: name, begin, end.
+    pub reservations: Vec<(String, Timestamp, Timestamp)>,
 }
 
 /// Most jobs and holders that are named.
@@ -140,6 +144,7 @@ pub fn why(outlook: &Outlook, now: Timestamp, experience: Experience, job: &Arc<
     let promised = latest.starts.get(&job.id).copied();
     let (ahead, ahead_count) = ahead(&latest, job.id, promised);
     let (nodes, holders) = holders(outlook, now, job);
+    let reservations = in_the_way(outlook, now, job);
     Why {
         start: start(outlook, now, experience, job.id),
         ahead,
@@ -147,6 +152,8 @@ pub fn why(outlook: &Outlook, now: Timestamp, experience: Experience, job: &Arc<
         holders,
         nodes,
         suggestions: suggestions(outlook, now, job, promised),
+        licenses: lacking(outlook, job),
+        reservations,
     }
 }
 
@@ -161,6 +168,60 @@ fn ahead(seen: &Forecast, id: JobId, promised: Option<Timestamp>) -> (Vec<JobId>
     ahead.sort_unstable();
     let named = ahead.iter().take(NAMED_MAX).map(|(_, id)| *id);
     (named.collect(), ahead.len())
+}
+
+/// Licences of which too few are free.
+fn lacking(outlook: &Outlook, job: &Job) -> Vec<(String, u32, u32)> {
+    let wanted = job.spec.request.wishes.licenses.iter();
+    let lacking = wanted.filter_map(|wish| {
+        let mut known = outlook.pool.licenses();
+        let (name, free, all) = known.find(|(name, ..)| *name == wish.name)?;
+        (free < wish.count).then(|| (name.to_owned(), free, all))
+    });
+    lacking.collect()
+}
+
+/// Reservations of others without which the job would start sooner, were it alone.
+fn in_the_way(outlook: &Outlook, now: Timestamp, job: &Job) -> Vec<(String, Timestamp, Timestamp)> {
+    if job.spec.request.wishes.reservation.is_some() || outlook.bookings.is_empty() {
+        return Vec::new();
+    }
+    let length = length_ms(job.spec.time_limit_s);
+    let alone = |view: &super::View<'_>| {
+        let stage = Stage::open(view, now);
+        let view = stage.view(view);
+        let ask = view.pool.ask(&job.spec.request, view.open_to(job));
+        let mut pass = Pass::new(now.0, view.pool.clone());
+        bookings::book(&mut pass, &view, now);
+        if pass.find(&ask, length).is_some() {
+            return Some(now.0);
+        }
+        let running = view.occupancy.iter().map(|(ends, _, share)| Running {
+            ends: ends.0.max(now.0),
+            share,
+        });
+        pass.reserve(&ask, length, running)
+    };
+    let view = outlook.view();
+    let nothing = bookings::Bookings::default();
+    let free = alone(&super::View {
+        bookings: &nothing,
+        ..view
+    });
+    let Some(free) = free.filter(|free| alone(&view) != Some(*free)) else {
+        return Vec::new();
+    };
+    // Those that overlap with the time it would have then.
+    let until = free.saturating_add(length);
+    let mut seen: Vec<(String, Timestamp, Timestamp)> = Vec::new();
+    for one in view.bookings.after(now) {
+        let meets = one.start.0 < until && one.end.0 > free;
+        if meets && !seen.iter().any(|(name, ..)| **name == *one.name) {
+            seen.push((one.name.to_string(), one.start, one.end));
+        }
+    }
+    seen.truncate(NAMED_MAX);
+    seen
 }
 
 /// The nodes a job would be first to get, were it the only one that waits, and who is in its way there.

@@ -151,7 +151,7 @@ pub fn forecast(
     let mut at = now;
     let is_short = run.outlook.queue.len() <= SHORT;
     for _ in 0..STEPS_MAX {
-        let begun = run.step(at);
+        let (begun, again) = run.step(at);
         started += begun.len();
         for id in begun {
             starts.entry(id).or_insert(at);
@@ -161,9 +161,14 @@ pub fn forecast(
             break;
         }
         let edge = run.outlook.bookings.next_edge(at);
-        let Some(next) = run.next_end().into_iter().chain(edge).min() else {
+        let again = again.filter(|again| *again > at);
+        let Some(next) = run.next_end().into_iter().chain(edge).chain(again).min() else {
             break;
         };
+        // What is reserved later is not known.
+        if next > run.outlook.bookings.known_until() {
+            break;
+        }
         let step = STEP_MS.max(at.minus(now) / STEP_PART);
         // Of few jobs each end is looked at by itself.
         at = if is_short {
@@ -248,14 +253,15 @@ impl Run {
         self.outlook.jobs.insert(after.id, Arc::new(after));
     }
 
-    /// Starts what the planner would; which jobs.
-    fn step(&mut self, at: Timestamp) -> Vec<JobId> {
+    /// Starts what the planner would; which jobs, and when there will be more to say.
+    fn step(&mut self, at: Timestamp) -> (Vec<JobId>, Option<Timestamp>) {
         let mut orders = std::mem::take(&mut self.orders);
         let view = self.outlook.view_with(&self.tally);
         let (plan, starts) = sketch_again(&view, at, self.outlook.policy, &mut orders);
         self.orders = orders;
         self.evict(&plan.entries, at);
         self.outlook.promised = plan.promised;
+        let again = plan.again;
         let mut counts: BTreeMap<JobId, u32> = BTreeMap::new();
         let mut begun = Vec::with_capacity(starts.len());
         for (id, parts) in starts {
@@ -289,7 +295,7 @@ impl Run {
                 });
             }
         }
-        begun
+        (begun, again)
     }
 
     /// Has those make room that the planner wants gone.

@@ -347,7 +347,7 @@ impl<'a> Planner<'a> {
             None => {
                 let bookings = self.view.bookings;
                 if bookings.find_on(name, self.now).is_none() {
-                    let why = bookings.why(self.view.rules, name, self.now);
+                    let why = bookings.why(self.view.rules, &group.key, self.now);
                     let reason = Reason::Reservation(why);
                     self.plan.held.push(((*group.key).clone(), reason));
                 }

@@ -94,3 +94,47 @@ fn who_is_warned_has_its_grace_and_may_use_it() {
     cluster.wait_for_state(job, "PREEMPTED");
     cluster.wait_for_state(urgent, "COMPLETED");
 }
+
+#[test]
+fn who_was_warned_goes_on_when_nobody_needs_the_place_any_more() {
+    let cluster = Cluster::up(1);
+    cluster.ok(&["qos", "set", "normal", "grace-time=4s"]);
+    cluster.ok(&["qos", "add", "urgent", "preempts=normal"]);
+    let script = "trap '' TERM; echo begins; while :; do sleep 1; done";
+    let job = long(&cluster, &cluster.path("deaf"), &["--requeue"], script);
+    let urgent = cluster.submit(&["-q", "urgent", "-t", "10", "--wrap", "true"]);
+    let said = || cluster.job(job)["reason_detail"].clone();
+    let makes_room = format!("makes room for job {urgent} by ");
+    wait_until("it is said for whom", PATIENCE, || {
+        said()
+            .as_str()
+            .is_some_and(|said| said.starts_with(&makes_room))
+    });
+    let why = cluster.ok(&["why", &job.to_string()]);
+    assert!(why.contains(&makes_room), "{why}");
+    cluster.ok(&["cancel", &urgent.to_string()]);
+    wait_until("it is left alone", PATIENCE, || said().is_null());
+    let view = cluster.job(job);
+    assert_eq!(
+        (&view["state"], &view["restarts"]),
+        (&"RUNNING".into(), &0.into()),
+        "{view}"
+    );
+}
+
+#[test]
+fn who_ends_well_on_the_warning_has_not_done_its_work() {
+    let cluster = Cluster::up(1);
+    cluster.ok(&["qos", "set", "normal", "grace-time=300s"]);
+    cluster.ok(&["qos", "add", "urgent", "preempts=normal"]);
+    let script = "trap 'exit 0' TERM; echo begins; sleep 1000 & wait; wait";
+    let job = long(&cluster, &cluster.path("once"), &["--no-requeue"], script);
+    let after = format!("afterok:{job}");
+    let dependent = cluster.submit(&["-d", &after, "--wrap", "true"]);
+    let urgent = cluster.submit(&["-q", "urgent", "-t", "10", "--wrap", "true"]);
+    cluster.wait_for_state(job, "PREEMPTED");
+    cluster.wait_for_state(urgent, "COMPLETED");
+    wait_until("half results are not used", PATIENCE, || {
+        cluster.job(dependent)["reason"] == "DependencyNeverSatisfied"
+    });
+}

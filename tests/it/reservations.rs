@@ -31,7 +31,7 @@ fn what_is_reserved_is_for_those_it_is_for_and_only_while_it_lasts() {
     // In words, for oneself: half of the node from now on.
     let said = cluster.ok(&["reserve", "1", "cpu", "now", "10m", "as", "mine"]);
     assert!(
-        said.contains("reservation mine: ") && said.contains("(1 cpus)"),
+        said.contains("reservation mine: ") && said.contains("(1 cpu)"),
         "{said}"
     );
     let show = |name: &str| cluster.json(&["reserve", "show", name])["settings"].clone();
@@ -44,31 +44,60 @@ fn what_is_reserved_is_for_those_it_is_for_and_only_while_it_lasts() {
     cluster.wait_for_state(inside, "RUNNING");
     assert_eq!(cluster.job(other)["state"], "PENDING");
     // Too long for what is left of it, or at all.
-    let long = sleeps(&cluster, &["-t", "10", "--reservation", "mine"]);
-    waits_for(&cluster, long, "Reservation");
-    let why = cluster.ok(&["why", &long.to_string()]);
-    assert!(
-        why.contains("goes beyond the end of reservation mine"),
-        "{why}"
-    );
     let words = [
         "submit",
         "-t",
-        "20",
+        "10",
         "--reservation",
         "mine",
         "--wrap",
         "true",
     ];
     let refused = cluster.refused(1, &words);
-    assert!(refused.contains("it lasts 00:10:00"), "{refused}");
+    assert!(refused.contains("are left of it"), "{refused}");
+    let big = [
+        "submit",
+        "-c",
+        "2",
+        "-t",
+        "5",
+        "--reservation",
+        "mine",
+        "--wrap",
+        "true",
+    ];
+    let refused = cluster.refused(1, &big);
+    assert!(
+        refused.contains("it does not fit into reservation `mine`"),
+        "{refused}"
+    );
+    // Without a limit it is what is left.
+    let rest = sleeps(&cluster, &["--reservation", "mine", "--hold"]);
+    assert_eq!(cluster.job(rest)["time_limit_s"], 9 * 60);
+    // Its own jobs are not in the way of a change, and it stays where it is.
+    cluster.ok(&["reserve", "set", "mine", "end=+20m", "description=longer"]);
+    assert_eq!(show("mine")["description"], "longer");
+    let words = [
+        "submit",
+        "-t",
+        "21",
+        "--reservation",
+        "mine",
+        "--wrap",
+        "true",
+    ];
+    let refused = cluster.refused(1, &words);
+    assert!(
+        refused.contains("it lasts 00:20:00") || refused.contains("are left of it"),
+        "{refused}"
+    );
     // It is changed while all runs; what jobs ask for is not taken away.
     let refused = cluster.refused(1, &["reserve", "remove", "mine"]);
     assert!(
         refused.contains("jobs of reservation `mine` have not ended"),
         "{refused}"
     );
-    cluster.ok(&["cancel", &long.to_string(), &inside.to_string()]);
+    cluster.ok(&["cancel", &rest.to_string(), &inside.to_string()]);
     wait_until("it is not needed", PATIENCE, || {
         cluster.run(&["reserve", "remove", "mine"]).code == 0
     });

@@ -233,11 +233,17 @@ impl Part {
         }
     }
 
+    /// The place of the pool that has this in the place of a node, if one has.
+    #[must_use]
+    pub fn license_at(node: NodeId) -> Option<usize> {
+        let at = node.0.checked_sub(LICENSES)?;
+        usize::try_from(at).ok()
+    }
+
     /// The place of the pool, if these are licences.
     #[must_use]
     pub fn license(&self) -> Option<usize> {
-        let at = self.node.0.checked_sub(LICENSES)?;
-        usize::try_from(at).ok()
+        Part::license_at(self.node)
     }
 
     /// Whether it is a part of a node.

@@ -384,9 +384,13 @@ fn what_is_reserved_is_left_alone_before_and_kept_for_those_it_is_for() {
     is(6, 60, "n1");
     is(7, 60, "n1");
     is(8, 80, "n1");
-    // This one could not.
+    // This one could not, and was told so.
     assert_eq!(outcome.elements.len(), 9);
-    assert_eq!(outcome.left, 1);
+    let refused: Vec<&str> = outcome.refused.values().map(|one| &*one.first).collect();
+    assert!(
+        refused[0].contains("00:20:00 are left of it"),
+        "{refused:?}"
+    );
 }
 
 #[test]
