@@ -101,7 +101,8 @@ fn who_was_warned_goes_on_when_nobody_needs_the_place_any_more() {
     cluster.ok(&["qos", "set", "normal", "grace-time=4s"]);
     cluster.ok(&["qos", "add", "urgent", "preempts=normal"]);
     let script = "trap '' TERM; echo begins; while :; do sleep 1; done";
-    let job = long(&cluster, &cluster.path("deaf"), &["--requeue"], script);
+    let options = ["--requeue", "--kill-wait", "1"];
+    let job = long(&cluster, &cluster.path("deaf"), &options, script);
     let urgent = cluster.submit(&["-q", "urgent", "-t", "10", "--wrap", "true"]);
     let said = || cluster.job(job)["reason_detail"].clone();
     let makes_room = format!("makes room for job {urgent} by ");
