@@ -66,7 +66,7 @@ pub(super) async fn keep_looking(shared: Arc<Shared>) {
         };
         let begun = Instant::now();
         let assume = Assume {
-            part_milli: experience.middle_milli,
+            part_milli: experience.mean_milli,
         };
         let seen = worked_out(move || forecast(&outlook, now(), assume, None)).await;
         if let Ok(seen) = seen {
@@ -270,7 +270,7 @@ pub(super) async fn would_run(
     let text = match start {
         Some(start) if start.expected.minus(at) >= 1000 => {
             let (expected, latest) = (start.expected, start.latest);
-            format!("{text}; expected to start at {expected}, by {latest} in 19 of 20 cases")
+            format!("{text}; expected to start at {expected}, by {latest} in nine of ten cases")
         }
         _ => text,
     };

@@ -23,7 +23,7 @@ use super::workload::Workload;
 use crate::cluster::changes::Counters;
 use crate::cluster::{Cluster, Command, Effect, Principal, Reply, Settings, invariants};
 use crate::model::identity::Role;
-use crate::model::ids::{NodeId, SlotKey};
+use crate::model::ids::{JobId, NodeId, SlotKey};
 use crate::model::job::Owner;
 use crate::model::node::{Inventory, Serves};
 use crate::model::rules::{Act, Noun, RuleChange, Rules};
@@ -68,11 +68,34 @@ pub struct Broken {
 /// # Errors
 /// When the cluster breaks a rule of its own.
 pub fn simulate(setup: Setup, workload: &Workload) -> Result<Outcome, Broken> {
+    simulate_watched(setup, workload, &mut |_| {})
+}
+
+/// The same, looked at after each instant.
+///
+/// # Errors
+/// When the cluster breaks a rule of its own.
+pub fn simulate_watched(
+    setup: Setup,
+    workload: &Workload,
+    watch: &mut dyn FnMut(&Moment<'_>),
+) -> Result<Outcome, Broken> {
     let begin = workload
         .jobs
         .first()
         .map_or(Timestamp::default(), |job| job.at);
-    Engine::new(setup, workload, begin)?.run()
+    Engine::new(setup, workload, begin, watch)?.run()
+}
+
+/// The cluster once everything of an instant is done.
+#[derive(Debug)]
+pub struct Moment<'a> {
+    /// When.
+    pub now: Timestamp,
+    /// The controller's core.
+    pub cluster: &'a Cluster,
+    /// What was admitted in this instant: places in the workload, and the numbers they were given.
+    pub admitted: &'a [(usize, JobId)],
 }
 
 /// A node of the cluster, as its machine.
@@ -103,10 +126,18 @@ struct Engine<'a> {
     /// The deadline of the last tick.
     ticked: Option<Timestamp>,
     check: bool,
+    /// What this instant brought.
+    admitted: Vec<(usize, JobId)>,
+    watch: &'a mut dyn FnMut(&Moment<'_>),
 }
 
 impl<'a> Engine<'a> {
-    fn new(setup: Setup, workload: &'a Workload, begin: Timestamp) -> Result<Self, Broken> {
+    fn new(
+        setup: Setup,
+        workload: &'a Workload,
+        begin: Timestamp,
+        watch: &'a mut dyn FnMut(&Moment<'_>),
+    ) -> Result<Self, Broken> {
         let Setup {
             settings,
             rules,
@@ -140,6 +171,8 @@ impl<'a> Engine<'a> {
             level: Level::default(),
             ticked: None,
             check,
+            admitted: Vec::new(),
+            watch,
         };
         let mut effects = Vec::new();
         for at in 0..engine.machines.len() {
@@ -158,6 +191,12 @@ impl<'a> Engine<'a> {
             self.now = now;
             let before = (self.submitted, self.gathering.open);
             self.instant()?;
+            (self.watch)(&Moment {
+                now,
+                cluster: &self.cluster,
+                admitted: &self.admitted,
+            });
+            self.admitted.clear();
             let is_idle = before == (self.workload.jobs.len(), self.gathering.open)
                 && self.shepherds.running() == 0;
             idle = if is_idle { idle + 1 } else { 0 };
@@ -342,6 +381,7 @@ impl<'a> Engine<'a> {
                 if let Reply::Submitted(id) = handled.reply {
                     self.gathering.open += u64::from(spec.count());
                     self.shepherds.admit(id, self.submitted);
+                    self.admitted.push((self.submitted, id));
                 }
             }
             Err(refusal) => self.gathering.refuse(refusal),

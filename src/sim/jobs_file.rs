@@ -200,10 +200,10 @@ mod tests {
         assert!(spec.requeue);
         assert_eq!(read.specs[1].count(), 10);
         assert_eq!(read.specs[1].request.nodes_max, None);
-        let spans: Vec<i64> = (0..10).map(|at| read.run_ms(1, at)).collect();
+        let spans: Vec<i64> = (0..10).map(|at| read.run_ms(1, at, Timestamp(0))).collect();
         assert!(spans.iter().all(|ms| (60_000..=120_000).contains(ms)));
         assert_eq!(parse(text, 1).unwrap(), read);
-        assert_ne!(parse(text, 2).unwrap().run_ms(1, 0), spans[0]);
+        assert_ne!(parse(text, 2).unwrap().run_ms(1, 0, Timestamp(0)), spans[0]);
     }
 
     #[test]

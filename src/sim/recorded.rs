@@ -6,7 +6,7 @@
 //! did; elements of an array that never ran are missing, and how many might run at once is not known. Jobs that never ran,
 //! and copies (`hpc cp`), which take nothing, are left out. Everybody begins with no usage.
 
-use super::cluster::{Broken, Setup, simulate};
+use super::cluster::{Broken, Setup, simulate_watched};
 use super::cluster_file::Machine;
 use super::outcome::Outcome;
 use super::workload::{JOBS_MAX, People, Planned, Runs, Workload, blank_spec};
@@ -345,7 +345,7 @@ pub fn compare(past: &Past, outcome: &Outcome) -> Vec<Change> {
     std::iter::once(all).chain(users).collect()
 }
 
-/// A submission of a live run, and how long what it led to really ran.
+/// A submission of a live run, and what nodes said of what it led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submission {
     /// When it was admitted.
@@ -354,25 +354,31 @@ pub struct Submission {
     pub owner: Owner,
     /// What was asked for.
     pub spec: JobSpec,
-    /// How long each element ran, by position; milliseconds.
-    pub runs_ms: Vec<i64>,
+    /// When each element began and ended, by position.
+    pub ran: Vec<(Timestamp, Timestamp)>,
 }
 
-/// A decision: something started.
+/// A decision: something is to start.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Start {
     /// Of which submission: a place in the list.
     pub job: usize,
     /// Which element.
     pub position: u32,
-    /// When.
+    /// When that was decided.
     pub at: Timestamp,
     /// On which nodes, leader first.
     pub nodes: Vec<String>,
 }
 
-/// What the simulator starts when the submissions of a live run come at the same times and take as long. The list is in the
-/// order in which they were admitted. Decisions in the order of submissions and positions.
+/// What the simulator decides when submissions come and nodes speak as they did in a live run. The list is in the order in
+/// which they were admitted. Decisions in the order of submissions and positions.
+///
+/// What is started here says of itself what the live one did: it began some milliseconds after it was told to, and of two
+/// that were told together that can decide which is expected to make room first. It ends when the live one ended, however
+/// long that is: if the milliseconds before it began and after its end were left out of every run, ends would come ever
+/// earlier, and soon in another order. The times that a store has are those of shepherds, which lag behind by as long as
+/// their launch was on its way: of ends so close to each other no row says which was heard of first, but who saw it.
 ///
 /// # Errors
 /// When the cluster breaks a rule of its own.
@@ -385,29 +391,31 @@ pub fn decisions(setup: Setup, list: Vec<Submission>) -> Result<Vec<Start>, Brok
             at: submission.at,
             owner: at,
             spec: at,
-            runs: Runs::Each(submission.runs_ms.into()),
+            runs: Runs::Was(submission.ran.into()),
         });
     }
-    let outcome = simulate(setup, &workload)?;
-    let nodes = |place: u32| {
-        let set = usize::try_from(place)
-            .ok()
-            .and_then(|at| outcome.places.get(at));
-        let set = set.into_iter().flat_map(|set| set.iter());
-        let name = |at: &u32| {
-            usize::try_from(*at)
-                .ok()
-                .and_then(|at| outcome.nodes.get(at))
-        };
+    let mut granted: BTreeMap<u32, Timestamp> = BTreeMap::new();
+    let outcome = simulate_watched(setup, &workload, &mut |moment| {
+        for job in moment.cluster.jobs() {
+            for position in job.slots.iter().flat_map(|slot| slot.queue.iter()) {
+                granted.entry(job.id.raw(position)).or_insert(moment.now);
+            }
+        }
+    })?;
+    let place = |at: u32| usize::try_from(at).unwrap_or(usize::MAX);
+    let nodes = |at: u32| -> Vec<String> {
+        let set = outcome.places.get(place(at)).into_iter();
+        let set = set.flat_map(|set| set.iter());
+        let name = |at: &u32| outcome.nodes.get(place(*at));
         set.filter_map(name).cloned().collect()
     };
     let mut starts: Vec<Start> = outcome
         .elements
         .iter()
         .map(|one| Start {
-            job: usize::try_from(one.job).unwrap_or(usize::MAX),
+            job: place(one.job),
             position: one.position,
-            at: one.started,
+            at: granted.get(&one.id).copied().unwrap_or(one.started),
             nodes: nodes(one.place),
         })
         .collect();

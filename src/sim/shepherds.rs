@@ -172,17 +172,25 @@ impl<'a> Shepherds<'a> {
             return;
         };
         self.starts += 1;
+        let began = self.workload.began(slot.job, position, now);
         slot.current = Some(Running {
             position,
-            started: now,
+            started: began,
             serial: self.starts,
-            run_ms: self.workload.run_ms(slot.job, position),
+            run_ms: self.workload.run_ms(slot.job, position, now),
             done_ms: 0,
             since: Some(now),
             ends: None,
         });
         self.running += u64::from(slot.leads);
-        said.push((node, key, FromSlot::Started { position, at: now }));
+        said.push((
+            node,
+            key,
+            FromSlot::Started {
+                position,
+                at: began,
+            },
+        ));
         self.enter_end(node, key);
     }
 

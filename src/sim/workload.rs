@@ -26,6 +26,9 @@ pub enum Runs {
     Between(i64, i64),
     /// As it was, by position.
     Each(Box<[i64]>),
+    /// When each began and ended in a live run, by position: one that is started says that it began then, or now if that is
+    /// later, and ends when it did.
+    Was(Box<[(Timestamp, Timestamp)]>),
 }
 
 /// A job to be submitted.
@@ -55,9 +58,9 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// How long this element of this job runs; milliseconds.
+    /// How long this element of this job runs if it starts now; milliseconds.
     #[must_use]
-    pub fn run_ms(&self, job: usize, position: u32) -> i64 {
+    pub fn run_ms(&self, job: usize, position: u32, now: Timestamp) -> i64 {
         let Some(planned) = self.jobs.get(job) else {
             return 0;
         };
@@ -71,7 +74,22 @@ impl Workload {
                 let at = usize::try_from(position).unwrap_or(usize::MAX);
                 spans.get(at).or(spans.last()).copied().unwrap_or(0)
             }
+            Runs::Was(spans) => {
+                let at = usize::try_from(position).unwrap_or(usize::MAX);
+                spans.get(at).map_or(0, |(_, end)| end.minus(now).max(0))
+            }
         }
+    }
+
+    /// When this element of this job says that it began if it is started now.
+    #[must_use]
+    pub fn began(&self, job: usize, position: u32, now: Timestamp) -> Timestamp {
+        let runs = self.jobs.get(job).map(|planned| &planned.runs);
+        let Some(Runs::Was(spans)) = runs else {
+            return now;
+        };
+        let at = usize::try_from(position).unwrap_or(usize::MAX);
+        spans.get(at).map_or(now, |(began, _)| now.max(*began))
     }
 
     /// The jobs of a trace: one task for each processor, wherever there is room; users are `u7` and so on.
@@ -192,7 +210,7 @@ mod tests {
             .map(|job| (job.at.0, job.owner, job.spec))
             .collect();
         assert_eq!(shown, [(5_000, 0, 0), (6_000, 0, 0), (6_000, 1, 1)]);
-        assert_eq!(workload.run_ms(1, 0), 50_000);
+        assert_eq!(workload.run_ms(1, 0, Timestamp(0)), 50_000);
         assert_eq!(workload.specs[0].request.cpus_total(), 2);
     }
 
@@ -210,7 +228,9 @@ mod tests {
         };
         let spans = |seed| -> Vec<i64> {
             let workload = workload(seed);
-            (0..50).map(|at| workload.run_ms(0, at)).collect()
+            (0..50)
+                .map(|at| workload.run_ms(0, at, Timestamp(0)))
+                .collect()
         };
         assert_eq!(spans(1), spans(1));
         assert_ne!(spans(1), spans(2));

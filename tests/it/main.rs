@@ -1,8 +1,8 @@
 //! Real clusters of real processes: the binary as a person uses it, killed, restarted and filled up.
 //!
 //! One module for each feature; `support` starts a cluster and ends everything of it. Nothing here looks inside the
-//! library but `earlier_client`, which speaks as another build does: what these tests see is what a user sees. The long
-//! ones do a short turn by default and the full one on request:
+//! library but `earlier_client`, which speaks as another build does, and `recorded`, which reads the store: what the others
+//! see is what a user sees. The long ones do a short turn by default and the full one on request:
 //!
 //!     HPC_STORM=50 HPC_SURVIVORS=1000 cargo nextest run --profile ci --test it
 #![allow(
@@ -32,6 +32,7 @@ mod lab_storm;
 mod limits;
 mod listings;
 mod preemption;
+mod recorded;
 mod relay;
 mod reservations;
 mod reserve;

@@ -182,7 +182,7 @@ fn plain_order(rule: Rule) -> Policy {
 }
 
 /// A cluster of so many nodes of so many cpus, without limits.
-fn bare(nodes: u32, cpus: u32, rule: Rule) -> Setup {
+pub(super) fn bare(nodes: u32, cpus: u32, rule: Rule) -> Setup {
     let text = format!(
         "[[node]]\nname = \"n[1-{nodes}]\"\ncpus = {cpus}\nmemory = \"{cpus}G\"\n[partition.batch]\nmax-time = \"none\"\n"
     );
@@ -220,8 +220,8 @@ fn starts_agree(trace: &Trace, nodes: u32, cpus: u32) {
     }
 }
 
-/// The first jobs of a real log, closer together so that they wait.
-fn beginning(jobs: usize, processors: u32) -> Trace {
+/// The first jobs of a real log, so many times closer together that they wait.
+pub(super) fn beginning(jobs: usize, processors: u32, closer: i64) -> Trace {
     let packed = std::fs::read(
         std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/data/SDSC-SP2-1998-4.2-cln.swf.gz"),
@@ -233,7 +233,7 @@ fn beginning(jobs: usize, processors: u32) -> Trace {
     let mut trace = Trace::parse(&text, None).unwrap();
     trace.jobs.truncate(jobs);
     for job in &mut trace.jobs {
-        job.submit /= 4;
+        job.submit /= closer;
         job.processors = job.processors.min(processors);
     }
     trace.processors = processors;
@@ -243,11 +243,11 @@ fn beginning(jobs: usize, processors: u32) -> Trace {
 #[test]
 fn live_code_and_the_replay_of_traces_start_the_same_jobs_at_the_same_time() {
     // One machine with as many cpus as the trace's.
-    starts_agree(&beginning(700, 128), 1, 128);
+    starts_agree(&beginning(700, 128, 4), 1, 128);
     // As many machines as processors: wide jobs are gangs.
-    starts_agree(&beginning(120, 32), 32, 1);
+    starts_agree(&beginning(120, 32, 4), 32, 1);
     // Jobs of one processor, wherever they go.
-    let mut narrow = beginning(600, 128);
+    let mut narrow = beginning(600, 128, 4);
     for job in &mut narrow.jobs {
         job.processors = 1;
     }

@@ -13,6 +13,7 @@ use crate::model::time::{format_elapsed, parse_when};
 use crate::sim::cluster::{Broken, Setup};
 use crate::sim::cluster_file::{self, Description};
 use crate::sim::figures::{Figures, UserFigures};
+use crate::sim::foresight::{Foresight, foresee};
 use crate::sim::recorded::{self, Change, Past, Recorder};
 use crate::sim::swf::{LINE_MAX, Lines};
 use crate::sim::workload::{JOBS_MAX, Workload};
@@ -49,6 +50,10 @@ pub(super) struct Whole {
     /// Draw who ran where and when: FILE.svg
     #[arg(long, value_name = "FILE")]
     gantt: Option<PathBuf>,
+    /// Ask one in N of the jobs that have to wait when it will start, as `hpc why` would say it, and say how often that was
+    /// right
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    foretell: Option<u32>,
 }
 
 /// What stands beside these on the command line.
@@ -79,7 +84,39 @@ struct Answer {
     users: Vec<User>,
     #[serde(skip_serializing_if = "Option::is_none")]
     changes: Option<Vec<ChangeRow>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    foresight: Option<ForesightRow>,
     fingerprint: String,
+}
+
+/// Starts that were foretold.
+#[derive(Serialize)]
+struct ForesightRow {
+    asked: usize,
+    as_told: usize,
+    sooner: usize,
+    later: usize,
+    told_no_time: usize,
+    coverage: f64,
+    wait_s: super::Row,
+    interval_s: super::Row,
+    error_s: super::Row,
+}
+
+impl From<Foresight> for ForesightRow {
+    fn from(seen: Foresight) -> Self {
+        ForesightRow {
+            coverage: seen.coverage(),
+            asked: seen.asked,
+            as_told: seen.inside,
+            sooner: seen.before,
+            later: seen.after,
+            told_no_time: seen.untold,
+            wait_s: seen.wait.into(),
+            interval_s: seen.width.into(),
+            error_s: seen.error.into(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -159,6 +196,7 @@ impl Whole {
             ("--since", self.since.is_some()),
             ("--rules", self.rules.is_some()),
             ("--gantt", self.gantt.is_some()),
+            ("--foretell", self.foretell.is_some()),
         ];
         let mut given = given.into_iter();
         given.find(|(_, given)| *given).map(|(name, _)| name)
@@ -183,7 +221,13 @@ impl Whole {
             case.setup.settings.policy.rule = policy.live()?;
         }
         case.workload.seed = beside.seed;
-        let outcome = simulate(case.setup, &case.workload).map_err(broken)?;
+        let (outcome, foresight) = match self.foretell {
+            None => (simulate(case.setup, &case.workload).map_err(broken)?, None),
+            Some(every) => {
+                let seen = foresee(case.setup, &case.workload, every).map_err(broken)?;
+                (seen.0, Some(Foresight::of(&seen.1)))
+            }
+        };
         self.draw(&case.workload, &outcome, beside)?;
         let changes = case
             .past
@@ -197,7 +241,8 @@ impl Whole {
             );
         }
         if beside.is_json {
-            let answer = answer(figures, changes.as_deref(), beside.seed);
+            let mut answer = answer(figures, changes.as_deref(), beside.seed);
+            answer.foresight = foresight.map(ForesightRow::from);
             json::object(&mut output::stdout(), &answer)?;
             return Ok(exit::DONE);
         }
@@ -206,6 +251,10 @@ impl Whole {
             output::line("")?;
         }
         output::text(&figures.text())?;
+        if let Some(foresight) = &foresight {
+            output::line("")?;
+            output::text(&foresight.text())?;
+        }
         if changes.is_none() {
             output::line("")?;
             user_table(&figures.users).print()?;
@@ -422,6 +471,7 @@ fn answer(figures: Figures, changes: Option<&[Change]>, seed: u64) -> Answer {
         lost_s: figures.lost_s,
         users: figures.users.into_iter().map(User::from).collect(),
         changes: changes.map(|changes| changes.iter().map(ChangeRow::from).collect()),
+        foresight: None,
         fingerprint: format!("{:016x}", figures.fingerprint),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::scheduler::Rule;
-use crate::sim::{cluster_file, jobs_file};
+use crate::sim::{cluster_file, jobs_file, simulate};
 use crate::wire::view::GpuView;
 
 const CLUSTER: &str =
@@ -239,16 +239,16 @@ fn machines_are_those_that_are_known_now() {
 fn decisions_are_those_of_the_run_that_was_recorded() {
     let workload = jobs_file::parse(JOBS, 5).unwrap();
     let live = simulate(setup(Rule::EasySjbf), &workload).unwrap();
-    let list = workload.jobs.iter().zip(0..).map(|(job, at)| {
-        let spec = workload.specs[job.spec as usize].clone();
-        Submission {
-            at: job.at,
-            owner: workload.owners[job.owner as usize].clone(),
-            runs_ms: (0..spec.count())
-                .map(|position| workload.run_ms(at, position))
-                .collect(),
-            spec,
-        }
+    let ran = |at: u32| {
+        let its = live.elements.iter().filter(move |one| one.job == at);
+        // By number, so by position.
+        its.map(|one| (one.started, one.ended)).collect()
+    };
+    let list = workload.jobs.iter().zip(0..).map(|(job, at)| Submission {
+        at: job.at,
+        owner: workload.owners[job.owner as usize].clone(),
+        spec: workload.specs[job.spec as usize].clone(),
+        ran: ran(at),
     });
     let starts = decisions(setup(Rule::EasySjbf), list.collect()).unwrap();
     assert_eq!(starts.len(), live.elements.len());
