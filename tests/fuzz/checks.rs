@@ -9,6 +9,7 @@
 
 use hpc::config::{Config, Policy, Priority};
 use hpc::model::array::{self, ArraySpec};
+use hpc::model::constraint::Constraint;
 use hpc::model::cpu_set::CpuSet;
 use hpc::model::dependency::Dependency;
 use hpc::model::export::ExportSpec;
@@ -21,7 +22,8 @@ use hpc::model::join_line::{JoinLine, parse_address};
 use hpc::model::rules::{Noun, Rules};
 use hpc::model::signal::SignalSpec;
 use hpc::model::time::{self, Timestamp};
-use hpc::model::{directive, gres, hostlist, signal, size};
+use hpc::model::wishes::Wishes;
+use hpc::model::{booking, directive, gres, hostlist, reservation, signal, size};
 use hpc::scheduler::packing::{self, Measure, Mix, Node, Packer};
 use hpc::sim::gpu::GpuLines;
 use hpc::sim::swf::Trace;
@@ -321,8 +323,68 @@ pub fn values(bytes: &[u8]) -> bool {
         15 => {
             accepted(parse_address(text)).is_some_and(|(host, port)| !host.is_empty() && port > 0)
         }
+        16 => features(text),
+        17 => licenses(text),
+        18 => reserved_parts(text),
+        19 => booking(text),
         _ => false,
     }
+}
+
+/// A reason in words: one line of a bounded length.
+fn sentence(why: &str) {
+    assert!(!why.contains(['\n', '\r', '\0']), "{why:?}");
+    assert!(why.len() < 2_000, "{why}");
+}
+
+fn features(text: &str) -> bool {
+    match Constraint::parse(text) {
+        Ok(constraint) => {
+            let again = Constraint::parse(&constraint.to_string()).expect("what is shown is read");
+            let has = |name: &str| name.len() % 2 == 0;
+            assert_eq!(again.is_met(&has), constraint.is_met(&has));
+            true
+        }
+        Err(why) => {
+            sentence(&why);
+            false
+        }
+    }
+}
+
+fn licenses(text: &str) -> bool {
+    let Ok(licenses) = Wishes::parse_licenses(text).inspect_err(|why| sentence(why)) else {
+        return false;
+    };
+    let wishes = Wishes {
+        licenses,
+        ..Wishes::default()
+    };
+    let bytes = postcard::to_stdvec(&wishes).expect("writing into memory");
+    assert_eq!(postcard::from_bytes(&bytes), Ok(wishes));
+    true
+}
+
+fn reserved_parts(text: &str) -> bool {
+    let Ok(parts) = reservation::parse_on(text).inspect_err(|why| sentence(why)) else {
+        return false;
+    };
+    assert_eq!(
+        reservation::parse_on(&reservation::show_on(&parts)),
+        Ok(parts)
+    );
+    true
+}
+
+fn booking(text: &str) -> bool {
+    let words: Vec<String> = text.split('\x1f').map(str::to_owned).collect();
+    let now = Timestamp(1_700_000_000_000);
+    let read = booking::parse(&words, now, &jiff::tz::TimeZone::UTC);
+    let Ok(booking) = read.inspect_err(|why| sentence(why)) else {
+        return false;
+    };
+    assert!(booking.end > booking.start);
+    true
 }
 
 /// What was read, or nothing after a look at the error.

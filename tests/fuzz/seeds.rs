@@ -1003,6 +1003,24 @@ fn values() -> Vec<Vec<u8>> {
             &["n2,n10,n02,n,a-1,a1b,a01b", "1,01,001,a,-", "n9é,n10é"],
         ),
         (15, &["10.0.0.5:7420", "[::1]:99", "ws1"]),
+        (16, &["fast&(a100|h100)", "a,b|c", "((x))|y&z"]),
+        (17, &["matlab:2,comsol", "a=3;b"]),
+        (
+            18,
+            &[
+                "ws1:cpus=8:memory=1024:gpu.a100=2,ws2:cpus=8:memory=1024",
+                "none",
+            ],
+        ),
+        (
+            19,
+            &[
+                "2\x1fgpus\x1ffri\x1f14:00-18:00",
+                "ws[1-2]\x1ftomorrow\x1f9:00\x1f3h\x1fweekly\x1ffor\x1fann,bob\x1fas\x1fcourse",
+                "2\x1fa100\x1fgpus\x1fnow\x1f1h30m",
+                "3\x1fnodes\x1f2026-12-24\x1f0:00\x1f2d\x1fdaily",
+            ],
+        ),
         (2, &["0-15:4", "1,3,5%2", "0-9,4-20:3,7", "5,3,1-2"]),
         (3, &["0-1000000", "0-4000000:1000%7"]),
         (
