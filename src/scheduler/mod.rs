@@ -301,7 +301,17 @@ impl<'a> Planner<'a> {
     fn line_up(&mut self, orders: &mut Orders) {
         let most = self.pass.free.most();
         let shapes = self.view.queue.shapes();
-        let might = |shape: &queue::Shape| might_fit(&shape.request, &most);
+        // Where a limit may be the reason, all are looked at one by one.
+        let by_look = !self.has_limits;
+        let might = |shape: &queue::Shape| {
+            might_fit(&shape.request, &most)
+                && !(by_look
+                    && self.goes_anywhere(&shape.request, &shape.partition)
+                    && !self
+                        .pass
+                        .free
+                        .fits(&self.view.pool.ask_anywhere(&shape.request)))
+        };
         self.might = shapes.map(|shape| shape.is_some_and(might)).collect();
         let mut known: BTreeMap<&str, usize> = BTreeMap::new();
         for class in self.view.queue.classes() {
@@ -583,22 +593,23 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Whether it may be on any node that accepts work, whoever asks.
+    fn goes_anywhere(&self, request: &Request, partition: &str) -> bool {
+        let partition = self.view.rules.partitions.get(partition);
+        self.everyone
+            && partition.is_none_or(|partition| partition.nodes.is_empty())
+            && request.nodelist.is_empty()
+            && request.exclude.is_empty()
+            && request.wishes.constraint.is_none()
+            && !request.takes_nothing()
+    }
+
     fn ask(&mut self, at: usize, group: &'a Group, job: &Job) -> Ask<'a> {
         let place = self.shape_of(at);
+        let request: &'a Request = &group.key.request;
+        let anywhere = self.goes_anywhere(request, &group.key.class.partition);
         let view = &self.view;
-        let everyone = self.everyone;
         let ask = self.shapes[place].ask.get_or_insert_with(|| {
-            let request: &'a Request = &group.key.request;
-            let partition = view
-                .rules
-                .partitions
-                .get(group.key.class.partition.as_str());
-            let anywhere = everyone
-                && partition.is_none_or(|partition| partition.nodes.is_empty())
-                && request.nodelist.is_empty()
-                && request.exclude.is_empty()
-                && request.wishes.constraint.is_none()
-                && !request.takes_nothing();
             if anywhere {
                 return view.pool.ask_anywhere(request);
             }

@@ -441,3 +441,23 @@ fn maintenance_is_around_what_runs_and_of_nobody() {
         "{refused}"
     );
 }
+
+#[test]
+fn scavengers_fill_what_nobody_needs_and_it_costs_them_nothing() {
+    let text = "[[node]]\nname = \"n1\"\ncpus = 2\nmemory = \"2G\"\n\
+                [qos.scavenger]\nusage-factor = 0\n\
+                [qos.normal]\npriority = 1\npreempts = \"scavenger\"\n";
+    let jobs = "[[job]]\nuser = \"ann\"\nrun = \"1h\"\nlimit = \"1h\"\ncount = 4\nrequeue = true\nqos = \"scavenger\"\n\
+                [[job]]\nuser = \"bob\"\nat = \"30m\"\nrun = \"10m\"\nlimit = \"10m\"\ncpus = 2\n\
+                [[job]]\nuser = \"ann\"\nat = \"31m\"\nrun = \"10m\"\nlimit = \"10m\"\ncpus = 2\n\
+                [[job]]\nuser = \"bob\"\nat = \"31m\"\nrun = \"10m\"\nlimit = \"10m\"\ncpus = 2\n";
+    let outcome = run(setup(text), jobs);
+    let starts: Vec<i64> = outcome
+        .elements
+        .iter()
+        .map(|one| one.started.seconds() / 60)
+        .collect();
+    // Ann goes before bob's second: half an hour of two cpus was not charged to her, ten minutes were to him.
+    assert_eq!(starts, [60, 60, 120, 120, 30, 40, 50]);
+    assert_eq!(outcome.restarts, 2);
+}
