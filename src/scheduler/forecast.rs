@@ -288,7 +288,13 @@ impl Run {
                 .enter(key, Stay::new(at, ends), parts);
         }
         for (id, count) in counts {
-            if let Some(job) = self.outlook.jobs.get(&id).cloned() {
+            let Some(job) = self.outlook.jobs.get(&id).cloned() else {
+                continue;
+            };
+            // All of it has started: out of the queue nobody looks at it.
+            if count >= job.pending.len() {
+                self.outlook.queue.leave(&job);
+            } else {
                 self.change(&job, |job| {
                     let taken: IndexSet = job.pending.take_first(count);
                     job.pending.subtract(&taken);
@@ -347,8 +353,15 @@ impl Run {
         };
         // Which of the positions it was makes no difference here.
         let mut all = IndexSet::from_range(0, job.spec.count());
-        all.subtract(&job.pending);
+        // Of one that had started as a whole nothing waits, whatever its record says.
+        let waits = self.outlook.queue.has(&job);
+        if waits {
+            all.subtract(&job.pending);
+        }
         self.change(&job, |job| {
+            if !waits {
+                job.pending = IndexSet::new();
+            }
             job.pending.union_with(&all.take_first(1));
             job.slots = Vec::new();
         });
