@@ -359,6 +359,7 @@ impl Cluster {
             Event::ClockStepped { by_ms } => {
                 self.books.clock_stepped(by_ms);
                 self.grace_steps(by_ms);
+                self.booked_until = Timestamp::default();
                 effects.push(Effect::Plan);
                 for since in self.cut_off.values_mut() {
                     *since = since.plus_ms(by_ms);

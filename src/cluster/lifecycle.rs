@@ -179,8 +179,14 @@ fn grace_over(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
         let Some(slot) = cluster.slot(key) else {
             continue;
         };
-        let needed = |by: JobId| cluster.job(by).is_some_and(|job| !job.pending.is_empty());
-        if !slot.warned().any(|(.., by)| needed(by)) {
+        // Before the first plan after a restart nobody was promised anything anew.
+        let waits = |by: JobId| cluster.job(by).is_some_and(|job| !job.pending.is_empty());
+        let needed = if cluster.has_planned {
+            cluster.promised.iter().any(|promise| promise.touches(slot))
+        } else {
+            slot.warned().any(|(.., by)| waits(by))
+        };
+        if !needed {
             events.push(Event::Spared {
                 job: key.job,
                 slot: key.slot,

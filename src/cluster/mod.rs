@@ -205,6 +205,8 @@ pub struct Cluster {
     gathering: BTreeSet<SlotKey>,
     /// Slots that will have to make room, by the end of their grace.
     warned: BTreeSet<(Timestamp, SlotKey)>,
+    /// Whether there has been a plan since the start.
+    has_planned: bool,
     /// When the last plan started nothing, if nothing has changed since that could make another.
     settled: Option<Timestamp>,
     /// What the planner has found out of the order.
@@ -296,6 +298,7 @@ impl Cluster {
             cut_off: BTreeMap::new(),
             gathering: BTreeSet::new(),
             warned: BTreeSet::new(),
+            has_planned: false,
             settled: None,
             orders: Orders::default(),
             bookings: Bookings::default(),
@@ -544,6 +547,7 @@ impl Cluster {
         // What is to be done again at a time, or because of what was just done, is not settled.
         let settled = nothing && !effects.contains(&Effect::Plan) && self.plan_again.is_none();
         self.settled = settled.then_some(now);
+        self.has_planned = true;
         effects
     }
 

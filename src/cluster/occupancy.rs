@@ -86,6 +86,11 @@ impl Cluster {
     /// There are other licences: what runs holds them by other places.
     pub(super) fn licenses_changed(&mut self) {
         self.survey();
+        // Promised licences are known by their places too.
+        let nodes_only = |promise: &crate::scheduler::plan::Promise| {
+            promise.parts.iter().all(|part| part.is_of_node())
+        };
+        self.promised.retain(nodes_only);
         let licensed = |job: &&Arc<Job>| !job.spec.request.wishes.licenses.is_empty();
         let jobs: Vec<Arc<Job>> = self.jobs.values().filter(licensed).cloned().collect();
         for job in &jobs {

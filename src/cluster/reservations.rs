@@ -430,12 +430,10 @@ fn kept_part(node: &Node, site: &Site, amount: Free) -> KeptPart {
 pub(super) fn time_unasked_s(cluster: &Cluster, now: Timestamp, spec: &JobSpec) -> Option<u32> {
     let name = spec.request.wishes.reservation.as_ref()?;
     let known = cluster.rules.reservations.get(name)?;
-    let from = match known.repeat {
-        Repeat::Once => now.max(known.start),
-        Repeat::Daily | Repeat::Weekly => known.start,
-    };
+    let next = known.times(now, Timestamp(i64::MAX / 4), 1).next();
+    let (start, end) = next?;
     // Whole minutes, and a little of it is gone by the time it starts.
-    let minutes = (known.end.minus(from) - 5_000).max(60_000) / 60_000;
+    let minutes = (end.minus(start.max(now)) - 5_000).max(60_000) / 60_000;
     u32::try_from(minutes * 60).ok()
 }
 

@@ -66,8 +66,10 @@ pub fn parts_of(
             ..Free::default()
         };
         for (kind, count) in &kept.gpus {
-            let at = site.kind_of(kind)?;
-            amount.gpus[at] = u16::try_from(*count).unwrap_or(u16::MAX);
+            // A kind that has gone keeps nothing; the rest is kept.
+            if let Some(at) = site.kind_of(kind) {
+                amount.gpus[at] = u16::try_from(*count).unwrap_or(u16::MAX);
+            }
         }
         Some(Part {
             node: node.id,
@@ -287,6 +289,36 @@ fn used(view: &View<'_>, keys: Option<&Vec<SlotKey>>) -> BTreeMap<NodeId, Free> 
         *sum = sum.plus(part.amount);
     }
     used
+}
+
+/// Nodes on which what runs stays into a reservation and takes of what that has, and from when on: whoever leaves there
+/// leaves room for that and for nobody else.
+#[must_use]
+pub fn crowded(view: &View<'_>, now: Timestamp) -> Vec<(NodeId, Timestamp)> {
+    let mut crowded = Vec::new();
+    for booking in view.bookings.after(now) {
+        let from = booking.start.max(now);
+        for part in &booking.parts {
+            let Some(site) = view.pool.site(part.node) else {
+                continue;
+            };
+            let mut held = part.amount;
+            for (ends, key, parts) in view.occupancy.iter() {
+                let inside = view
+                    .jobs
+                    .get(&key.job)
+                    .is_none_or(|job| wish(job).is_some_and(|name| *name == *booking.name));
+                if ends > from && !inside {
+                    let there = parts.iter().filter(|one| one.node == part.node);
+                    there.for_each(|one| held = held.plus(one.amount));
+                }
+            }
+            if held.least(site.all()) != held {
+                crowded.push((part.node, from));
+            }
+        }
+    }
+    crowded
 }
 
 /// Keeps the places of what is booked for later.

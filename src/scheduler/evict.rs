@@ -8,14 +8,16 @@
 //! that): so nobody can be evicted by whom they evicted.
 
 use super::backfill::Pass;
-use super::nodes::{Ask, NodePool, Parts};
+use super::bookings::crowded;
+use super::nodes::{Ask, NodePool, Parts, admits};
 use super::order::OrderKey;
 use super::plan::{Entry, Promise};
 use super::pool::Pool;
 use super::queue::{Class, Group, GroupKey, Member};
 use super::{Planner, occupancy};
-use crate::model::ids::{JobId, SlotKey};
-use crate::model::job::Job;
+use crate::model::ids::{JobId, NodeId, SlotKey};
+use crate::model::job::{Job, Reason};
+use crate::model::node::Link;
 use crate::model::preempt::{PreemptMode, Yielding};
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
@@ -51,6 +53,12 @@ pub fn takes(rules: &Rules, class: &Class) -> bool {
     let mut partitions = rules.partitions.values();
     qos.is_some_and(|qos| !qos.preempts.is_empty())
         || partitions.any(|one| one.tier < tier && one.yields.mode != PreemptMode::Off)
+}
+
+/// Whether something that ends then stays into a reservation, on a node where that lacks room.
+fn stays_into(crowded: &[(NodeId, Timestamp)], parts: &Parts, ends: Timestamp) -> bool {
+    let mut crowded = crowded.iter();
+    crowded.any(|(node, from)| ends > *from && parts.iter().any(|part| part.node == *node))
 }
 
 /// Something that runs, as somebody who may have to make room.
@@ -103,6 +111,8 @@ impl Evictions<'_> {
 struct Trial {
     pass: Pass<NodePool>,
     length: i64,
+    /// When the last of those has gone that are about to.
+    latest: i64,
 }
 
 impl Trial {
@@ -131,7 +141,10 @@ impl<'a> Planner<'a> {
                 continue;
             };
             let partition = view.rules.partitions.get(job.spec.partition.as_str());
-            if partition.is_some_and(|partition| !partition.up) {
+            let out = self
+                .inside
+                .and_then(|booking| self.kept_out(booking, &group.key));
+            if out.is_some() || partition.is_some_and(|partition| !partition.up) {
                 continue;
             }
             let served = self.evictions.served(id);
@@ -141,7 +154,8 @@ impl<'a> Planner<'a> {
             let slots = u32::try_from(job.slots.len()).unwrap_or(u32::MAX);
             let one = (1, slots.saturating_add(served));
             let open = view.open_to(job);
-            let there = promise.parts.iter().all(|part| open(part.node));
+            let mut nodes = promise.parts.iter().filter(|part| part.is_of_node());
+            let there = nodes.all(|part| open(part.node));
             let rather = Some(&promise.parts).filter(|_| there);
             if self.start_some(at, group, job, one, rather).1 == 0 {
                 self.evictions.served.insert(id, served + 1);
@@ -150,51 +164,89 @@ impl<'a> Planner<'a> {
     }
 
     /// Has others make room for an element: what it will have, once they have gone. Nothing when nobody has to, or may be
-    /// asked to, or when it would not help.
+    /// asked to, or when it would not help; a reason when a limit would hold it then.
     pub(super) fn make_room(
         &mut self,
         at: usize,
         group: &'a Group,
         job: &'a Job,
         length: i64,
-        rather: Option<&Parts>,
-    ) -> Option<Parts> {
+        (is_new, rather): (bool, Option<&Parts>),
+    ) -> Result<Option<Parts>, Reason> {
         let may = self.evictions.may_take(self.class_of(at));
         if !may || self.evictions.tries >= TRIES_MAX {
-            return None;
+            return Ok(None);
         }
         self.evictions.tries += 1;
         // Those who wait before it have their places.
         self.keep_places();
         let ask = self.ask(at, group, job);
         if !self.view.emptied.fits(&ask) {
-            return None;
+            return Ok(None);
         }
         let mut trial = self.trial(length);
         let same = rather.filter(|parts| trial.pass.holds(parts, length));
         let mut found = same.cloned().or_else(|| trial.fits(&ask));
         let mut chosen = Vec::new();
         if found.is_none() {
+            if self.may_be_on_silent(&trial, group, job) {
+                return Ok(None);
+            }
             chosen = self.choose(&mut trial, &ask, &group.key);
             found = trial.fits(&ask);
         }
-        let parts = found?;
-        let grace_ms = chosen.iter().map(|(_, grace_ms, _)| *grace_ms).max();
-        let grace_ms = grace_ms.unwrap_or(0);
-        if grace_ms > 0 && self.starts_by_itself(&ask, length, grace_ms) {
-            return None;
+        let Some(parts) = found else {
+            return Ok(None);
+        };
+        if let Some(reason) = self.over_limit_with(&group.key, &parts, is_new) {
+            return Err(reason);
         }
+        let graces = chosen.iter().map(|(_, grace_ms, _)| *grace_ms);
+        let grace_ms = graces.max().unwrap_or(0);
+        if grace_ms > 0 && self.starts_by_itself(&ask, length, grace_ms) {
+            return Ok(None);
+        }
+        // Nobody goes before it is sure that it helps.
+        let before = (self.pass.clone(), self.evictions.told.clone());
+        for (place, grace_ms, _) in &chosen {
+            self.tell(*place, *grace_ms);
+        }
+        let latest = self.now.plus_ms(grace_ms).0.max(trial.latest);
+        let shadow = self.reserve(Err(&parts), length);
+        let too_long = |shadow: i64| {
+            let ends = Timestamp(shadow.saturating_add(length));
+            self.inside.is_some_and(|booking| ends > booking.end)
+        };
+        let shadow = shadow.filter(|shadow| *shadow <= latest && !too_long(*shadow));
+        let Some(shadow) = shadow else {
+            (self.pass, self.evictions.told) = before;
+            return Ok(None);
+        };
         for (place, grace_ms, again) in chosen {
             self.evict(place, grace_ms, again, job.id);
         }
-        let shadow = self.reserve(Err(&parts), length)?;
         self.plan.kept.push((job.id, Timestamp(shadow)));
         self.evictions.promised.push(parts.clone());
         self.plan.promised.push(Promise {
             job: job.id,
             parts: parts.clone(),
         });
-        Some(parts)
+        Ok(Some(parts))
+    }
+
+    /// Whether there would be room on nodes that do not answer but may yet: after a restart most have not spoken.
+    fn may_be_on_silent(&self, trial: &Trial, group: &'a Group, job: &Job) -> bool {
+        let view = self.view;
+        let partition = view.rules.partitions.get(job.spec.partition.as_str());
+        let request = &*group.key.request;
+        let silent = |id| {
+            view.nodes.get(&id).is_some_and(|node| {
+                matches!(node.link, Link::Silent(_))
+                    && node.drain.is_none()
+                    && admits(request, &job.owner, partition, node)
+            })
+        };
+        trial.pass.free.fits(&view.pool.ask(request, silent))
     }
 
     /// The pass as it would be if all had gone that are about to.
@@ -202,6 +254,7 @@ impl<'a> Planner<'a> {
         let mut pass = self.pass.clone();
         let mut leaving: Vec<(i64, &Parts)> = Vec::new();
         let occupancy = self.view.occupancy;
+        let crowded = crowded(&self.view, self.now);
         for (key, stay) in occupancy.stays() {
             if self.extended.contains_key(&key) {
                 continue;
@@ -209,18 +262,27 @@ impl<'a> Planner<'a> {
             let idle = self.view.idle.contains(&key);
             let told = self.evictions.told.get(&key);
             let goes = stay.leaves || idle || told.is_some() || stay.ends <= self.now;
-            if goes && let Some(parts) = occupancy.parts(key) {
+            if goes
+                && let Some(parts) = occupancy.parts(key)
+                && !stays_into(&crowded, parts, stay.ends)
+            {
                 let ends = if idle { self.now.0 } else { stay.ends.0 };
                 leaving.push((told.copied().unwrap_or(ends), parts));
             }
         }
+        let mut latest = self.now.0;
         for (ends, parts) in leaving {
+            latest = latest.max(ends);
             pass.release(parts, ends);
         }
         for parts in &self.evictions.promised {
             pass.free.take(parts);
         }
-        Trial { pass, length }
+        Trial {
+            pass,
+            length,
+            latest,
+        }
     }
 
     /// The fewest of those who may be asked that make room: their places among the holders, their grace, and whether they
@@ -286,7 +348,8 @@ impl<'a> Planner<'a> {
         shadow.is_some_and(|shadow| shadow <= self.now.plus_ms(grace_ms).0)
     }
 
-    fn evict(&mut self, place: usize, grace_ms: i64, again: bool, by: JobId) {
+    /// Counts on one to have gone once its grace is over.
+    fn tell(&mut self, place: usize, grace_ms: i64) {
         let holders = self.evictions.holders.as_deref().unwrap_or_default();
         let Some(holder) = holders.get(place) else {
             return;
@@ -294,6 +357,13 @@ impl<'a> Planner<'a> {
         let ends = self.now.plus_ms(grace_ms).0.min(holder.ends.0);
         self.pass.leaves_at(holder.parts, holder.ends.0, ends);
         self.evictions.told.insert(holder.key, ends);
+    }
+
+    fn evict(&mut self, place: usize, grace_ms: i64, again: bool, by: JobId) {
+        let holders = self.evictions.holders.as_deref().unwrap_or_default();
+        let Some(holder) = holders.get(place) else {
+            return;
+        };
         self.plan.entries.push(Entry::Evict {
             job: holder.key.job,
             slot: holder.key.slot,
@@ -308,6 +378,7 @@ impl<'a> Planner<'a> {
         let view = self.view;
         let mut orders: BTreeMap<JobId, OrderKey> = BTreeMap::new();
         let mut holders = Vec::new();
+        let crowded = crowded(&view, self.now);
         for (key, stay) in view.occupancy.stays() {
             let idle = view.idle.contains(&key);
             if stay.leaves || idle || stay.ends <= self.now {
@@ -322,7 +393,11 @@ impl<'a> Planner<'a> {
                 node.is_some_and(|node| node.is_up())
             };
             let mut nodes = parts.iter().filter(|part| part.is_of_node());
-            if !nodes.all(heard) || job.spec.request.takes_nothing() {
+            // What stays into a reservation leaves its place to that.
+            if stays_into(&crowded, parts, stay.ends)
+                || !nodes.all(heard)
+                || job.spec.request.takes_nothing()
+            {
                 continue;
             }
             let order = *orders.entry(key.job).or_insert_with(|| {

@@ -18,7 +18,7 @@ use super::view::View;
 use super::{Policy, has_limits, length_ms, sketch_again, slot_start};
 use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
 use crate::model::index_set::IndexSet;
-use crate::model::job::Job;
+use crate::model::job::{Hold, Job};
 use crate::model::node::Node;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
@@ -351,6 +351,9 @@ impl Run {
         let Some(job) = self.outlook.jobs.get(&key.job).cloned() else {
             return;
         };
+        if job.hold != Hold::None {
+            return;
+        }
         // Which of the positions it was makes no difference here.
         let mut all = IndexSet::from_range(0, job.spec.count());
         // Of one that had started as a whole nothing waits, whatever its record says.

@@ -343,6 +343,13 @@ impl<'a> Planner<'a> {
         self.turns = turns.into();
     }
 
+    /// Whether a group is of this reservation, or of none where this is about none.
+    fn is_here(&self, head: &queue::Head, at: usize) -> bool {
+        let group = self.view.queue.group(at).filter(|_| head.is_reserved);
+        let name = group.and_then(|group| group.key.reservation());
+        name == self.inside.map(|booking| &*booking.name)
+    }
+
     /// Whether a group is looked at here. One whose reservation is not on is held.
     fn belongs(&mut self, head: &queue::Head, at: usize) -> bool {
         if !head.is_reserved {
@@ -391,7 +398,7 @@ impl<'a> Planner<'a> {
         };
         for (head, at) in self.view.queue.heads().iter().zip(0..) {
             if head.class == queue::VACANT
-                || head.is_reserved != self.inside.is_some()
+                || !self.is_here(head, at)
                 || self.partitions[head.class as usize] != partition
                 || head.first.runs
                 || self.might[head.shape as usize]
@@ -691,12 +698,16 @@ impl<'a> Planner<'a> {
             }
             let Some(parts) = self.place(at, group, job, length, rather) else {
                 // Others make room: it is as good as started.
-                if let Some(parts) = self.make_room(at, group, job, length, rather) {
-                    self.plan.blocked.push((job.id, Reason::Resources));
-                    self.count_in(key, &parts, slots == 0);
-                    slots += 1;
-                    waiting -= 1;
-                    continue;
+                match self.make_room(at, group, job, length, (slots == 0, rather)) {
+                    Ok(Some(parts)) => {
+                        self.plan.blocked.push((job.id, Reason::Resources));
+                        self.count_in(key, &parts, slots == 0);
+                        slots += 1;
+                        waiting -= 1;
+                        continue;
+                    }
+                    Ok(None) => {}
+                    Err(reason) => return (Advance::GroupHeld(reason), waiting),
                 }
                 return (Advance::NoRoom, waiting);
             };
@@ -777,6 +788,9 @@ impl<'a> Planner<'a> {
             job: job.id,
             slot: slot.id,
         };
+        if self.evictions.told.contains_key(&key) {
+            return false;
+        }
         let (Some(ends), Some(parts)) = (
             self.view.occupancy.ends(key),
             self.view.occupancy.parts(key),

@@ -4,7 +4,7 @@ use super::nodes::Parts;
 use super::queue::GroupKey;
 use crate::model::allocation::Allocation;
 use crate::model::ids::{JobId, SlotId};
-use crate::model::job::Reason;
+use crate::model::job::{Reason, Slot};
 use crate::model::time::Timestamp;
 
 /// One proposal.
@@ -62,6 +62,19 @@ pub struct Promise {
     pub job: JobId,
     /// What it will have.
     pub parts: Parts,
+}
+
+impl Promise {
+    /// Whether it counts on what this slot holds.
+    #[must_use]
+    pub fn touches(&self, slot: &Slot) -> bool {
+        let nodes = self.parts.iter().map(|part| part.node);
+        let licenses = self.parts.iter().any(|part| !part.is_of_node());
+        licenses
+            || nodes
+                .into_iter()
+                .any(|node| slot.allocation.share(node).is_some())
+    }
 }
 
 /// A plan: proposals in order, and the jobs that block.

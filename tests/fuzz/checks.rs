@@ -341,7 +341,7 @@ fn features(text: &str) -> bool {
     match Constraint::parse(text) {
         Ok(constraint) => {
             let again = Constraint::parse(&constraint.to_string()).expect("what is shown is read");
-            let has = |name: &str| name.len() % 2 == 0;
+            let has = |name: &str| name.len().is_multiple_of(2);
             assert_eq!(again.is_met(&has), constraint.is_met(&has));
             true
         }

@@ -461,3 +461,42 @@ fn scavengers_fill_what_nobody_needs_and_it_costs_them_nothing() {
     assert_eq!(starts, [60, 60, 120, 120, 30, 40, 50]);
     assert_eq!(outcome.restarts, 2);
 }
+
+#[test]
+fn nobody_makes_room_for_whom_a_limit_would_hold_then() {
+    // One cpu is asked for and the whole node would be had: beyond the limit.
+    let text = "[[node]]\nname = \"n1\"\ncpus = 4\nmemory = \"4G\"\n\
+                [qos.urgent]\npreempts = \"normal\"\nmax-cpus-per-user = 2\n";
+    let jobs = "[[job]]\nuser = \"ann\"\nrun = \"1h\"\nlimit = \"1h\"\ncpus = 4\nrequeue = true\n\
+                [[job]]\nuser = \"bob\"\nat = \"1m\"\nrun = \"1m\"\nlimit = \"1m\"\nexclusive = true\nqos = \"urgent\"\n";
+    let outcome = run(setup(text), jobs);
+    assert_eq!(outcome.restarts, 0);
+    assert_eq!(fates(&outcome), [(0, 3600, JobState::Completed)]);
+    assert_eq!(outcome.left, 1);
+}
+
+#[test]
+fn nobody_makes_room_on_what_is_reserved() {
+    // What runs into the maintenance leaves its place to that: it would help nobody.
+    let text = "[[node]]\nname = \"n1\"\ncpus = 2\nmemory = \"2G\"\n[qos.urgent]\npreempts = \"normal\"\n\
+                [[reservation]]\nname = \"disk\"\nat = \"1h\"\nfor = \"1h\"\nnodes = \"n1\"\npurpose = \"maintenance\"\n";
+    let jobs = "[[job]]\nrun = \"10m\"\nlimit = \"10m\"\n\
+                [[job]]\nat = \"1s\"\nrun = \"10m\"\nlimit = \"10m\"\n\
+                [[job]]\nat = \"50m\"\nrun = \"30m\"\nlimit = \"30m\"\nqos = \"urgent\"\n";
+    let outcome = run(setup(text), jobs);
+    assert_eq!(outcome.restarts, 0);
+    assert_eq!(fates(&outcome)[2].0, 7200, "after it");
+    // A place that is kept before it would be over is no reason to evict either.
+    let jobs = "[[job]]\nrun = \"58m\"\nlimit = \"58m\"\ncpus = 2\nrequeue = true\n\
+                [[job]]\nat = \"45m\"\nrun = \"14m\"\nlimit = \"14m\"\nqos = \"urgent\"\n";
+    let text = text.replace(
+        "[qos.urgent]",
+        "[qos.normal]\ngrace-time = \"2m\"\n[qos.urgent]",
+    );
+    let outcome = run(setup(&text), jobs);
+    assert_eq!(
+        outcome.restarts, 0,
+        "after the grace it would not end in time"
+    );
+    assert_eq!(fates(&outcome)[0], (0, 3480, JobState::Completed));
+}
