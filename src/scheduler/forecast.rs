@@ -8,6 +8,7 @@
 use super::bookings::Bookings;
 use super::limits::{Held, Tally};
 use super::nodes::NodePool;
+use super::occupancy::slot_start;
 use super::occupancy::{NEVER, Occupancy, Stay};
 use super::order::Orders;
 use super::plan::{Entry, Promise};
@@ -15,7 +16,7 @@ use super::pool::Pool;
 use super::queue::{Class, Queue};
 use super::shares::Standings;
 use super::view::View;
-use super::{Policy, has_limits, length_ms, sketch_again, slot_start};
+use super::{Policy, has_limits, length_ms, sketch_again};
 use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{Hold, Job};

@@ -13,8 +13,10 @@
 //! cores, [`priority`] and [`shares`] say who goes first, [`feasible`] what could never run. [`packing`] has
 //! the rules by which shares of GPUs are given out, for the simulator so far.
 
+mod asking;
 pub mod backfill;
 pub mod bookings;
+mod ends;
 pub mod evict;
 pub mod explain;
 pub mod feasible;
@@ -35,10 +37,11 @@ pub mod shares;
 pub mod timeline;
 pub mod view;
 
+pub use asking::{jobs_ahead, would_place};
+pub use occupancy::slot_stay;
 pub use plan::{Entry, Plan};
 pub use view::View;
 
-use crate::model::allocation::Allocation;
 use crate::model::ids::{JobId, SlotKey};
 use crate::model::job::{Job, Reason, Slot};
 use crate::model::resource::Request;
@@ -46,17 +49,17 @@ use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
 use backfill::{Pass, Running};
 use bookings::{Booking, Stage};
+use ends::{added, merged};
 use evict::Evictions;
 use limits::{Check, Held, Tally};
 use nodes::{Ask, NodePool, Parts, might_fit};
-use occupancy::Stay;
 use order::{ClassRank, OrderKey, Orders, Ranker};
 use place::Picks;
 use pool::Pool;
 use priority::Weights;
 use queue::{Group, GroupKey};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 /// Which rule starts jobs.
@@ -851,104 +854,6 @@ fn has_limits(rules: &Rules) -> bool {
     let accounts = rules.accounts.values().map(|one| &one.limits);
     let mut levels = partitions.chain(qos).chain(users).chain(accounts);
     levels.any(|limits| !limits.is_empty())
-}
-
-/// What ends at another time than the books say, soonest first: what this pass started, extended, told to go, or leaves
-/// to be given up.
-fn added<'p>(
-    started: &'p [(i64, Parts)],
-    extended: &BTreeMap<SlotKey, i64>,
-    told: &BTreeMap<SlotKey, i64>,
-    idle: &BTreeSet<SlotKey>,
-    slots: &'p occupancy::Occupancy,
-    now: i64,
-) -> Vec<(i64, &'p Parts)> {
-    let mut added: Vec<(i64, &Parts)> =
-        started.iter().map(|(ends, parts)| (*ends, parts)).collect();
-    let given_up = idle.iter().filter(|key| !extended.contains_key(*key));
-    added.extend(given_up.filter_map(|key| Some((now, slots.parts(*key)?))));
-    let moved = extended.iter().chain(told);
-    added.extend(moved.filter_map(|(key, ends)| Some(((*ends).max(now), slots.parts(*key)?))));
-    added.sort_by_key(|(ends, _)| *ends);
-    added
-}
-
-/// Two rows in the order of their times as one; of equal times the first row's come first.
-fn merged<T>(
-    one: impl Iterator<Item = (i64, T)>,
-    other: impl Iterator<Item = (i64, T)>,
-) -> impl Iterator<Item = (i64, T)> {
-    let (mut one, mut other) = (one.peekable(), other.peekable());
-    std::iter::from_fn(move || match (one.peek(), other.peek()) {
-        (Some((first, _)), Some((second, _))) if second < first => other.next(),
-        (Some(_), _) => one.next(),
-        (None, _) => other.next(),
-    })
-}
-
-/// Where a job would run now if nobody else waited, for `--dry-run`; `None` when it would wait.
-#[must_use]
-pub fn would_place(view: &View<'_>, job: &Job, now: Timestamp) -> Option<Allocation> {
-    let mut queue = queue::Queue::default();
-    queue.enter(job);
-    let mut jobs = view.jobs.clone();
-    jobs.insert(job.id, Arc::new(job.clone()));
-    let alone = View {
-        queue: &queue,
-        jobs: &jobs,
-        promised: &[],
-        ..*view
-    };
-    let plan = plan(&alone, now, Policy::default());
-    plan.entries.into_iter().find_map(|entry| match entry {
-        Entry::Start { allocation, .. } => Some(allocation),
-        Entry::Extend { .. } | Entry::Evict { .. } => None,
-    })
-}
-
-/// Jobs ahead of this one in its partition's order.
-#[must_use]
-pub fn jobs_ahead(view: &View<'_>, weights: Weights, job: &Job, now: Timestamp) -> usize {
-    let ranker = view.ranker(weights, now);
-    let place =
-        |key: &GroupKey, member: &queue::Member| ranker.key(&ranker.class(&key.class), key, member);
-    let own = queue::Member {
-        submitted: job.submitted,
-        id: job.id,
-        runs: false,
-    };
-    let own = place(&GroupKey::of(job), &own);
-    let groups = view.queue.groups().map(|(_, group)| group);
-    let same = groups.filter(|group| group.key.class.partition == job.spec.partition);
-    same.map(|group| {
-        let rank = ranker.class(&group.key.class);
-        let ahead = |member: &queue::Member| ranker.key(&rank, &group.key, member) < own;
-        group.jobs().take_while(ahead).count()
-    })
-    .sum()
-}
-
-/// Since when what a slot runs counts its time.
-fn slot_start(slot: &Slot) -> Timestamp {
-    let began = slot.current.map_or(slot.granted, |current| current.started);
-    began.max(slot.granted)
-}
-
-/// How long what a slot runs stays at the most: its time counts from its grant, or from its current element's start. What
-/// was told to end is thought to do so.
-#[must_use]
-pub fn slot_stay(slot: &Slot, limit_s: Option<u32>) -> Stay {
-    let since = slot_start(slot);
-    let latest = match limit_s {
-        Some(seconds) => since.plus_ms(i64::from(seconds) * 1000),
-        None => occupancy::NEVER,
-    };
-    let leaves = slot.leaves();
-    Stay {
-        since,
-        ends: leaves.map_or(latest, |at| at.min(latest)),
-        leaves: leaves.is_some(),
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::nodes::Parts;
 use crate::model::ids::SlotKey;
+use crate::model::job::Slot;
 use crate::model::time::Timestamp;
 use std::collections::BTreeMap;
 
@@ -86,5 +87,28 @@ impl Occupancy {
     /// How long each slot stays, by its key.
     pub fn stays(&self) -> impl Iterator<Item = (SlotKey, Stay)> {
         self.stays.iter().map(|(key, stay)| (*key, *stay))
+    }
+}
+
+/// Since when what a slot runs counts its time.
+pub(super) fn slot_start(slot: &Slot) -> Timestamp {
+    let began = slot.current.map_or(slot.granted, |current| current.started);
+    began.max(slot.granted)
+}
+
+/// How long what a slot runs stays at the most: its time counts from its grant, or from its current element's start. What
+/// was told to end is thought to do so.
+#[must_use]
+pub fn slot_stay(slot: &Slot, limit_s: Option<u32>) -> Stay {
+    let since = slot_start(slot);
+    let latest = match limit_s {
+        Some(seconds) => since.plus_ms(i64::from(seconds) * 1000),
+        None => NEVER,
+    };
+    let leaves = slot.leaves();
+    Stay {
+        since,
+        ends: leaves.map_or(latest, |at| at.min(latest)),
+        leaves: leaves.is_some(),
     }
 }
