@@ -462,8 +462,9 @@ fn would_run(cluster: &Cluster, now: Timestamp, job: &Job) -> String {
     let partition = &job.spec.partition;
     let view = cluster.view();
     let ahead = crate::scheduler::jobs_ahead(&view, cluster.policy().weights, job, now);
-    match crate::scheduler::would_place(&view, job, now) {
-        Some(allocation) if ahead == 0 && Cluster::is_eligible(job) => {
+    let place = || crate::scheduler::would_place(&view, job, now, cluster.policy());
+    match Cluster::is_eligible(job).then(place).flatten() {
+        Some(allocation) => {
             let names: Vec<String> = allocation
                 .nodes
                 .iter()

@@ -8,22 +8,39 @@ use crate::model::job::Job;
 use crate::model::time::Timestamp;
 use std::sync::Arc;
 
-/// Where a job would run now if nobody else waited, for `--dry-run`; `None` when it would wait.
+/// In queues up to so long a job is tried among all the others.
+const QUEUE_MAX: usize = 50_000;
+
+/// Where a job would run now, for `--dry-run`; `None` when it would wait. In a very long queue it is tried as if it were
+/// alone, and only told where when nobody is ahead of it.
 #[must_use]
-pub fn would_place(view: &View<'_>, job: &Job, now: Timestamp) -> Option<Allocation> {
+pub fn would_place(
+    view: &View<'_>,
+    job: &Job,
+    now: Timestamp,
+    policy: Policy,
+) -> Option<Allocation> {
     let mut queue = queue::Queue::default();
+    if view.queue.len() <= QUEUE_MAX {
+        queue = view.queue.clone();
+    } else if jobs_ahead(view, policy.weights, job, now) > 0 {
+        return None;
+    }
     queue.enter(job);
     let mut jobs = view.jobs.clone();
     jobs.insert(job.id, Arc::new(job.clone()));
-    let alone = View {
+    let with = View {
         queue: &queue,
         jobs: &jobs,
-        promised: &[],
         ..*view
     };
-    let plan = plan(&alone, now, Policy::default());
+    let plan = plan(&with, now, policy);
     plan.entries.into_iter().find_map(|entry| match entry {
-        Entry::Start { allocation, .. } => Some(allocation),
+        Entry::Start {
+            job: id,
+            allocation,
+            ..
+        } => (id == job.id).then_some(allocation),
         Entry::Extend { .. } | Entry::Evict { .. } => None,
     })
 }
