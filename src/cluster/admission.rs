@@ -443,7 +443,7 @@ fn check_possible(cluster: &Cluster, owner: &Owner, spec: &JobSpec) -> Result<()
         return Ok(());
     }
     let nodes: Vec<_> = cluster.nodes.values().map(|node| &**node).collect();
-    let rules = (&*cluster.rules, partition);
+    let rules = (&*cluster.rules, &*spec.partition);
     match feasible::never(&spec.request, owner, rules, &nodes, &cluster.emptied) {
         Some(why) => {
             let code = if why.starts_with("node `") {

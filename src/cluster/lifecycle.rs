@@ -194,10 +194,7 @@ fn grace_over(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
             continue;
         }
         for (positions, until, again, _) in slot.warned() {
-            let mut positions = positions.clone();
-            for kill in slot.kills.iter().filter(|kill| kill.is_told()) {
-                positions.subtract(&kill.positions);
-            }
+            let mut positions = slot.untold(positions);
             positions.intersect(&slot.queue);
             if until <= now && !positions.is_empty() {
                 events.push(Event::KillOrdered {

@@ -118,14 +118,9 @@ impl Default for Settings {
 
 /// When the grace ends of what a slot was warned of and nobody was told to end.
 fn grace_ends(slot: &crate::model::job::Slot) -> Option<Timestamp> {
-    let told = |positions: &crate::model::index_set::IndexSet| {
-        let mut left = positions.clone();
-        for kill in slot.kills.iter().filter(|kill| kill.is_told()) {
-            left.subtract(&kill.positions);
-        }
-        left.is_empty()
-    };
-    let warned = slot.warned().filter(|(positions, ..)| !told(positions));
+    let warned = slot
+        .warned()
+        .filter(|(positions, ..)| !slot.untold(positions).is_empty());
     warned.map(|(_, until, ..)| until).min()
 }
 

@@ -13,7 +13,7 @@ use crate::model::reservation::{KeptPart, Purpose, Repeat, Reservation};
 use crate::model::rules::{Act, Noun, RuleChange, Rules};
 use crate::model::time::{Timestamp, format_duration};
 use crate::scheduler::bookings::parts_of;
-use crate::scheduler::nodes::{Free, NodePool, Parts, Site, admits};
+use crate::scheduler::nodes::{Free, NodePool, Parts, Site, serving};
 use crate::scheduler::occupancy::NEVER;
 use crate::scheduler::pool::Pool;
 use std::cmp::Reverse;
@@ -216,7 +216,7 @@ impl Search<'_> {
         }
         let room = |site: &Site, free: Free| match wanted.gpus {
             0 => free.cpus,
-            _ => gpus_free(site, free, wanted.gpu_kind.as_deref()),
+            _ => site.gpus_free(&free, wanted.gpu_kind.as_deref()),
         };
         let total = if wanted.gpus > 0 {
             wanted.gpus
@@ -266,7 +266,7 @@ impl Search<'_> {
             ..Free::default()
         };
         if self.wanted.gpus > 0 {
-            amount.gpus = take_gpus(site, *free, self.wanted.gpu_kind.as_deref(), count)?;
+            amount.gpus = site.take_gpus(free, self.wanted.gpu_kind.as_deref(), count)?;
         }
         (amount.least(*free) == amount).then(|| kept_part(node, site, amount))
     }
@@ -284,7 +284,7 @@ impl Search<'_> {
         for site in sites {
             count += 1;
             cpus = cpus.saturating_add(site.all().cpus);
-            gpus = gpus.saturating_add(gpus_free(site, site.all(), wanted.gpu_kind.as_deref()));
+            gpus = gpus.saturating_add(site.gpus_free(&site.all(), wanted.gpu_kind.as_deref()));
         }
         let kind = wanted
             .gpu_kind
@@ -385,34 +385,6 @@ impl Search<'_> {
     }
 }
 
-fn gpus_free(site: &Site, free: Free, kind: Option<&str>) -> u32 {
-    match kind {
-        None => free.gpus.iter().map(|count| u32::from(*count)).sum(),
-        Some(kind) => site.kind_of(kind).map_or(0, |at| u32::from(free.gpus[at])),
-    }
-}
-
-fn take_gpus(
-    site: &Site,
-    free: Free,
-    kind: Option<&str>,
-    count: u32,
-) -> Option<crate::scheduler::nodes::Gpus> {
-    let mut left = u16::try_from(count).ok()?;
-    let mut gpus = crate::scheduler::nodes::Gpus::default();
-    let only = match kind {
-        Some(kind) => Some(site.kind_of(kind)?),
-        None => None,
-    };
-    for (at, taken) in gpus.iter_mut().enumerate() {
-        if only.is_none_or(|only| only == at) {
-            *taken = left.min(free.gpus[at]);
-            left -= *taken;
-        }
-    }
-    (left == 0).then_some(gpus)
-}
-
 fn kept_part(node: &Node, site: &Site, amount: Free) -> KeptPart {
     let kinds = site.kinds().iter().zip(amount.gpus);
     KeptPart {
@@ -480,16 +452,9 @@ pub(super) fn check_asked(
     }
     let parts = parts_of(known, &cluster.nodes, &cluster.emptied);
     let pool = cluster.emptied.only(&parts);
-    let features = spec.request.wishes.features();
-    let partition = rules.partitions.get(spec.partition.as_str());
-    let serves = |id| {
-        cluster.nodes.get(&id).is_some_and(|node| {
-            let has = |feature: &str| rules.has_feature(node, feature);
-            admits(&spec.request, owner, partition, node)
-                && features.as_ref().is_none_or(|wanted| wanted.is_met(&has))
-        })
-    };
-    if !pool.fits(&pool.ask(&spec.request, serves)) {
+    let serves = serving(&spec.request, owner, rules, &spec.partition);
+    let there = |id| cluster.nodes.get(&id).is_some_and(|node| serves(node));
+    if !pool.fits(&pool.ask(&spec.request, there)) {
         let what = format!("it does not fit into reservation `{name}`");
         let on = crate::model::reservation::show_on(&known.on);
         return Err(Refusal::new(

@@ -650,6 +650,16 @@ impl Slot {
         at.filter(|_| left.is_empty())
     }
 
+    /// Those of these positions that nodes were not told to end.
+    #[must_use]
+    pub fn untold(&self, positions: &IndexSet) -> IndexSet {
+        let mut left = positions.clone();
+        for kill in self.kills.iter().filter(|kill| kill.is_told()) {
+            left.subtract(&kill.positions);
+        }
+        left
+    }
+
     /// What it was warned of: the positions, until when, whether they run again, and for whom.
     pub fn warned(&self) -> impl Iterator<Item = (&IndexSet, Timestamp, bool, JobId)> {
         self.kills.iter().filter_map(|kill| match kill.cause {

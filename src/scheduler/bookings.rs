@@ -4,12 +4,12 @@
 //! something that holds what its own jobs do not. To its own jobs it is a cluster of its own ([`Stage::inside`]): they are
 //! planned on what it has, and only while it is on.
 
-use super::View;
 use super::backfill::{Pass, Running};
 use super::nodes::{Free, NodePool, Part, Parts};
 use super::occupancy::{Occupancy, Stay};
 use super::pool::Pool;
 use super::queue::GroupKey;
+use super::{View, length_ms};
 use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
 use crate::model::job::Job;
 use crate::model::node::Node;
@@ -159,10 +159,7 @@ impl Bookings {
         if !known.admits(&key.class.user, &key.class.account) {
             return format!("reservation {name} is for others");
         }
-        let limit_ms = key
-            .limit_s
-            .map_or(i64::MAX, |limit_s| i64::from(limit_s) * 1000);
-        if limit_ms > known.end.minus(known.start) {
+        if length_ms(key.limit_s) > known.end.minus(known.start) {
             return format!("its time limit is longer than reservation {name}");
         }
         let next = known.times(now, Timestamp(i64::MAX / 4), 1).next();

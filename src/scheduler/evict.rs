@@ -9,7 +9,7 @@
 
 use super::backfill::Pass;
 use super::bookings::crowded;
-use super::nodes::{Ask, NodePool, Parts, admits};
+use super::nodes::{Ask, NodePool, Parts, serving};
 use super::order::OrderKey;
 use super::plan::{Entry, Promise};
 use super::pool::Pool;
@@ -237,13 +237,11 @@ impl<'a> Planner<'a> {
     /// Whether there would be room on nodes that do not answer but may yet: after a restart most have not spoken.
     fn may_be_on_silent(&self, trial: &Trial, group: &'a Group, job: &Job) -> bool {
         let view = self.view;
-        let partition = view.rules.partitions.get(job.spec.partition.as_str());
         let request = &*group.key.request;
+        let serves = serving(request, &job.owner, view.rules, &job.spec.partition);
         let silent = |id| {
             view.nodes.get(&id).is_some_and(|node| {
-                matches!(node.link, Link::Silent(_))
-                    && node.drain.is_none()
-                    && admits(request, &job.owner, partition, node)
+                matches!(node.link, Link::Silent(_)) && node.drain.is_none() && serves(node)
             })
         };
         trial.pass.free.fits(&view.pool.ask(request, silent))

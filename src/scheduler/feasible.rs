@@ -1,6 +1,6 @@
 //! May it ever run here? Asked at submission, against what the nodes have in all.
 
-use super::nodes::{NodePool, admits};
+use super::nodes::{NodePool, serving};
 use super::pool::Pool;
 use crate::model::ids::NodeId;
 use crate::model::job::Owner;
@@ -26,7 +26,7 @@ pub fn surely(request: &Request, partition: Option<&Partition>, emptied: &NodePo
 pub fn never(
     request: &Request,
     owner: &Owner,
-    (rules, partition): (&Rules, Option<&Partition>),
+    (rules, partition): (&Rules, &str),
     nodes: &[&Node],
     emptied: &NodePool,
 ) -> Option<String> {
@@ -42,27 +42,15 @@ pub fn never(
     if let Some(why) = missing(request, rules, nodes, emptied) {
         return Some(why);
     }
-    let features = request.wishes.features();
-    let has_features = |node: &Node| {
-        let has = |feature: &str| rules.has_feature(node, feature);
-        features.as_ref().is_none_or(|wanted| wanted.is_met(&has))
-    };
-    let featured: Vec<&Node> = nodes
-        .iter()
-        .copied()
-        .filter(|node| has_features(node))
-        .collect();
+    let serves = serving(request, owner, rules, partition);
+    let admitted: Vec<&Node> = nodes.iter().copied().filter(|node| serves(node)).collect();
     // By number, as the pool has them.
-    let mut admitted: Vec<NodeId> = featured
-        .iter()
-        .filter(|node| admits(request, owner, partition, node))
-        .map(|node| node.id)
-        .collect();
-    admitted.sort_unstable();
-    let ask = emptied.ask(request, |id| admitted.binary_search(&id).is_ok());
+    let mut numbers: Vec<NodeId> = admitted.iter().map(|node| node.id).collect();
+    numbers.sort_unstable();
+    let ask = emptied.ask(request, |id| numbers.binary_search(&id).is_ok());
     match emptied.find(&ask) {
         Some(_) => None,
-        None => Some(explain(request, owner, partition, &featured)),
+        None => Some(explain(request, &admitted)),
     }
 }
 
@@ -106,16 +94,8 @@ fn missing(
     Some(format!("no node has the features `{features}`"))
 }
 
-fn explain(
-    request: &Request,
-    owner: &Owner,
-    partition: Option<&Partition>,
-    nodes: &[&Node],
-) -> String {
-    let admitted: Vec<&&Node> = nodes
-        .iter()
-        .filter(|node| admits(request, owner, partition, node))
-        .collect();
+/// Why those that may serve it cannot.
+fn explain(request: &Request, admitted: &[&Node]) -> String {
     if admitted.is_empty() {
         return "no node serves this user, partition, node list, exclusion and features".to_owned();
     }
@@ -147,7 +127,7 @@ fn explain(
             "{memory} MiB on a node are asked for, the largest node has {memory_most} MiB"
         );
     }
-    if let Some(why) = too_few_gpus(request, &admitted) {
+    if let Some(why) = too_few_gpus(request, admitted) {
         return why;
     }
     let cpus: u64 = admitted
@@ -176,7 +156,7 @@ fn explain(
 }
 
 /// Of the kind that is asked for.
-fn too_few_gpus(request: &Request, nodes: &[&&Node]) -> Option<String> {
+fn too_few_gpus(request: &Request, nodes: &[&Node]) -> Option<String> {
     let (GpuRequest::Total(count) | GpuRequest::PerNode(count) | GpuRequest::PerTask(count)) =
         &request.gpus
     else {

@@ -20,6 +20,7 @@ use crate::model::license::License;
 use crate::model::node::Node;
 use crate::model::partition::Partition;
 use crate::model::resource::{GpuRequest, Request};
+use crate::model::rules::Rules;
 use site::{narrow, sum};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -118,6 +119,22 @@ pub fn admits(
         && partition.is_none_or(|partition| partition.has_node(node.name()))
         && (request.nodelist.is_empty() || named(&request.nodelist))
         && !named(&request.exclude)
+}
+
+/// Which nodes may serve this job at all, free or not: as [`admits`] says, and with the features that it asks for.
+pub fn serving<'r>(
+    request: &'r Request,
+    owner: &'r Owner,
+    rules: &'r Rules,
+    partition: &str,
+) -> impl Fn(&Node) -> bool + use<'r> {
+    let partition = rules.partitions.get(partition);
+    let features = request.wishes.features();
+    move |node| {
+        let has = |feature: &str| rules.has_feature(node, feature);
+        admits(request, owner, partition, node)
+            && features.as_ref().is_none_or(|wanted| wanted.is_met(&has))
+    }
 }
 
 /// Whether this node may be given this job now, as far as its state goes. Files are carried from drained nodes too.

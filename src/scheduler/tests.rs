@@ -226,7 +226,7 @@ fn memory_and_gpus_are_counted_and_gpus_lie_beside_the_cpus() {
         feasible::never(
             &other,
             &user(0),
-            (&Rules::initial(), None),
+            (&Rules::initial(), ""),
             &[&nodes.nodes[&NodeId(1)]],
             &nodes.room().pool.emptied()
         )

@@ -2,7 +2,7 @@
 
 use super::bookings::Bookings;
 use super::limits::Tally;
-use super::nodes::{NodePool, admits, is_open};
+use super::nodes::{NodePool, is_open, serving};
 use super::occupancy::Occupancy;
 use super::order::Ranker;
 use super::plan::Promise;
@@ -49,17 +49,12 @@ pub struct View<'a> {
 
 impl<'a> View<'a> {
     /// Which nodes may be given to this job now, as far as its wishes and their state go.
-    pub fn open_to(&self, job: &Job) -> impl Fn(NodeId) -> bool {
-        let partition = self.rules.partitions.get(job.spec.partition.as_str());
-        let request = &job.spec.request;
-        let features = request.wishes.features();
+    pub fn open_to<'j>(&'j self, job: &'j Job) -> impl Fn(NodeId) -> bool + use<'j, 'a> {
+        let request = &*job.spec.request;
+        let serves = serving(request, &job.owner, self.rules, &job.spec.partition);
         move |id| {
-            self.nodes.get(&id).is_some_and(|node| {
-                let has = |feature: &str| self.rules.has_feature(node, feature);
-                is_open(request, node)
-                    && admits(request, &job.owner, partition, node)
-                    && features.as_ref().is_none_or(|wanted| wanted.is_met(&has))
-            })
+            let node = self.nodes.get(&id);
+            node.is_some_and(|node| is_open(request, node) && serves(node))
         }
     }
 

@@ -183,6 +183,33 @@ impl Site {
         kinds.position(|known| known.eq_ignore_ascii_case(kind))
     }
 
+    /// Free GPUs, of one kind or of any.
+    #[must_use]
+    pub fn gpus_free(&self, free: &Free, kind: Option<&str>) -> u32 {
+        match kind {
+            None => sum(&free.gpus),
+            Some(kind) => self.kind_of(kind).map_or(0, |at| u32::from(free.gpus[at])),
+        }
+    }
+
+    /// So many of them, if they are there; of any kind those of the first kinds.
+    #[must_use]
+    pub fn take_gpus(&self, free: &Free, kind: Option<&str>, count: u32) -> Option<Gpus> {
+        let mut left = u16::try_from(count).ok()?;
+        let mut gpus = Gpus::default();
+        let only = match kind {
+            Some(kind) if left > 0 => Some(self.kind_of(kind)?),
+            _ => None,
+        };
+        for (at, taken) in gpus.iter_mut().enumerate() {
+            if only.is_none_or(|only| only == at) {
+                *taken = left.min(free.gpus[at]);
+                left -= *taken;
+            }
+        }
+        (left == 0).then_some(gpus)
+    }
+
     /// What this costs, in thousandths of a cpu of this node: the largest of its parts of cpus, memory and GPUs.
     #[must_use]
     pub fn cost_milli(&self, amount: &Free) -> u64 {

@@ -1,6 +1,6 @@
 //! What of a request is the same on every node, and what it takes of one.
 
-use super::{Free, Gpus, Part, Parts, Site, narrow, sum};
+use super::{Free, Part, Parts, Site, narrow};
 use crate::model::resource::{GpuCount, GpuRequest, MemoryRequest, Request};
 
 fn gpu_count(request: &Request) -> Option<&GpuCount> {
@@ -67,10 +67,7 @@ impl<'r> Wanted<'r> {
     /// Free GPUs of the kind that is asked for.
     pub(super) fn gpus_free(&self, site: &Site, free: &Free) -> u32 {
         let Some(wanted) = self.gpus else { return 0 };
-        match &wanted.kind {
-            None => sum(&free.gpus),
-            Some(kind) => site.kind_of(kind).map_or(0, |at| u32::from(free.gpus[at])),
-        }
+        site.gpus_free(free, wanted.kind.as_deref())
     }
 
     /// Memory of so many cpus on this node; MiB.
@@ -139,10 +136,11 @@ impl<'r> Wanted<'r> {
             GpuRequest::PerTask(wanted) => wanted.count.saturating_mul(tasks),
             GpuRequest::Total(_) => gpus_total,
         };
+        let kind = self.gpus.and_then(|wanted| wanted.kind.as_deref());
         let amount = Free {
             cpus,
             memory_mib,
-            gpus: self.take_gpus(site, free, gpus)?,
+            gpus: site.take_gpus(free, kind, gpus)?,
         };
         let fits = cpus <= free.cpus && memory_mib <= free.memory_mib;
         fits.then_some(Part {
@@ -150,22 +148,6 @@ impl<'r> Wanted<'r> {
             tasks,
             amount,
         })
-    }
-
-    fn take_gpus(&self, site: &Site, free: &Free, count: u32) -> Option<Gpus> {
-        let mut left = u16::try_from(count).ok()?;
-        let mut gpus = Gpus::default();
-        let only = match self.gpus.and_then(|wanted| wanted.kind.as_deref()) {
-            Some(kind) if left > 0 => Some(site.kind_of(kind)?),
-            _ => None,
-        };
-        for (at, taken) in gpus.iter_mut().enumerate() {
-            if only.is_none_or(|only| only == at) {
-                *taken = left.min(free.gpus[at]);
-                left -= *taken;
-            }
-        }
-        (left == 0).then_some(gpus)
     }
 
     /// The parts of these nodes with so many tasks each.

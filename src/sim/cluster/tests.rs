@@ -38,6 +38,12 @@ fn shown(outcome: &Outcome) -> Vec<(i64, i64, JobState, String)> {
     outcome.elements.iter().map(show).collect()
 }
 
+/// When each element started; seconds.
+fn starts(outcome: &Outcome) -> Vec<i64> {
+    let elements = outcome.elements.iter();
+    elements.map(|one| one.started.seconds()).collect()
+}
+
 #[test]
 fn jobs_run_for_as_long_as_they_do_and_no_longer_than_they_may() {
     let jobs = "[[job]]\nrun = \"10m\"\nlimit = \"1h\"\ncpus = 2\n\
@@ -60,11 +66,7 @@ fn jobs_run_for_as_long_as_they_do_and_no_longer_than_they_may() {
 fn elements_of_an_array_run_one_after_another() {
     let jobs = "[[job]]\nrun = \"10m\"\nlimit = \"1h\"\narray = \"0-4\"\n";
     let outcome = run(nodes(1, 2), jobs);
-    let starts: Vec<i64> = outcome
-        .elements
-        .iter()
-        .map(|one| one.started.seconds())
-        .collect();
+    let starts = starts(&outcome);
     assert_eq!(starts, [0, 0, 600, 600, 1200]);
     // Ten thousand of a few milliseconds are given in blocks.
     let mut workload = jobs_file::parse(
@@ -286,11 +288,7 @@ fn a_higher_tier_takes_the_place_of_a_lower() {
     let jobs = "[[job]]\nrun = \"1h\"\nlimit = \"2h\"\narray = \"0-3\"\nrequeue = true\n\
                 [[job]]\nat = \"10m\"\nrun = \"30m\"\nlimit = \"30m\"\nnodes = 2\ncpus = 2\npartition = \"fast\"\n";
     let outcome = run(setup(text), jobs);
-    let starts: Vec<i64> = outcome
-        .elements
-        .iter()
-        .map(|one| one.started.seconds())
-        .collect();
+    let starts = starts(&outcome);
     // All four elements go, on both nodes, and run anew afterwards.
     assert_eq!(starts, [2400, 2400, 2400, 2400, 600]);
     assert_eq!(outcome.restarts, 4);
@@ -317,11 +315,7 @@ fn as_many_run_as_there_are_licences() {
                 [[job]]\nat = \"1s\"\nrun = \"2h\"\nlimit = \"2h\"\ncpus = 2\n\
                 [[job]]\nat = \"2s\"\nrun = \"1h\"\nlimit = \"1h\"\nlicenses = \"matlab:3\"\n";
     let outcome = run(setup(text), jobs);
-    let starts: Vec<i64> = outcome
-        .elements
-        .iter()
-        .map(|one| one.started.seconds())
-        .collect();
+    let starts = starts(&outcome);
     // The third waits for a licence and is kept a place, which nobody else needs.
     assert_eq!(starts, [0, 0, 3600, 1, 1801]);
     let refused: Vec<&str> = outcome.refused.values().map(|one| &*one.first).collect();
@@ -429,11 +423,7 @@ fn maintenance_is_around_what_runs_and_of_nobody() {
     let jobs = "[[job]]\nrun = \"1h\"\nlimit = \"61m\"\n[[job]]\nrun = \"1h\"\nlimit = \"1h\"\n\
                 [[job]]\nrun = \"1h\"\nlimit = \"1h\"\nreservation = \"disk\"\n";
     let outcome = run(setup(text), jobs);
-    let starts: Vec<i64> = outcome
-        .elements
-        .iter()
-        .map(|one| one.started.seconds())
-        .collect();
+    let starts = starts(&outcome);
     assert_eq!(starts, [7200, 0]);
     let refused: String = outcome.refused.values().map(|one| &*one.first).collect();
     assert!(
