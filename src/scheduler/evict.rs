@@ -14,7 +14,7 @@ use super::order::OrderKey;
 use super::plan::{Entry, Promise};
 use super::pool::Pool;
 use super::queue::{Class, Group, GroupKey, Member};
-use super::{Planner, occupancy};
+use super::{Planner, View, occupancy};
 use crate::model::ids::{JobId, NodeId, SlotKey};
 use crate::model::job::{Job, Reason};
 use crate::model::node::Link;
@@ -77,6 +77,8 @@ pub(super) struct Holder<'a> {
 pub(super) struct Evictions<'a> {
     /// By class: whether its jobs may take places.
     takes: Vec<bool>,
+    /// Nodes on which what leaves leaves room for a reservation only, and from when on.
+    crowded: Vec<(NodeId, Timestamp)>,
     /// Whom to ask first; drawn up once somebody is to be asked.
     holders: Option<Vec<Holder<'a>>>,
     /// Who was told to go, and when they have.
@@ -94,9 +96,11 @@ impl Evictions<'_> {
         self.served.get(&id).copied().unwrap_or(0)
     }
 
-    pub(super) fn new(takes: Vec<bool>) -> Self {
+    pub(super) fn new(takes: Vec<bool>, view: &View<'_>, now: Timestamp) -> Self {
+        let any = takes.contains(&true);
         Evictions {
             takes,
+            crowded: if any { crowded(view, now) } else { Vec::new() },
             ..Evictions::default()
         }
     }
@@ -252,7 +256,6 @@ impl<'a> Planner<'a> {
         let mut pass = self.pass.clone();
         let mut leaving: Vec<(i64, &Parts)> = Vec::new();
         let occupancy = self.view.occupancy;
-        let crowded = crowded(&self.view, self.now);
         for (key, stay) in occupancy.stays() {
             if self.extended.contains_key(&key) {
                 continue;
@@ -262,7 +265,7 @@ impl<'a> Planner<'a> {
             let goes = stay.leaves || idle || told.is_some() || stay.ends <= self.now;
             if goes
                 && let Some(parts) = occupancy.parts(key)
-                && !stays_into(&crowded, parts, stay.ends)
+                && !stays_into(&self.evictions.crowded, parts, stay.ends)
             {
                 let ends = if idle { self.now.0 } else { stay.ends.0 };
                 leaving.push((told.copied().unwrap_or(ends), parts));
@@ -376,7 +379,6 @@ impl<'a> Planner<'a> {
         let view = self.view;
         let mut orders: BTreeMap<JobId, OrderKey> = BTreeMap::new();
         let mut holders = Vec::new();
-        let crowded = crowded(&view, self.now);
         for (key, stay) in view.occupancy.stays() {
             let idle = view.idle.contains(&key);
             if stay.leaves || idle || stay.ends <= self.now {
@@ -392,7 +394,7 @@ impl<'a> Planner<'a> {
             };
             let mut nodes = parts.iter().filter(|part| part.is_of_node());
             // What stays into a reservation leaves its place to that.
-            if stays_into(&crowded, parts, stay.ends)
+            if stays_into(&self.evictions.crowded, parts, stay.ends)
                 || !nodes.all(heard)
                 || job.spec.request.takes_nothing()
             {

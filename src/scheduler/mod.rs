@@ -255,7 +255,7 @@ impl<'a> Planner<'a> {
         let everyone = view.pool.serves_everyone();
         let classes = view.queue.classes();
         let takes = classes.map(|class| class.is_some_and(|class| evict::takes(view.rules, class)));
-        let evictions = Evictions::new(takes.collect());
+        let evictions = Evictions::new(takes.collect(), view, now);
         let blank = ShapeState {
             ask: None,
             failed: i64::MAX,
