@@ -42,10 +42,12 @@ fn own(noun: Noun, key: &str) -> &'static str {
         (Noun::Partition, "state") => "up; down: its jobs wait",
         (Noun::Partition, "tier") => "jobs of a higher tier go first: a number, 1 unless set",
         (Noun::Partition, "preempt-mode") => {
-            "for a higher tier its jobs are left alone (off), requeue or cancel"
+            "for a higher tier its jobs requeue, cancel, suspend; off"
         }
         (Noun::Qos, "preempts") => "QOS whose jobs make room for its own: a list, or none",
-        (Noun::Qos, "preempt-mode") => "where others preempt it its jobs requeue, cancel; off",
+        (Noun::Qos, "preempt-mode") => {
+            "where others preempt it its jobs requeue, cancel, suspend; off"
+        }
         (Noun::Partition | Noun::Qos, "grace-time") => {
             "from SIGTERM to SIGKILL of a job that makes room: a time"
         }

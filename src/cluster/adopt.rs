@@ -1,25 +1,26 @@
 //! decide: which parts of a plan still hold. The planner may have seen an older state; every start is
 //! checked against the present, and what no longer fits is dropped (the next plan says it better).
 
-use super::{Cluster, Event, lifecycle};
+use super::{Cluster, Event, lending, lifecycle};
 use crate::model::allocation::Allocation;
 use crate::model::cpu_set::CpuSet;
-use crate::model::ids::{JobId, NodeId, SlotId};
+use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
 use crate::model::index_set::IndexSet;
-use crate::model::job::{Kill, KillCause};
-use crate::model::resource::Request;
+use crate::model::job::{Job, Kill, KillCause};
 use crate::model::time::Timestamp;
 use crate::scheduler::nodes::is_open;
 use crate::scheduler::{Entry, Plan};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What this adoption has already handed out, on top of the cluster's state.
 #[derive(Default)]
-struct Given {
+pub(super) struct Given {
     positions: BTreeMap<JobId, IndexSet>,
     slots: BTreeMap<JobId, u32>,
-    nodes: BTreeMap<NodeId, (CpuSet, u64, Vec<u32>)>,
+    pub(super) nodes: BTreeMap<NodeId, (CpuSet, u64, Vec<u32>)>,
+    /// Slots that lend their cpus from now on.
+    pub(super) lent: BTreeSet<SlotKey>,
 }
 
 pub(super) fn adopt(cluster: &Cluster, now: Timestamp, plan: Plan) -> Vec<Event> {
@@ -40,8 +41,12 @@ pub(super) fn adopt(cluster: &Cluster, now: Timestamp, plan: Plan) -> Vec<Event>
                 again,
                 by,
             } => evict(cluster, now, (job, slot), by, grace_ms, again),
+            Entry::Suspend { job, slot, to } => {
+                lending::lend(cluster, now, &mut given, SlotKey { job, slot }, to)
+            }
         });
     }
+    events.extend(lending::go_on(cluster, now, &given));
     events.push(Event::Blocked {
         jobs: plan.blocked,
         groups: plan.held,
@@ -81,7 +86,7 @@ fn start(
     count: u32,
 ) -> Option<Event> {
     let job = cluster.job(id)?;
-    if !still_free(cluster, given, &job.spec.request, &allocation) {
+    if !still_free(cluster, given, job, &allocation) {
         return None;
     }
     let more = given.slots.entry(id).or_default();
@@ -107,12 +112,7 @@ fn start(
     })
 }
 
-fn still_free(
-    cluster: &Cluster,
-    given: &Given,
-    request: &Request,
-    allocation: &Allocation,
-) -> bool {
+fn still_free(cluster: &Cluster, given: &Given, job: &Job, allocation: &Allocation) -> bool {
     let nothing = (CpuSet::new(), 0, Vec::new());
     !allocation.nodes.is_empty()
         && allocation.nodes.iter().all(|share| {
@@ -120,8 +120,14 @@ fn still_free(
                 return false;
             };
             let (cpus, memory, gpus) = given.nodes.get(&share.node).unwrap_or(&nothing);
-            is_open(request, node)
-                && share.cpus.is_subset(&node.cpus_free)
+            let free = |cpus: &CpuSet| {
+                cpus.is_subset(&node.cpus_free) || {
+                    let lendable = cluster.lendable(given, job, share.node);
+                    cpus.is_subset(&node.cpus_free.union(&lendable))
+                }
+            };
+            is_open(&job.spec.request, node)
+                && free(&share.cpus)
                 && share.cpus.is_disjoint(cpus)
                 && node.memory_free_mib() >= memory.saturating_add(share.memory_mib)
                 && share
@@ -174,7 +180,7 @@ fn extend(
 ) -> Option<Event> {
     let job = cluster.job(id)?;
     let held = job.slot(slot)?;
-    if held.suspended || held.retracting || held.gone || !held.kills.is_empty() {
+    if held.is_stopped() || held.retracting || held.gone || !held.kills.is_empty() {
         return None;
     }
     let positions = take_positions(cluster, given, id, count, &held.given)?;

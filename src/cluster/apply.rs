@@ -11,6 +11,7 @@ use crate::model::index_set::IndexSet;
 use crate::model::job::{ExitStatus, Job, Kill, KillCause, Reason, RunningStep, Slot};
 use crate::model::node::{Link, Node};
 use crate::model::rules::{Noun, Rules};
+use crate::model::stops::Stops;
 use crate::model::time::Timestamp;
 use crate::wire::worker::{SignalTarget, StepLaunch, ToSlot};
 use std::sync::Arc;
@@ -222,11 +223,8 @@ impl Cluster {
             }
             Event::Warned { job, slot, kill } => {
                 let key = SlotKey { job, slot };
-                let stopped = self.slot(key).is_some_and(|slot| slot.suspended);
-                self.change_slot(job, slot, |job, at| {
-                    job.slots[at].kills.push(kill);
-                    job.slots[at].suspended = false;
-                });
+                let stopped = self.slot(key).is_some_and(Slot::is_stopped);
+                self.change_slot(job, slot, |job, at| job.slots[at].kills.push(kill));
                 self.end_moves(job, slot);
                 // One that is stopped could not use its grace.
                 if stopped {
@@ -235,10 +233,14 @@ impl Cluster {
                 self.tell(job, slot, effects, |_, _| WARNING);
             }
             Event::Spared { job, slot } => {
+                let key = SlotKey { job, slot };
                 self.change_slot(job, slot, |job, at| {
                     job.slots[at].kills.retain(Kill::is_told);
                 });
                 self.end_moves(job, slot);
+                if self.slot(key).is_some_and(Slot::is_stopped) {
+                    self.tell(job, slot, effects, |_, _| ToSlot::Suspend { stop: true });
+                }
             }
             Event::SignalOrdered {
                 job,
@@ -248,10 +250,16 @@ impl Cluster {
             } => {
                 self.tell(job, slot, effects, |_, _| ToSlot::Signal { signal, to });
             }
-            Event::SlotSuspended { job, slot, stop } => {
-                self.change_slot(job, slot, |job, at| job.slots[at].suspended = stop);
-                self.tell(job, slot, effects, |_, _| ToSlot::Suspend { stop });
+            Event::SlotSuspended {
+                job,
+                slot,
+                stop,
+                at,
+            } => self.suspended(job, slot, stop, at, effects),
+            Event::SlotLends { job, slot, to, at } => {
+                self.lends(job, slot, Some(to), at, effects);
             }
+            Event::SlotGoesOn { job, slot, at } => self.lends(job, slot, None, at, effects),
             Event::SlotReleased { job, slot, code } => {
                 self.change_slot(job, slot, |job, at| job.slots[at].released = Some(code));
                 self.tell(job, slot, effects, |_, _| ToSlot::Release { code });
@@ -263,6 +271,7 @@ impl Cluster {
                     return;
                 };
                 self.give_back(&closed.allocation);
+                self.keep_lent(SlotKey { job, slot }, &closed.allocation.nodes);
                 if let Some(known) = self.jobs.get(&job).cloned() {
                     self.vacate(&known, &closed, at);
                 }
@@ -545,7 +554,7 @@ impl Cluster {
     }
 
     /// Orders something of a slot on all its nodes.
-    fn tell(
+    pub(super) fn tell(
         &self,
         job: JobId,
         slot: SlotId,
@@ -619,6 +628,7 @@ impl Cluster {
                 current: None,
                 kills: Vec::new(),
                 suspended: false,
+                stops: Stops::default(),
                 released: None,
                 node_ends: Vec::new(),
                 ended_count: 0,
@@ -747,7 +757,7 @@ impl Cluster {
         }
         // Either way: the one that was missed may have been to go on.
         tell(ToSlot::Suspend {
-            stop: slot.suspended,
+            stop: slot.is_stopped(),
         });
         // What runs in an element, or ends it, is said once there is one.
         let steps = self.steps.get(&key).filter(|_| slot.begun);

@@ -365,7 +365,13 @@ pub(super) fn requeue(
     ))
 }
 
-pub(super) fn suspend(cluster: &Cluster, who: &Principal, filter: &Filter, stop: bool) -> Decided {
+pub(super) fn suspend(
+    cluster: &Cluster,
+    now: Timestamp,
+    who: &Principal,
+    filter: &Filter,
+    stop: bool,
+) -> Decided {
     let selected = targets(cluster, who, filter)?;
     let mut events = Vec::new();
     let mut notes = Vec::new();
@@ -378,13 +384,23 @@ pub(super) fn suspend(cluster: &Cluster, who: &Principal, filter: &Filter, stop:
             .map(|slot| slot.id)
             .collect();
         if slots.is_empty() {
-            let word = if stop { "running" } else { "suspended" };
-            notes.push(format!("job {} is not {word}", target.job.id));
+            let id = target.job.id;
+            let mut lent = target
+                .job
+                .slots
+                .iter()
+                .filter_map(|slot| slot.stops.lent_to);
+            notes.push(match lent.next().filter(|_| !stop) {
+                Some(to) => format!("job {id} made room for job {to} and goes on by itself"),
+                None if stop => format!("job {id} is not running"),
+                None => format!("job {id} is not suspended"),
+            });
         }
         events.extend(slots.into_iter().map(|slot| Event::SlotSuspended {
             job: target.job.id,
             slot,
             stop,
+            at: now,
         }));
     }
     let count = u32::try_from(events.len()).unwrap_or(u32::MAX);

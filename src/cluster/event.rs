@@ -225,6 +225,28 @@ pub enum Event {
         slot: SlotId,
         /// Stopped?
         stop: bool,
+        /// When.
+        at: Timestamp,
+    },
+    /// A slot is stopped and its cpus are lent.
+    SlotLends {
+        /// Whose.
+        job: JobId,
+        /// Which.
+        slot: SlotId,
+        /// For whom.
+        to: JobId,
+        /// When.
+        at: Timestamp,
+    },
+    /// A slot has its cpus again and goes on.
+    SlotGoesOn {
+        /// Whose.
+        job: JobId,
+        /// Which.
+        slot: SlotId,
+        /// When.
+        at: Timestamp,
     },
     /// An allocation's client is done.
     SlotReleased {

@@ -21,17 +21,31 @@ pub fn check(cluster: &Cluster) -> Result<(), String> {
 
 fn nothing_granted_twice(cluster: &Cluster) -> Result<(), String> {
     let mut cpus: BTreeMap<NodeId, CpuSet> = BTreeMap::new();
+    let mut running: BTreeMap<NodeId, CpuSet> = BTreeMap::new();
     let mut memory: BTreeMap<NodeId, u64> = BTreeMap::new();
     let mut gpus: BTreeSet<(NodeId, u32)> = BTreeSet::new();
     for job in cluster.jobs.values() {
-        for share in job.slots.iter().flat_map(|slot| &slot.allocation.nodes) {
-            let held = cpus.entry(share.node).or_default();
-            if !held.is_disjoint(&share.cpus) {
+        let slots = job.slots.iter();
+        let shares = slots.flat_map(|slot| {
+            let lends = slot.stops.lent_to.is_some();
+            slot.allocation
+                .nodes
+                .iter()
+                .map(move |share| (lends, share))
+        });
+        for (lends, share) in shares {
+            // What stands still lends its cpus.
+            let held = running.entry(share.node).or_default();
+            if !lends && !held.is_disjoint(&share.cpus) {
                 return Err(format!(
                     "cpus {} of node {} are granted twice",
                     share.cpus, share.node
                 ));
             }
+            if !lends {
+                *held = held.union(&share.cpus);
+            }
+            let held = cpus.entry(share.node).or_default();
             *held = held.union(&share.cpus);
             *memory.entry(share.node).or_default() += share.memory_mib;
             if let Some(gpu) = share
@@ -133,6 +147,16 @@ fn books_are_true(cluster: &Cluster) -> Result<(), String> {
     if pool != cluster.pool {
         let known = &cluster.pool;
         return Err(format!("free is {pool:?}, known is {known:?}"));
+    }
+    for (id, node) in &cluster.nodes {
+        let parts = cluster.occupancy.iter().flat_map(|(.., parts)| parts);
+        let held = parts.filter(|part| part.node == *id);
+        let held: u32 = held.map(|part| part.amount.cpus).sum();
+        let free = pool.free_on(*id).cpus;
+        // A node may have come back with less than its jobs have.
+        if held + free < node.cpus_total() {
+            return Err(format!("node {id}: {held} cpus held and {free} free"));
+        }
     }
     let gone = |key: &SlotKey| cluster.slot(*key).is_none();
     match cluster.occupancy.iter().find(|(_, key, _)| gone(key)) {

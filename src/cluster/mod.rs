@@ -26,6 +26,7 @@ mod hearsay;
 pub mod invariants;
 pub mod launch;
 pub mod leases;
+mod lending;
 pub mod lifecycle;
 pub mod membership;
 pub mod nodes;
@@ -200,6 +201,8 @@ pub struct Cluster {
     gathering: BTreeSet<SlotKey>,
     /// Slots that will have to make room, by the end of their grace.
     warned: BTreeSet<(Timestamp, SlotKey)>,
+    /// Slots that are stopped for others.
+    lending: BTreeSet<SlotKey>,
     /// Whether there has been a plan since the start.
     has_planned: bool,
     /// When the last plan started nothing, if nothing has changed since that could make another.
@@ -293,6 +296,7 @@ impl Cluster {
             cut_off: BTreeMap::new(),
             gathering: BTreeSet::new(),
             warned: BTreeSet::new(),
+            lending: BTreeSet::new(),
             has_planned: false,
             settled: None,
             orders: Orders::default(),
@@ -336,6 +340,7 @@ impl Cluster {
             }
             cluster.jobs.insert(job.id, job);
         }
+        cluster.recount_loans(Some(now));
         cluster.survey();
         for (id, state, exit) in recent {
             cluster.remember(id, Outcome { state, exit });
@@ -431,7 +436,9 @@ impl Cluster {
             Command::Requeue { who, filter, hold } => {
                 control::requeue(self, now, &who, &filter, hold)
             }
-            Command::Suspend { who, filter, stop } => control::suspend(self, &who, &filter, stop),
+            Command::Suspend { who, filter, stop } => {
+                control::suspend(self, now, &who, &filter, stop)
+            }
             Command::Update {
                 who,
                 filter,
@@ -757,6 +764,9 @@ impl Cluster {
             if let Some(until) = grace_ends(slot) {
                 self.warned.insert((until, key));
             }
+            if slot.stops.lent_to.is_some() {
+                self.lending.insert(key);
+            }
         }
     }
 
@@ -790,6 +800,7 @@ impl Cluster {
             if let Some(until) = grace_ends(slot) {
                 self.warned.remove(&(until, key));
             }
+            self.lending.remove(&key);
         }
     }
 

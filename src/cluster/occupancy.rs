@@ -7,10 +7,9 @@ use crate::model::job::{Job, Slot};
 use crate::model::time::Timestamp;
 use crate::scheduler::bookings::Bookings;
 use crate::scheduler::limits::Held;
-use crate::scheduler::nodes::{NodePool, Parts, Site};
+use crate::scheduler::nodes::NodePool;
 use crate::scheduler::queue::Class;
-use crate::scheduler::shares::{Member, rate_milli};
-use crate::scheduler::slot_stay;
+use crate::scheduler::shares::Member;
 use std::sync::Arc;
 
 /// How many run times are remembered.
@@ -22,10 +21,6 @@ const STORED_MS: i64 = 60_000;
 /// How often it is worked out when what is reserved comes again.
 const BOOKED_MS: i64 = 86_400_000;
 
-fn member(job: &Job) -> Member {
-    (job.spec.account.clone(), Arc::clone(&job.owner.name))
-}
-
 impl Cluster {
     /// A slot holds its nodes: from `now` on, or as before a restart.
     pub(super) fn occupy(&mut self, job: &Job, slot: &Slot, now: Option<Timestamp>) {
@@ -33,29 +28,18 @@ impl Cluster {
             job: job.id,
             slot: slot.id,
         };
-        let nodes = &self.nodes;
-        let shares = slot.allocation.nodes.iter();
-        let parts: Parts = shares
-            .filter_map(|share| {
-                let node = nodes.get(&share.node)?;
-                Some(Site::of(node).part_of(node, share))
-            })
-            .chain(self.pool.licenses_of(job))
-            .collect();
-        let factor = self.rules.qos.get(job.spec.qos.as_str());
-        let factor = factor.map_or(1000, |qos| u64::from(qos.usage_factor_milli));
-        let rate = rate_milli(&parts, &self.pool).saturating_mul(factor) / 1000;
-        let stay = slot_stay(slot, self.time_limit_s(job));
+        let parts = self.all_parts(job, slot);
+        let stay = self.stay_of(job, slot);
         self.recount(slot);
-        match now {
-            Some(now) => self.books.begin(key, member(job), rate, now),
-            None => self.books.resume(key, member(job), rate, slot.granted),
-        }
+        self.charge(job, slot, now);
         self.tally
             .add(&Class::of(job), Held::by_slot(&slot.allocation, stay.ends));
         self.occupancy.enter(key, stay, parts);
         if !job.spec.request.wishes.licenses.is_empty() {
             self.count_licenses();
+        }
+        if now.is_some() {
+            self.recount_loans(now);
         }
     }
 
@@ -137,6 +121,7 @@ impl Cluster {
         if let Some(member) = self.books.end(key, now) {
             self.touched.members.insert(member);
         }
+        self.recount_loans(Some(now));
     }
 
     /// A job's limit was changed: what it runs ends at another time.
@@ -152,23 +137,13 @@ impl Cluster {
 
     /// What a slot runs ends at another time: its next element has begun.
     pub(super) fn end_moves(&mut self, id: JobId, slot: SlotId) {
-        let key = SlotKey { job: id, slot };
         let Some(job) = self.jobs.get(&id).cloned() else {
             return;
         };
-        let (Some(slot), Some(before)) = (job.slot(slot), self.occupancy.stay(key)) else {
-            return;
-        };
-        let after = slot_stay(slot, self.time_limit_s(&job));
-        if before.ends != after.ends {
-            let class = Class::of(&job);
-            let held = |ends| Held::by_slot(&slot.allocation, ends);
-            self.tally.remove(&class, held(before.ends));
-            self.tally.add(&class, held(after.ends));
-        }
-        if before != after {
-            self.occupancy.moves(key, after);
-        }
+        let Some(slot) = job.slot(slot) else { return };
+        let after = self.stay_of(&job, slot);
+        self.stays(&job, slot, after);
+        self.recount_loans(None);
     }
 
     /// How long a job ran of what it might.

@@ -85,8 +85,8 @@ pub fn matches(filter: &Filter, job: &Job) -> bool {
     let state = filter.states.is_empty()
         || filter.states.iter().any(|state| match state {
             JobState::Pending => !job.pending.is_empty() || !job.waiting.is_empty(),
-            JobState::Running => job.slots.iter().any(|slot| !slot.suspended),
-            JobState::Suspended => job.slots.iter().any(|slot| slot.suspended),
+            JobState::Running => job.slots.iter().any(|slot| !slot.is_stopped()),
+            JobState::Suspended => job.slots.iter().any(|slot| slot.is_stopped()),
             JobState::Completing => job
                 .slots
                 .iter()

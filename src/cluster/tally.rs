@@ -54,6 +54,7 @@ impl Cluster {
                     .is_some_and(|current| current.position == end.position)
                 {
                     slot.current = None;
+                    slot.stops.forget(at);
                 }
             }
             forget_parts(slot);

@@ -224,9 +224,14 @@ pub fn pending_reason(snapshot: &Snapshot, job: &Job) -> Reason {
         .unwrap_or(Reason::Priority)
 }
 
-/// What is said of an element that was warned.
+/// What is said of an element that was warned, or stands still for others.
 #[must_use]
 pub fn warning(slot: &Slot, position: u32) -> Option<String> {
+    if let Some(to) = slot.stops.lent_to.filter(|_| slot.is_stopped()) {
+        return Some(format!(
+            "stands still for job {to}, goes on when its cpus are free again"
+        ));
+    }
     let mut warned = slot.warned();
     let (_, until, again, by) = warned.find(|(positions, ..)| positions.contains(position))?;
     let then = if again {
@@ -310,7 +315,7 @@ impl Held<'_> {
             .any(|kill| kill.is_told() && kill.positions.contains(self.position))
         {
             JobState::Completing
-        } else if self.slot.suspended {
+        } else if self.slot.is_stopped() {
             JobState::Suspended
         } else {
             JobState::Running

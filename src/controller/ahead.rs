@@ -105,7 +105,7 @@ pub(super) async fn why(shared: &Arc<Shared>, number: u32) -> Result<ToClient, R
         return Ok(explained(blank(ended.id, ended.state)));
     };
     if job.pending.is_empty() && job.waiting.is_empty() {
-        let suspended = job.slots.iter().any(|slot| slot.suspended);
+        let suspended = job.slots.iter().any(|slot| slot.is_stopped());
         let state = if suspended {
             JobState::Suspended
         } else {

@@ -22,6 +22,7 @@ use super::rare::{Blank, Rare};
 use super::resource::Request;
 use super::shared::{Pool, Text};
 use super::signal::SignalSpec;
+use super::stops::Stops;
 use super::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -596,8 +597,11 @@ pub struct Slot {
     pub current: Option<Current>,
     /// What is being ended, and why; kept so that the order survives a restart.
     pub kills: Vec<Kill>,
-    /// Stopped by SIGSTOP.
+    /// Somebody asked to have it stopped.
     pub suspended: bool,
+    /// For whom else it is stopped, and for how long it was. Stored beside the slot.
+    #[serde(skip)]
+    pub stops: Stops,
     /// Its client (of `hpc run`, `hpc alloc`) ended it with this code.
     pub released: Option<u8>,
     /// Ends reported by some nodes of a gang, until all have.
@@ -632,6 +636,13 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// Whether what it runs stands still: somebody asked for that, or others have its cpus. What is to end does not, so that
+    /// it can use its grace.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        (self.suspended || self.stops.lent_to.is_some()) && self.leaves().is_none()
+    }
+
     /// When all that it holds is to be over because that was ordered, or it was warned that it will be; `None` = of some
     /// of it nothing was said.
     #[must_use]

@@ -9,11 +9,18 @@ pub enum PreemptMode {
     Requeue,
     /// It is ended.
     Cancel,
+    /// It is stopped and goes on later: its cpus are lent, its memory, GPUs and licences stay its own.
+    Suspend,
 }
 
 impl PreemptMode {
     /// Every mode.
-    pub const ALL: [PreemptMode; 3] = [PreemptMode::Off, PreemptMode::Requeue, PreemptMode::Cancel];
+    pub const ALL: [PreemptMode; 4] = [
+        PreemptMode::Off,
+        PreemptMode::Requeue,
+        PreemptMode::Cancel,
+        PreemptMode::Suspend,
+    ];
 
     /// Its word in settings.
     #[must_use]
@@ -22,6 +29,7 @@ impl PreemptMode {
             PreemptMode::Off => "off",
             PreemptMode::Requeue => "requeue",
             PreemptMode::Cancel => "cancel",
+            PreemptMode::Suspend => "suspend",
         }
     }
 
@@ -33,12 +41,7 @@ impl PreemptMode {
         let mut modes = PreemptMode::ALL.into_iter();
         modes.find(|mode| mode.word() == word).ok_or_else(|| {
             let words = PreemptMode::ALL.map(PreemptMode::word).join(", ");
-            match word {
-                "suspend" => {
-                    format!("jobs are not stopped in favour of others yet; write one of: {words}")
-                }
-                _ => format!("write one of: {words}"),
-            }
+            format!("write one of: {words}")
         })
     }
 }

@@ -227,7 +227,8 @@ impl Reservation {
     /// In words.
     pub fn check(&self) -> Result<(), String> {
         let length_ms = self.end.minus(self.start);
-        if self.start == Timestamp(0) || self.end == Timestamp(0) {
+        // A simulation begins at 0.
+        if self.end == Timestamp(0) || (self.start == Timestamp(0) && length_ms > LENGTH_MAX_MS) {
             return Err("say when by start= and end=".to_owned());
         }
         if length_ms <= 0 {

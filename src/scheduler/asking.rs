@@ -41,7 +41,7 @@ pub fn would_place(
             allocation,
             ..
         } => (id == job.id).then_some(allocation),
-        Entry::Extend { .. } | Entry::Evict { .. } => None,
+        Entry::Extend { .. } | Entry::Evict { .. } | Entry::Suspend { .. } => None,
     })
 }
 

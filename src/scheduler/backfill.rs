@@ -114,6 +114,30 @@ impl<P: Pool> Pass<P> {
         true
     }
 
+    /// Lets something that holds this share, until `ends` at the latest, end so much later, because it stands still until
+    /// then; before `until` others have all of it but `left`. Not if a kept place is in the way.
+    pub fn stands_still(
+        &mut self,
+        share: &P::Share,
+        left: &P::Share,
+        ends: i64,
+        longer: i64,
+        until: i64,
+    ) -> bool {
+        let late = ends.saturating_add(longer);
+        let concerned = |kept: &Kept<P>| kept.shadow >= ends && kept.shadow < late;
+        let held = |kept: &Kept<P>| if kept.shadow < until { left } else { share };
+        let mut kept = self.kept.iter().filter(|kept| concerned(kept));
+        if !kept.all(|kept| kept.later.holds(held(kept))) {
+            return false;
+        }
+        for kept in self.kept.iter_mut().filter(|kept| concerned(kept)) {
+            let held = held(kept);
+            kept.later.take(held);
+        }
+        true
+    }
+
     fn take_later(&mut self, share: &P::Share, until: i64) {
         for kept in self.kept.iter_mut().filter(|kept| kept.shadow < until) {
             kept.later.take(share);

@@ -245,6 +245,9 @@ impl Stage {
         for key in keys.into_iter().flatten() {
             if let Some((stay, parts)) = view.occupancy.stay(*key).zip(view.occupancy.parts(*key)) {
                 occupancy.enter(*key, stay, parts.clone());
+                if let Some(sharing) = view.occupancy.sharing(*key) {
+                    occupancy.share(*key, sharing.clone());
+                }
             }
         }
         Stage {

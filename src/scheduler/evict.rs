@@ -10,17 +10,19 @@
 use super::backfill::Pass;
 use super::bookings::crowded;
 use super::nodes::{Ask, NodePool, Parts, serving};
+use super::occupancy::Sharing;
 use super::order::OrderKey;
 use super::plan::{Entry, Promise};
 use super::pool::Pool;
 use super::queue::{Class, Group, GroupKey, Member};
-use super::{Planner, View, occupancy};
+use super::{Planner, View, lend, occupancy};
 use crate::model::ids::{JobId, NodeId, SlotKey};
 use crate::model::job::{Job, Reason};
 use crate::model::node::Link;
 use crate::model::preempt::{PreemptMode, Yielding};
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -63,13 +65,14 @@ fn stays_into(crowded: &[(NodeId, Timestamp)], parts: &Parts, ends: Timestamp) -
 
 /// Something that runs, as somebody who may have to make room.
 pub(super) struct Holder<'a> {
-    key: SlotKey,
-    class: Class,
+    pub(super) key: SlotKey,
+    pub(super) class: Class,
     /// Whether it would run again.
     requeue: bool,
-    since: Timestamp,
-    ends: Timestamp,
-    parts: &'a Parts,
+    pub(super) since: Timestamp,
+    pub(super) ends: Timestamp,
+    /// What would be free without it.
+    parts: Cow<'a, Parts>,
 }
 
 /// What of evictions a pass has to remember.
@@ -80,14 +83,18 @@ pub(super) struct Evictions<'a> {
     /// Nodes on which what leaves leaves room for a reservation only, and from when on.
     crowded: Vec<(NodeId, Timestamp)>,
     /// Whom to ask first; drawn up once somebody is to be asked.
-    holders: Option<Vec<Holder<'a>>>,
+    pub(super) holders: Option<Vec<Holder<'a>>>,
     /// Who was told to go, and when they have.
     pub(super) told: BTreeMap<SlotKey, i64>,
+    /// Who stands still in this pass, and what it could still lend.
+    pub(super) stopped: BTreeMap<SlotKey, Sharing>,
+    /// Whether anybody stands still for others.
+    pub(super) stands_still: bool,
     /// What those who made room are to leave, as it was promised.
     promised: Vec<Parts>,
     /// Elements that this pass started, or keeps a place, because room was made for them.
     served: BTreeMap<JobId, u32>,
-    tries: usize,
+    pub(super) tries: usize,
 }
 
 impl Evictions<'_> {
@@ -99,6 +106,7 @@ impl Evictions<'_> {
     pub(super) fn new(takes: Vec<bool>, view: &View<'_>, now: Timestamp) -> Self {
         let any = takes.contains(&true);
         Evictions {
+            stands_still: any && lend::any_stands_still(view.rules),
             takes,
             crowded: if any { crowded(view, now) } else { Vec::new() },
             ..Evictions::default()
@@ -254,7 +262,7 @@ impl<'a> Planner<'a> {
     /// The pass as it would be if all had gone that are about to.
     fn trial(&mut self, length: i64) -> Trial {
         let mut pass = self.pass.clone();
-        let mut leaving: Vec<(i64, &Parts)> = Vec::new();
+        let mut leaving: Vec<(i64, Cow<'_, Parts>)> = Vec::new();
         let occupancy = self.view.occupancy;
         for (key, stay) in occupancy.stays() {
             if self.extended.contains_key(&key) {
@@ -264,8 +272,8 @@ impl<'a> Planner<'a> {
             let told = self.evictions.told.get(&key);
             let goes = stay.leaves || idle || told.is_some() || stay.ends <= self.now;
             if goes
-                && let Some(parts) = occupancy.parts(key)
-                && !stays_into(&self.evictions.crowded, parts, stay.ends)
+                && let Some(parts) = occupancy.frees(key)
+                && !stays_into(&self.evictions.crowded, &parts, stay.ends)
             {
                 let ends = if idle { self.now.0 } else { stay.ends.0 };
                 leaving.push((told.copied().unwrap_or(ends), parts));
@@ -274,7 +282,7 @@ impl<'a> Planner<'a> {
         let mut latest = self.now.0;
         for (ends, parts) in leaving {
             latest = latest.max(ends);
-            pass.release(parts, ends);
+            pass.release(&parts, ends);
         }
         for parts in &self.evictions.promised {
             pass.free.take(parts);
@@ -307,7 +315,9 @@ impl<'a> Planner<'a> {
             };
             let gone = self.evictions.told.contains_key(&holder.key)
                 || self.extended.contains_key(&holder.key);
-            if gone || !self.view.pool.touches(holder.parts, ask) {
+            // Those are asked by `borrow`.
+            let stands_still = yields.mode == PreemptMode::Suspend;
+            if gone || stands_still || !self.view.pool.touches(&holder.parts, ask) {
                 continue;
             }
             let asked_from = holder.since.plus_ms(i64::from(yields.exempt_s) * 1000);
@@ -317,9 +327,9 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let again = yields.mode == PreemptMode::Requeue && holder.requeue;
-            trial.pass.release(holder.parts, holder.ends.0);
+            trial.pass.release(&holder.parts, holder.ends.0);
             chosen.push((place, i64::from(yields.grace_s) * 1000, again));
-            let may_fit = !local || trial.pass.free.fits_at(holder.parts, ask);
+            let may_fit = !local || trial.pass.free.fits_at(&holder.parts, ask);
             found = may_fit && trial.fits(ask).is_some();
             if found {
                 break;
@@ -331,11 +341,11 @@ impl<'a> Planner<'a> {
         // The dearest first. The last is needed: without it there was no room.
         for at in (0..chosen.len().saturating_sub(1)).rev() {
             let holder = &holders[chosen[at].0];
-            trial.pass.hold(holder.parts, holder.ends.0);
+            trial.pass.hold(&holder.parts, holder.ends.0);
             if trial.fits(ask).is_some() {
                 chosen.remove(at);
             } else {
-                trial.pass.release(holder.parts, holder.ends.0);
+                trial.pass.release(&holder.parts, holder.ends.0);
             }
         }
         chosen
@@ -356,7 +366,7 @@ impl<'a> Planner<'a> {
             return;
         };
         let ends = self.now.plus_ms(grace_ms).0.min(holder.ends.0);
-        self.pass.leaves_at(holder.parts, holder.ends.0, ends);
+        self.pass.leaves_at(&holder.parts, holder.ends.0, ends);
         self.evictions.told.insert(holder.key, ends);
     }
 
@@ -375,7 +385,7 @@ impl<'a> Planner<'a> {
     }
 
     /// What runs and could be asked to go, the least first: lowest tier, lowest priority, youngest.
-    fn holders(&self) -> Vec<Holder<'a>> {
+    pub(super) fn holders(&self) -> Vec<Holder<'a>> {
         let view = self.view;
         let mut orders: BTreeMap<JobId, OrderKey> = BTreeMap::new();
         let mut holders = Vec::new();
@@ -384,7 +394,7 @@ impl<'a> Planner<'a> {
             if stay.leaves || idle || stay.ends <= self.now {
                 continue;
             }
-            let (Some(job), Some(parts)) = (view.jobs.get(&key.job), view.occupancy.parts(key))
+            let (Some(job), Some(parts)) = (view.jobs.get(&key.job), view.occupancy.frees(key))
             else {
                 continue;
             };
@@ -392,10 +402,11 @@ impl<'a> Planner<'a> {
                 let node = view.nodes.get(&part.node);
                 node.is_some_and(|node| node.is_up())
             };
-            let mut nodes = parts.iter().filter(|part| part.is_of_node());
+            let nodes = parts.iter().filter(|part| part.is_of_node());
+            let all_heard = nodes.into_iter().all(heard);
             // What stays into a reservation leaves its place to that.
-            if stays_into(&self.evictions.crowded, parts, stay.ends)
-                || !nodes.all(heard)
+            if stays_into(&self.evictions.crowded, &parts, stay.ends)
+                || !all_heard
                 || job.spec.request.takes_nothing()
             {
                 continue;

@@ -6,10 +6,11 @@
 //! due.
 
 use super::bookings::Bookings;
+use super::lend::Loans;
 use super::limits::{Held, Tally};
-use super::nodes::NodePool;
+use super::nodes::{NodePool, cpus_among, less, plus};
 use super::occupancy::slot_start;
-use super::occupancy::{NEVER, Occupancy, Stay};
+use super::occupancy::{NEVER, Occupancy, Sharing, Stay};
 use super::order::Orders;
 use super::plan::{Entry, Promise};
 use super::pool::Pool;
@@ -136,6 +137,8 @@ struct Run {
     orders: Orders,
     /// Elements that made room and wait again once they have gone.
     again: BTreeSet<SlotKey>,
+    /// What others lent.
+    loans: BTreeMap<SlotKey, Loans>,
 }
 
 /// Forecasts all starts, or those until this job's.
@@ -224,6 +227,7 @@ impl Run {
             assume,
             orders: Orders::pinned(now),
             again: BTreeSet::new(),
+            loans: BTreeMap::new(),
         };
         // From here on each element is by itself: slots are not given more.
         let arrays: Vec<Arc<Job>> = run
@@ -265,7 +269,8 @@ impl Run {
         let again = plan.again;
         let mut counts: BTreeMap<JobId, u32> = BTreeMap::new();
         let mut begun = Vec::with_capacity(starts.len());
-        for (id, parts) in starts {
+        for one in starts {
+            let (id, parts) = (one.job, one.parts);
             let Some(job) = self.outlook.jobs.get(&id) else {
                 continue;
             };
@@ -278,15 +283,18 @@ impl Run {
                 slot: SlotId(self.next_slot),
             };
             self.next_slot += 1;
-            self.outlook.pool.take(&parts);
+            let own = one
+                .loans
+                .iter()
+                .fold(parts.clone(), |own, (_, lent)| less(&own, lent));
+            self.outlook.pool.take(&own);
             if self.has_limits {
                 let class = Class::of(job);
                 self.tally.add(&class, Held::by_parts(&parts, ends));
                 self.classes.insert(key, class);
             }
-            self.outlook
-                .occupancy
-                .enter(key, Stay::new(at, ends), parts);
+            self.outlook.occupancy.enter(key, Stay::new(at, ends), own);
+            self.lend(key, ends, one.loans, at);
         }
         for (id, count) in counts {
             let Some(job) = self.outlook.jobs.get(&id).cloned() else {
@@ -371,6 +379,56 @@ impl Run {
         });
     }
 
+    /// These stand still until somebody has ended who has cpus of theirs.
+    fn lend(&mut self, borrower: SlotKey, until: Timestamp, loans: Loans, at: Timestamp) {
+        for (key, loan) in &loans {
+            let occupancy = &mut self.outlook.occupancy;
+            let (Some(stay), Some(parts)) = (occupancy.stay(*key), occupancy.parts(*key)) else {
+                continue;
+            };
+            let known = occupancy.sharing(*key).filter(|one| one.back.is_some());
+            let known = known.cloned();
+            let mut sharing = known.unwrap_or_else(|| Sharing {
+                idle: cpus_among(parts),
+                ..Sharing::default()
+            });
+            let back = sharing.back.unwrap_or(at).max(at);
+            sharing.idle = less(&sharing.idle, loan);
+            sharing.lent = plus(&sharing.lent, loan);
+            sharing.back = Some(back.max(until));
+            // It has come so far; what is left of its time begins then.
+            let longer = until.minus(back).max(0);
+            let ends = stay.ends.plus_ms(longer).min(NEVER);
+            if self.has_limits
+                && let Some(class) = self.classes.get(key)
+            {
+                self.tally.remove(class, Held::by_parts(parts, stay.ends));
+                self.tally.add(class, Held::by_parts(parts, ends));
+            }
+            occupancy.moves(*key, Stay { ends, ..stay });
+            occupancy.share(*key, sharing);
+        }
+        if !loans.is_empty() {
+            self.loans.insert(borrower, loans);
+        }
+    }
+
+    /// Somebody has ended: its lenders have their cpus again, and go on once they have all.
+    fn give_back(&mut self, borrower: SlotKey) {
+        for (key, loan) in self.loans.remove(&borrower).into_iter().flatten() {
+            let occupancy = &mut self.outlook.occupancy;
+            let Some(mut sharing) = occupancy.sharing(key).cloned() else {
+                continue;
+            };
+            sharing.idle = plus(&sharing.idle, &loan);
+            sharing.lent = less(&sharing.lent, &loan);
+            if sharing.lent.iter().all(|part| part.amount.cpus == 0) {
+                sharing = Sharing::default();
+            }
+            occupancy.share(key, sharing);
+        }
+    }
+
     fn next_end(&self) -> Option<Timestamp> {
         let first = self.outlook.occupancy.iter().next();
         first.map(|(ends, ..)| ends).filter(|ends| *ends < NEVER)
@@ -389,6 +447,7 @@ impl Run {
                 return;
             };
             self.outlook.pool.give(&parts);
+            self.give_back(key);
             if let Some(class) = self.classes.remove(&key) {
                 self.tally.remove(&class, Held::by_parts(&parts, ends));
             }

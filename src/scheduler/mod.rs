@@ -21,6 +21,7 @@ pub mod evict;
 pub mod explain;
 pub mod feasible;
 pub mod forecast;
+pub mod lend;
 pub mod limits;
 pub mod nodes;
 pub mod occupancy;
@@ -42,6 +43,7 @@ pub use occupancy::slot_stay;
 pub use plan::{Entry, Plan};
 pub use view::View;
 
+use crate::model::allocation::Allocation;
 use crate::model::ids::{JobId, SlotKey};
 use crate::model::job::{Job, Reason, Slot};
 use crate::model::resource::Request;
@@ -51,6 +53,7 @@ use backfill::{Pass, Running};
 use bookings::{Booking, Stage};
 use ends::{added, merged};
 use evict::Evictions;
+use lend::Loans;
 use limits::{Check, Held, Tally};
 use nodes::{Ask, NodePool, Parts, might_fit};
 use order::{ClassRank, OrderKey, Orders, Ranker};
@@ -169,7 +172,15 @@ fn run(
 }
 
 /// An element that would start.
-pub type Sketched = (JobId, Parts);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sketched {
+    /// Whose.
+    pub job: JobId,
+    /// What it would have.
+    pub parts: Parts,
+    /// What of that others would lend it.
+    pub loans: Loans,
+}
 
 /// A group in the heap: when its turn comes, which job, and the place of the group.
 type Turn = Reverse<(i64, OrderKey, usize)>;
@@ -700,6 +711,20 @@ impl<'a> Planner<'a> {
                 return (Advance::GroupHeld(reason), waiting);
             }
             let Some(parts) = self.place(at, group, job, length, rather) else {
+                // Others stand still, and it starts.
+                match self.borrow(at, group, job, length, slots == 0) {
+                    Ok(Some(borrowed)) => {
+                        self.count_in(key, &borrowed.parts, slots == 0);
+                        slots += 1;
+                        waiting -= match borrowed.allocation {
+                            Some(allocation) => self.grant(job, allocation, waiting, slots),
+                            None => 1,
+                        };
+                        continue;
+                    }
+                    Ok(None) => {}
+                    Err(reason) => return (Advance::GroupHeld(reason), waiting),
+                }
                 // Others make room: it is as good as started.
                 match self.make_room(at, group, job, length, (slots == 0, rather)) {
                     Ok(Some(parts)) => {
@@ -723,22 +748,31 @@ impl<'a> Planner<'a> {
             slots += 1;
             let Some(picks) = &mut self.picks else {
                 waiting -= 1;
-                self.sketched.push((job.id, parts));
+                self.sketched.push(Sketched {
+                    job: job.id,
+                    parts,
+                    loans: Loans::new(),
+                });
                 continue;
             };
             let found = picks.pick(self.view.nodes, &self.pass.free, &parts);
             let Some(allocation) = found else {
                 return (Advance::NoRoom, waiting);
             };
-            let count = pace::first_block(job, waiting, slots, allocation.nodes.len());
-            waiting -= u64::from(count);
-            self.plan.entries.push(Entry::Start {
-                job: job.id,
-                allocation,
-                count,
-            });
+            waiting -= self.grant(job, allocation, waiting, slots);
         }
         (Advance::Satisfied, 0)
+    }
+
+    /// Starts a slot of a job; how many positions it takes of those that wait.
+    fn grant(&mut self, job: &Job, allocation: Allocation, waiting: u64, slots: u32) -> u64 {
+        let count = pace::first_block(job, waiting, slots, allocation.nodes.len());
+        self.plan.entries.push(Entry::Start {
+            job: job.id,
+            allocation,
+            count,
+        });
+        u64::from(count)
     }
 
     fn place(

@@ -10,7 +10,7 @@
 mod site;
 mod wanted;
 
-pub use site::{Free, Gpus, KINDS, Part, Parts, Site, Totals};
+pub use site::{Free, Gpus, KINDS, Part, Parts, Site, Totals, cpus_among, less, plus};
 pub use wanted::might_fit;
 
 use super::pool::Pool;

@@ -1,9 +1,11 @@
 //! What runs, and until when at the latest: what the planner counts on to become free.
 
-use super::nodes::Parts;
-use crate::model::ids::SlotKey;
+use super::nodes::{Parts, less};
+use crate::model::cpu_set::CpuSet;
+use crate::model::ids::{NodeId, SlotKey};
 use crate::model::job::Slot;
 use crate::model::time::Timestamp;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Later than anything: of what has no limit.
@@ -32,11 +34,26 @@ impl Stay {
     }
 }
 
+/// How a slot shares cpus with others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sharing {
+    /// It stands still for others; when the last of them that has its cpus is gone at the latest.
+    pub back: Option<Timestamp>,
+    /// Of one that stands still: those of its cpus that nobody uses. They are for those it stands still for.
+    pub idle: Parts,
+    /// Of what it holds: what others have meanwhile.
+    pub lent: Parts,
+    /// The cpus behind `idle`; none in a forecast.
+    pub cpus: BTreeMap<NodeId, CpuSet>,
+}
+
 /// Slots by their ends.
 #[derive(Debug, Clone, Default)]
 pub struct Occupancy {
     by_end: BTreeMap<(Timestamp, SlotKey), Parts>,
     stays: BTreeMap<SlotKey, Stay>,
+    /// Of cpus that several slots have, the one that had them first holds them.
+    sharing: BTreeMap<SlotKey, Sharing>,
 }
 
 impl Occupancy {
@@ -49,15 +66,49 @@ impl Occupancy {
 
     /// A slot that is known stays for another time.
     pub fn moves(&mut self, key: SlotKey, stay: Stay) {
+        let sharing = self.sharing.remove(&key);
         if let Some(parts) = self.leave(key) {
             self.enter(key, stay, parts);
+            self.sharing.extend(sharing.map(|sharing| (key, sharing)));
         }
     }
 
     /// A slot is closed; what it held.
     pub fn leave(&mut self, key: SlotKey) -> Option<Parts> {
         let stay = self.stays.remove(&key)?;
+        self.sharing.remove(&key);
         self.by_end.remove(&(stay.ends, key))
+    }
+
+    /// A slot that is known shares cpus with others.
+    pub fn share(&mut self, key: SlotKey, sharing: Sharing) {
+        if self.stays.contains_key(&key) {
+            self.sharing.insert(key, sharing);
+        }
+    }
+
+    /// How a slot shares cpus with others, if it does.
+    #[must_use]
+    pub fn sharing(&self, key: SlotKey) -> Option<&Sharing> {
+        self.sharing.get(&key)
+    }
+
+    /// Whether no slot shares cpus with others.
+    #[must_use]
+    pub fn shares_nothing(&self) -> bool {
+        self.sharing.is_empty()
+    }
+
+    /// What becomes free when a slot goes: what it holds, but for what others have.
+    #[must_use]
+    pub fn frees(&self, key: SlotKey) -> Option<Cow<'_, Parts>> {
+        let parts = self.parts(key)?;
+        match self.sharing.get(&key) {
+            Some(sharing) if !sharing.lent.is_empty() => {
+                Some(Cow::Owned(less(parts, &sharing.lent)))
+            }
+            _ => Some(Cow::Borrowed(parts)),
+        }
     }
 
     /// How long a slot stays.
@@ -96,19 +147,25 @@ pub(super) fn slot_start(slot: &Slot) -> Timestamp {
     began.max(slot.granted)
 }
 
-/// How long what a slot runs stays at the most: its time counts from its grant, or from its current element's start. What
-/// was told to end is thought to do so.
+/// How long what a slot runs stays at the most: its time counts from its grant, or from its current element's start, and
+/// not while it is stopped. What was told to end is thought to do so. When somebody lets it go on again whom others asked
+/// to stop is not known; one that is stopped for others goes on when it has its cpus `back`.
 #[must_use]
-pub fn slot_stay(slot: &Slot, limit_s: Option<u32>) -> Stay {
+pub fn slot_stay(slot: &Slot, limit_s: Option<u32>, back: Option<Timestamp>) -> Stay {
     let since = slot_start(slot);
-    let latest = match limit_s {
-        Some(seconds) => since.plus_ms(i64::from(seconds) * 1000),
-        None => NEVER,
+    let limit = limit_s.map(|seconds| i64::from(seconds) * 1000 + slot.stops.past_ms);
+    let latest = limit.map_or(NEVER, |ms| since.plus_ms(ms));
+    let ends = match slot.stops.since {
+        Some(_) if slot.suspended => NEVER,
+        Some(stopped) => back
+            .map_or(stopped, |back| back.max(stopped))
+            .plus_ms(latest.minus(stopped).max(0)),
+        None => latest,
     };
     let leaves = slot.leaves();
     Stay {
         since,
-        ends: leaves.map_or(latest, |at| at.min(latest)),
+        ends: leaves.map_or(ends, |at| at.min(ends)).min(NEVER),
         leaves: leaves.is_some(),
     }
 }

@@ -41,7 +41,7 @@ pub fn first_block(job: &Job, waiting: u64, slots: u32, nodes: usize) -> u32 {
 /// More positions for a slot that has some left; 0 = enough for now.
 #[must_use]
 pub fn extension(job: &Job, slot: &Slot, waiting: u64, slots: u32, now: Timestamp) -> u32 {
-    if slot.suspended || slot.retracting || slot.gone || !slot.kills.is_empty() {
+    if slot.is_stopped() || slot.retracting || slot.gone || !slot.kills.is_empty() {
         return 0;
     }
     let held = u64::from(slot.queue.len());

@@ -27,11 +27,23 @@ impl Picks {
         pool: &NodePool,
         parts: &Parts,
     ) -> Option<Allocation> {
+        self.pick_with(nodes, pool, parts, &BTreeMap::new())
+    }
+
+    /// The same, where these cpus may be taken too.
+    pub fn pick_with(
+        &mut self,
+        nodes: &OrdMap<NodeId, Arc<Node>>,
+        pool: &NodePool,
+        parts: &Parts,
+        lent: &BTreeMap<NodeId, CpuSet>,
+    ) -> Option<Allocation> {
         let known = nodes;
         let mut nodes = Vec::with_capacity(parts.len());
         for part in parts.iter().filter(|part| part.is_of_node()) {
             let (node, site) = (known.get(&part.node)?, pool.site(part.node)?);
-            nodes.push(self.share(node, site, part)?);
+            let lent = lent.get(&part.node);
+            nodes.push(self.share(node, site, part, lent)?);
         }
         for share in &nodes {
             let (cpus, gpus) = self.taken.entry(share.node).or_default();
@@ -41,13 +53,23 @@ impl Picks {
         Some(Allocation { nodes })
     }
 
-    fn share(&self, node: &Node, site: &Site, part: &Part) -> Option<NodeShare> {
+    fn share(
+        &self,
+        node: &Node,
+        site: &Site,
+        part: &Part,
+        lent: Option<&CpuSet>,
+    ) -> Option<NodeShare> {
+        let free = match lent {
+            Some(lent) => node.cpus_free.union(lent),
+            None => node.cpus_free.clone(),
+        };
         let (cpus, gpus) = match self.taken.get(&part.node) {
-            None => (node.cpus_free.clone(), node.gpus_free.clone()),
+            None => (free, node.gpus_free.clone()),
             Some((cpus, gpus)) => {
                 let mut left = node.gpus_free.clone();
                 left.retain(|gpu| !gpus.contains(gpu));
-                (node.cpus_free.subtract(cpus), left)
+                (free.subtract(cpus), left)
             }
         };
         let count = part.amount.cpus as usize;

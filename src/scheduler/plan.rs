@@ -41,6 +41,15 @@ pub enum Entry {
         /// It waits and runs again.
         again: bool,
     },
+    /// Have a slot stand still, so that others may have its cpus meanwhile.
+    Suspend {
+        /// Whose.
+        job: JobId,
+        /// Which.
+        slot: SlotId,
+        /// For whom.
+        to: JobId,
+    },
 }
 
 impl Plan {

@@ -158,6 +158,7 @@ pub(crate) fn started(job: &Job, node: u32) -> Job {
         current: None,
         kills: Vec::new(),
         suspended: false,
+        stops: Default::default(),
         released: None,
         node_ends: Vec::new(),
         ended_count: 0,

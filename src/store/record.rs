@@ -20,6 +20,7 @@ use crate::model::job::{
 use crate::model::node::{Inventory, Link, Node, Serves};
 use crate::model::rare::Rare;
 use crate::model::rules::{Noun, Setting};
+use crate::model::stops::Stops;
 use crate::model::time::Timestamp;
 use crate::scheduler::priority;
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
@@ -66,6 +67,8 @@ const V1: u8 = 1;
 /// Of hot jobs: slots say whether they have begun, which steps run in them and which leases they have. Of ended ones: the
 /// last slot. Of nodes: whose jobs they run.
 const V2: u8 = 2;
+/// Of hot jobs of which slots are or were stopped: beside version 2, how, slot by slot.
+const V3: u8 = 3;
 
 /// The fields of a version-1 record.
 pub(super) fn body(bytes: &[u8]) -> Result<&[u8], RecordError> {
@@ -136,6 +139,7 @@ impl From<SlotV1> for Slot {
             current: None,
             kills: slot.kills,
             suspended: slot.suspended,
+            stops: Stops::default(),
             released: slot.released,
             node_ends: slot.node_ends,
             ended_count: 0,
@@ -213,13 +217,28 @@ pub fn encode_job(buffer: &mut Vec<u8>, job: &Job) {
         waits_for: Cow::Borrowed(waits_for),
         step_next: *step_next,
     };
-    encode_version(buffer, V2, &row);
+    if slots.iter().all(|slot| slot.stops == Stops::default()) {
+        return encode_version(buffer, V2, &row);
+    }
+    let stops: Vec<Stops> = slots.iter().map(|slot| slot.stops).collect();
+    encode_version(buffer, V3, &(row, stops));
 }
 
 /// A job from its number, its hot record and its spec; what is not stored is empty.
 pub fn decode_job(id: JobId, bytes: &[u8], spec: Arc<JobSpec>) -> Result<Job, RecordError> {
-    match versioned(bytes, V2)? {
+    match versioned(bytes, V3)? {
         (V1, body) => fields::<JobRow<'static, SlotV1>>("job", body).map(|row| job(id, row, spec)),
+        (V3, body) => {
+            let (row, stops) = fields::<(JobRow<'static, Slot>, Vec<Stops>)>("job", body)?;
+            let mut job = job(id, row, spec);
+            if stops.len() != job.slots.len() {
+                return Err(RecordError::malformed("job", "stops of other slots"));
+            }
+            for (slot, stops) in job.slots.iter_mut().zip(stops) {
+                slot.stops = stops;
+            }
+            Ok(job)
+        }
         (_, body) => fields::<JobRow<'static, Slot>>("job", body).map(|row| job(id, row, spec)),
     }
 }
@@ -594,6 +613,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_stopped_is_so_after_a_restart() {
+        let mut job = fixtures::started(&fixtures::pending(1, fixtures::spec("a", None)), 1);
+        let mut bytes = Vec::new();
+        encode_job(&mut bytes, &job);
+        assert_eq!(
+            bytes[0], V2,
+            "others can be read by releases that know of no stops"
+        );
+        job.slots[0].stops = Stops {
+            lent_to: Some(JobId(7)),
+            since: Some(Timestamp(5000)),
+            past_ms: 300,
+        };
+        encode_job(&mut bytes, &job);
+        let read = decode_job(job.id, &bytes, job.spec.clone()).unwrap();
+        assert_eq!(read, job);
+    }
+
+    #[test]
     fn records_of_the_first_version_are_read() {
         let job = fixtures::started(&fixtures::pending(1, fixtures::spec("a", None)), 1);
         let known = &job.slots[0];
@@ -651,7 +689,7 @@ mod tests {
         encode_job(&mut bytes, &fixtures::pending(1, fixtures::spec("a", None)));
         bytes[0] = 9;
         let error = decode_job(JobId(1), &bytes, Arc::new(fixtures::spec("a", None))).unwrap_err();
-        assert_eq!(error, RecordError::Newer { found: 9, known: 2 });
+        assert_eq!(error, RecordError::Newer { found: 9, known: 3 });
         assert!(error.to_string().contains("use the release that wrote it"));
     }
 }

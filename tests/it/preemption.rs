@@ -139,3 +139,102 @@ fn who_ends_well_on_the_warning_has_not_done_its_work() {
         cluster.job(dependent)["reason"] == "DependencyNeverSatisfied"
     });
 }
+
+/// The state letter of a process in /proc.
+fn process_state(pid: &str) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+#[test]
+fn who_stands_still_keeps_what_it_has_and_goes_on_by_itself() {
+    let cluster = Cluster::up(2);
+    cluster.ok(&["qos", "set", "normal", "preempt-mode=suspend"]);
+    cluster.ok(&[
+        "qos",
+        "add",
+        "urgent",
+        "preempts=normal",
+        "priority=1000000",
+    ]);
+    let file = cluster.path("file");
+    // It ends once it is allowed to, having lost nothing.
+    let free = cluster.path("free");
+    let script = format!(
+        "echo begins $$; n=0; while [ ! -e {} ]; do n=$((n+1)); sleep 0.1; done; echo done",
+        free.display()
+    );
+    let options = ["-c", "2", "--mem", "100"];
+    let job = long(&cluster, &file, &options, &script);
+    let pid = || {
+        let text = fs::read_to_string(&file).unwrap();
+        text.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    let begin = |name: &str, cpus: &str| {
+        let out = cluster.path(name);
+        let more = ["-q", "urgent", "-c", cpus, "--mem", "100"];
+        long(&cluster, &out, &more, SLEEPS)
+    };
+    let urgent = begin("urgent", "1");
+    cluster.wait_for_state(job, "SUSPENDED");
+    wait_until("its processes are stopped", PATIENCE, || {
+        process_state(&pid()) == Some('T')
+    });
+    let says = format!("stands still for job {urgent}, goes on when its cpus are free again");
+    assert_eq!(cluster.job(job)["reason_detail"], says);
+    assert!(cluster.ok(&["why", &job.to_string()]).contains(&says));
+    // The cpu that nobody borrowed is kept for it, but not against another urgent job.
+    let normal = cluster.submit(&["-c", "1", "--mem", "100", "--wrap", "true"]);
+    let second = begin("second", "1");
+    assert_eq!(cluster.job(normal)["state"], "PENDING");
+    // Nobody but those who borrowed its cpus lets it go on.
+    let refused = cluster.refused(1, &["resume", &job.to_string()]);
+    assert!(
+        refused.contains(&format!("job {job} made room for job {urgent}")),
+        "{refused}"
+    );
+    // Nor does a controller that is started anew.
+    cluster.kill_controller();
+    cluster.start();
+    cluster.ok(&["cancel", &urgent.to_string()]);
+    cluster.wait_for_state(urgent, "CANCELLED");
+    assert_eq!(cluster.job(job)["state"], "SUSPENDED");
+    assert_eq!(process_state(&pid()), Some('T'));
+    cluster.ok(&["cancel", &second.to_string()]);
+    cluster.wait_for_state(job, "RUNNING");
+    wait_until("its processes go on", PATIENCE, || {
+        process_state(&pid()).is_some_and(|state| state != 'T')
+    });
+    fs::write(&free, "").unwrap();
+    cluster.wait_for_state(job, "COMPLETED");
+    cluster.wait_for_state(normal, "COMPLETED");
+    assert_eq!(cluster.job(job)["restarts"], 0);
+    let said = fs::read_to_string(&file).unwrap();
+    assert!(
+        said.starts_with("begins") && said.ends_with("done\n"),
+        "{said}"
+    );
+}
+
+#[test]
+fn who_stands_still_can_be_ended() {
+    let cluster = Cluster::up(1);
+    cluster.ok(&["qos", "set", "normal", "preempt-mode=suspend"]);
+    cluster.ok(&["qos", "add", "urgent", "preempts=normal"]);
+    let options = ["-c", "1", "--mem", "100"];
+    let script = "trap 'echo told; exit 0' TERM; echo begins; sleep 1000 & wait; wait";
+    let file = cluster.path("file");
+    let job = long(&cluster, &file, &options, script);
+    let more = [&options[..], &["-q", "urgent"]].concat();
+    let urgent = long(&cluster, &cluster.path("urgent"), &more, SLEEPS);
+    cluster.wait_for_state(job, "SUSPENDED");
+    cluster.ok(&["cancel", &job.to_string()]);
+    cluster.wait_for_state(job, "CANCELLED");
+    let said = fs::read_to_string(&file).unwrap();
+    assert!(said.contains("told"), "{said}");
+    assert_eq!(cluster.job(urgent)["state"], "RUNNING");
+    // Its cpu is the other's own now, and free once that has ended.
+    cluster.ok(&["cancel", &urgent.to_string()]);
+    let next = cluster.submit(&["-c", "1", "--mem", "100", "--wrap", "true"]);
+    cluster.wait_for_state(next, "COMPLETED");
+}

@@ -423,6 +423,8 @@ struct Story {
     reserved: (u32, u32),
     daily: bool,
     jobs: Vec<Wish>,
+    /// Others stand still for the urgent ones.
+    still: bool,
     grace: u32,
     exempt: u32,
     rule: Rule,
@@ -471,17 +473,19 @@ fn story() -> impl Strategy<Value = Story> {
         (0u32..400, 60u32..400),
         any::<bool>(),
         prop::collection::vec(wish, 1..14),
+        any::<bool>(),
         prop_oneof![Just(0u32), 1u32..60],
         prop_oneof![Just(0u32), 1u32..100],
         prop::sample::select(rules),
     )
         .prop_map(
-            |(nodes, cpus, reserved, daily, jobs, grace, exempt, rule)| Story {
+            |(nodes, cpus, reserved, daily, jobs, still, grace, exempt, rule)| Story {
                 nodes,
                 cpus,
                 reserved,
                 daily,
                 jobs,
+                still,
                 grace,
                 exempt,
                 rule,
@@ -492,13 +496,19 @@ fn story() -> impl Strategy<Value = Story> {
 fn lived(story: &Story) -> (Setup, String) {
     let (at, length) = story.reserved;
     let repeat = if story.daily { "daily" } else { "once" };
+    let mode = if story.still { "suspend" } else { "requeue" };
     let text = format!(
         "[[node]]\nname = \"n[1-{}]\"\ncpus = {}\nmemory = \"{}G\"\n\
-         [qos.normal]\npreempt-mode = \"requeue\"\ngrace-time = \"{}s\"\nexempt-time = \"{}s\"\n\
+         [qos.normal]\npreempt-mode = \"{mode}\"\ngrace-time = \"{}s\"\nexempt-time = \"{}s\"\n\
          [qos.urgent]\npreempts = \"normal\"\n\
          [[reservation]]\nname = \"course\"\nat = \"{at}s\"\nfor = \"{length}s\"\nrepeat = \"{repeat}\"\n\
          nodes = \"n1\"\nusers = \"ann\"\n",
-        story.nodes, story.cpus, story.cpus, story.grace, story.exempt,
+        story.nodes,
+        story.cpus,
+        // Enough for some that stand still.
+        story.cpus * if story.still { 3 } else { 1 },
+        story.grace,
+        story.exempt,
     );
     let mut at = 0;
     let jobs = story.jobs.iter().map(|wish| {
@@ -506,7 +516,7 @@ fn lived(story: &Story) -> (Setup, String) {
         let inside = if wish.inside { "reservation = \"course\"\n" } else { "" };
         format!(
             "[[job]]\nuser = \"{}\"\nat = \"{at}s\"\nrun = \"{}s\"\nlimit = \"{}s\"\ncpus = {}\nnodes = {}\n\
-             qos = \"{}\"\nrequeue = {}\n{inside}",
+             memory = \"1G\"\nqos = \"{}\"\nrequeue = {}\n{inside}",
             if wish.ann { "ann" } else { "bob" },
             wish.run,
             wish.limit,
@@ -556,6 +566,13 @@ proptest! {
                 }
             }
             prop_assert!(!wish.urgent || one.state != JobState::Preempted, "{one:?}");
+            if story.still && !wish.inside {
+                let expected = if wish.run > wish.limit { JobState::Timeout } else { JobState::Completed };
+                prop_assert_eq!(one.state, expected, "{:?}", one);
+                let ran = i64::from(wish.run.min(wish.limit));
+                let stood = ended - started - ran;
+                prop_assert!(stood == 0 || stood > 0 && !wish.urgent, "{one:?} stood still for {stood} s");
+            }
             let must_run = wish.requeue && !wish.inside && one.state == JobState::Preempted;
             prop_assert!(!must_run, "{one:?} was to run again");
         }

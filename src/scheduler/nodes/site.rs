@@ -260,6 +260,19 @@ impl Part {
         }
     }
 
+    /// So many cpus of a node, and nothing else.
+    #[must_use]
+    pub fn of_cpus(node: NodeId, cpus: u32) -> Self {
+        Part {
+            node,
+            tasks: 0,
+            amount: Free {
+                cpus,
+                ..Free::default()
+            },
+        }
+    }
+
     /// The place of the pool that has this in the place of a node, if one has.
     #[must_use]
     pub fn license_at(node: NodeId) -> Option<usize> {
@@ -278,6 +291,41 @@ impl Part {
     pub fn is_of_node(&self) -> bool {
         self.node.0 < LICENSES
     }
+}
+
+/// What is left of these parts without those others, node by node.
+#[must_use]
+pub fn less(parts: &Parts, others: &Parts) -> Parts {
+    let left = parts.iter().map(|part| {
+        let same = others.iter().filter(|other| other.node == part.node);
+        Part {
+            amount: same.fold(part.amount, |left, other| left.minus(other.amount)),
+            ..*part
+        }
+    });
+    left.collect()
+}
+
+/// All these parts together, node by node.
+#[must_use]
+pub fn plus(parts: &Parts, others: &Parts) -> Parts {
+    let mut sum = parts.clone();
+    for other in others {
+        match sum.iter_mut().find(|part| part.node == other.node) {
+            Some(part) => part.amount = part.amount.plus(other.amount),
+            None => sum.push(*other),
+        }
+    }
+    sum
+}
+
+/// The cpus among these parts.
+#[must_use]
+pub fn cpus_among(parts: &Parts) -> Parts {
+    let of_nodes = parts.iter().filter(|part| part.is_of_node());
+    of_nodes
+        .map(|part| Part::of_cpus(part.node, part.amount.cpus))
+        .collect()
 }
 
 /// What a job is given; the first node leads. Licences come behind all nodes.

@@ -280,6 +280,108 @@ fn grace_and_exempt_time_are_kept() {
     assert_eq!(fates(&outcome)[2].0, 3600);
 }
 
+/// One node of four cpus on which normal jobs stand still for urgent ones.
+fn still(yields: &str) -> Setup {
+    setup(&format!(
+        "[[node]]\nname = \"n1\"\ncpus = 4\nmemory = \"16G\"\n\
+         [qos.normal]\npreempt-mode = \"suspend\"\n{yields}\n[qos.urgent]\npreempts = \"normal\"\n"
+    ))
+}
+
+fn job(at: &str, run: &str, limit: &str, cpus: u32, more: &str) -> String {
+    format!(
+        "[[job]]\nat = \"{at}\"\nrun = \"{run}\"\nlimit = \"{limit}\"\ncpus = {cpus}\nmemory = \"2G\"\n{more}\n"
+    )
+}
+
+const URGENT: &str = "qos = \"urgent\"";
+
+#[test]
+fn who_stands_still_goes_on_where_it_was() {
+    let done = JobState::Completed;
+    // Of two the younger one stands still from 600 to 2400. It runs for an hour all the same, beyond its limit by the clock.
+    let jobs = job("0m", "1h", "65m", 2, "")
+        + &job("1m", "1h", "65m", 2, "")
+        + &job("10m", "30m", "30m", 1, URGENT);
+    let outcome = run(still(""), &jobs);
+    assert_eq!(
+        fates(&outcome),
+        [(0, 3600, done), (60, 5460, done), (600, 2400, done)]
+    );
+    assert_eq!(outcome.restarts, 0);
+    // What it does not lend is kept for it against others, and given to those for whom it stands still anyway.
+    let more =
+        jobs.clone() + &job("11m", "10m", "10m", 1, "") + &job("12m", "10m", "10m", 1, URGENT);
+    let outcome = run(still(""), &more);
+    assert_eq!(
+        fates(&outcome)[1..],
+        [
+            (60, 5460, done),
+            (600, 2400, done),
+            (3600, 4200, done),
+            (720, 1320, done)
+        ]
+    );
+    // One after the other: it goes on once the last has ended.
+    let more = jobs + &job("20m", "30m", "30m", 2, URGENT);
+    let outcome = run(still(""), &more);
+    // One cpu of the younger job is left, which is not enough: the elder lends both, and the younger goes on at 2400.
+    let fates = fates(&outcome);
+    assert_eq!(fates[3], (1200, 3000, done));
+    assert_eq!((fates[0].1, fates[1].1), (5400, 5460));
+}
+
+#[test]
+fn memory_stays_with_who_stands_still() {
+    let done = JobState::Completed;
+    let jobs = "[[job]]\nrun = \"1h\"\nlimit = \"2h\"\ncpus = 4\nmemory = \"15G\"\n".to_owned()
+        + &job("10m", "30m", "30m", 1, URGENT);
+    let outcome = run(still(""), &jobs);
+    assert_eq!(fates(&outcome), [(0, 3600, done), (3600, 5400, done)]);
+}
+
+#[test]
+fn whole_machines_stand_still_together_and_exempt_time_is_kept() {
+    let done = JobState::Completed;
+    let text = "[[node]]\nname = \"n[1-2]\"\ncpus = 2\nmemory = \"16G\"\n\
+                [partition.batch]\npreempt-mode = \"suspend\"\nexempt-time = \"15m\"\n\
+                [partition.fast]\ntier = 2\n[partition.faster]\ntier = 3\n";
+    let fast = "partition = \"fast\"";
+    let jobs = job("0m", "1h", "61m", 2, "nodes = 2") + &job("10m", "30m", "30m", 1, fast);
+    let outcome = run(setup(text), &jobs);
+    assert_eq!(fates(&outcome), [(0, 5400, done), (900, 2700, done)]);
+    // A third tier takes the cpus of both, and of a lender's lender.
+    let text = text.replace(
+        "[partition.fast]\n",
+        "[partition.fast]\npreempt-mode = \"suspend\"\n",
+    );
+    let faster = "partition = \"faster\"\nnodes = 2";
+    let jobs = job("0m", "1h", "61m", 2, "nodes = 2")
+        + &job("20m", "30m", "30m", 2, fast)
+        + &job("30m", "10m", "10m", 2, faster);
+    let outcome = run(setup(&text), &jobs);
+    // From 1200 to 1800 the fast one runs, then the faster one until 2400, then the fast one again until 3600.
+    assert_eq!(
+        fates(&outcome),
+        [(0, 6000, done), (1200, 3600, done), (1800, 2400, done)]
+    );
+}
+
+#[test]
+fn nobody_who_waits_is_held_up_by_who_stands_still() {
+    let done = JobState::Completed;
+    let first = "[qos.first]\npriority = 1000000\n";
+    // The one that waits for the whole node has its place at 3600: only who ends before may stand still.
+    let jobs = job("0m", "1h", "1h", 4, "")
+        + &job("5m", "1h", "1h", 4, "qos = \"first\"")
+        + &job("10m", "10m", "10m", 1, URGENT);
+    let outcome = run(still(first), &jobs);
+    assert_eq!(
+        fates(&outcome),
+        [(0, 3600, done), (3600, 7200, done), (7200, 7800, done)]
+    );
+}
+
 #[test]
 fn a_higher_tier_takes_the_place_of_a_lower() {
     let text = "[[node]]\nname = \"n[1-2]\"\ncpus = 2\nmemory = \"2G\"\n\

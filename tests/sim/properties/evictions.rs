@@ -1,15 +1,17 @@
 //! Preemption, on random states of a cluster in which some may take the places of others.
 
-use super::plans::{GOING, RULES, adopted, planned, started};
+use super::plans::{GOING, RULES, adopted, order_key, planned, started};
 use super::quiet;
 use super::views::{Lab, NOW, State, labs};
+use hpc::model::allocation::NodeShare;
 use hpc::model::ids::{JobId, SlotKey};
 use hpc::model::job::{Job, Reason, Slot};
 use hpc::model::preempt::{PreemptMode, Yielding};
 use hpc::model::rules::NORMAL;
+use hpc::scheduler::evict::yields;
 use hpc::scheduler::nodes::{admits, is_open};
 use hpc::scheduler::pool::Pool;
-use hpc::scheduler::queue::GroupKey;
+use hpc::scheduler::queue::{Class, GroupKey};
 use hpc::scheduler::{Entry, Plan, Rule};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -246,6 +248,139 @@ proptest! {
             };
             for by in wanted.iter().filter(|id| !limited(id)) {
                 prop_assert!(started.contains(by), "{rule:?}: {by} waits on: {plan:#?} {next:#?}");
+            }
+        }
+    }
+}
+
+/// What these stand still for: slots, and for whom.
+fn stopped(plan: &Plan) -> Vec<(SlotKey, JobId)> {
+    let entries = plan.entries.iter();
+    let stopped = entries.filter_map(|entry| match entry {
+        Entry::Suspend { job, slot, to } => Some((
+            SlotKey {
+                job: *job,
+                slot: *slot,
+            },
+            *to,
+        )),
+        _ => None,
+    });
+    stopped.collect()
+}
+
+/// A state in which the lower QOS, and the jobs of every partition, stand still for others.
+fn still(lab: &Lab, mut terms: Terms) -> State {
+    terms.qos.mode = PreemptMode::Suspend;
+    for one in &mut terms.partitions {
+        one.mode = PreemptMode::Suspend;
+    }
+    state(lab, &terms)
+}
+
+/// How plans with jobs that stand still are wrong, if they are. All that runs once the plan is adopted has cpus, memory and
+/// GPUs of its own; who stands still has to, lends something to the job it does so for, and that starts.
+fn wrong(state: &State, plan: &Plan) -> Option<String> {
+    let stopped = stopped(plan);
+    let mut seen = BTreeSet::new();
+    for (id, node) in &state.nodes {
+        let lent: BTreeSet<u16> = stopped
+            .iter()
+            .filter_map(|(key, _)| state.jobs[&key.job].slot(key.slot)?.allocation.share(*id))
+            .flat_map(|share| share.cpus.iter())
+            .collect();
+        let mut free: BTreeSet<u16> = node.cpus_free.iter().chain(lent).collect();
+        let mut memory_mib = node.memory_free_mib();
+        let mut gpus: BTreeSet<u32> = node.gpus_free.iter().copied().collect();
+        for entry in &plan.entries {
+            let Entry::Start { allocation, .. } = entry else {
+                continue;
+            };
+            let Some(share) = allocation.share(*id) else {
+                continue;
+            };
+            if !share.cpus.iter().all(|cpu| free.remove(&cpu)) {
+                return Some(format!("cpus {} of {id} are in use", share.cpus));
+            }
+            if share.memory_mib > memory_mib || !share.gpus.iter().all(|gpu| gpus.remove(gpu)) {
+                return Some(format!("memory or GPUs of {id} are in use"));
+            }
+            memory_mib -= share.memory_mib;
+        }
+    }
+    for (key, to) in stopped {
+        let (victim, taker) = (&state.jobs[&key.job], &state.jobs[&to]);
+        let yields = yields(&state.rules, &Class::of(taker), &Class::of(victim));
+        if yields.is_none_or(|one| one.mode != PreemptMode::Suspend) || !seen.insert(key) {
+            return Some(format!("{key} need not stand still for {to}"));
+        }
+        let slot = victim.slot(key.slot).unwrap();
+        let lends = plan.entries.iter().any(|entry| match entry {
+            Entry::Start {
+                job, allocation, ..
+            } => {
+                let overlaps = |share: &NodeShare| {
+                    let other = slot.allocation.share(share.node);
+                    other.is_some_and(|other| !other.cpus.is_disjoint(&share.cpus))
+                };
+                *job == to && allocation.nodes.iter().any(overlaps)
+            }
+            _ => false,
+        });
+        if !lends {
+            return Some(format!("{key} stands still and lends nothing to {to}"));
+        }
+    }
+    None
+}
+
+#[test]
+fn group_11_enough_stand_still() {
+    let mut runner = quiet();
+    let (mut some, mut several) = (0, 0);
+    for _ in 0..1000 {
+        let strategy = (labs(GOING), terms());
+        let (lab, terms) = strategy.new_tree(&mut runner).unwrap().current();
+        let stopped = stopped(&planned(&still(&lab, terms), Rule::Easy));
+        some += u32::from(!stopped.is_empty());
+        several += u32::from(stopped.len() > 1);
+    }
+    assert!(some >= 50 && several >= 15, "{some} {several}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn group_11_who_stands_still_has_to_and_lends(lab in labs(GOING), terms in terms()) {
+        let state = still(&lab, terms);
+        for rule in RULES {
+            let plan = planned(&state, rule);
+            let wrong = wrong(&state, &plan);
+            prop_assert!(wrong.is_none(), "{rule:?}: {wrong:?} {plan:#?}");
+            prop_assert!(evicted(&plan).is_empty(), "nobody has to end: {plan:#?}");
+        }
+    }
+
+    /// Who is kept a place is not held up: with the same jobs and nobody who stands still it is kept none sooner.
+    #[test]
+    fn group_11_who_stands_still_holds_up_nobody_who_was_there_before(lab in labs(GOING), terms in terms()) {
+        let state = still(&lab, terms);
+        let mut before = state.clone();
+        before.rules.partitions.values_mut().for_each(|one| one.yields.mode = PreemptMode::Off);
+        before.rules.qos.values_mut().for_each(|one| one.yields.mode = PreemptMode::Off);
+        let (plan, without) = (planned(&state, Rule::Easy), planned(&before, Rule::Easy));
+        let Some((first, at)) = without.kept.first() else { return Ok(()) };
+        // Who may take places has those that are left anyway before others.
+        if !plan.promised.is_empty() {
+            return Ok(());
+        }
+        // The first that waits in both, before anything was lent for anybody behind it.
+        if let Some((_, then)) = plan.kept.iter().find(|(id, _)| id == first) {
+            let order = |id: &JobId| order_key(&state, &state.jobs[id]);
+            let mut borrowers = stopped(&plan).into_iter().map(|(_, to)| to);
+            if borrowers.all(|to| order(&to) > order(first)) {
+                prop_assert!(then <= at, "{first} waits until {then:?}, before until {at:?}: {plan:#?}");
             }
         }
     }

@@ -92,13 +92,13 @@ fn quick_as_plain(state: &State, rule: Rule) -> Result<(), TestCaseError> {
 pub(super) fn started(plan: &Plan) -> BTreeSet<JobId> {
     let starts = plan.entries.iter().filter_map(|entry| match entry {
         Entry::Start { job, .. } => Some(*job),
-        Entry::Extend { .. } | Entry::Evict { .. } => None,
+        Entry::Extend { .. } | Entry::Evict { .. } | Entry::Suspend { .. } => None,
     });
     starts.collect()
 }
 
 /// A job's place in the order.
-fn order_key(state: &State, job: &Job) -> OrderKey {
+pub(super) fn order_key(state: &State, job: &Job) -> OrderKey {
     let ranker = state.view().ranker(Policy::default().weights, NOW);
     super::naive::order_key(&ranker, job)
 }
@@ -232,7 +232,7 @@ proptest! {
             for (ends, key, parts) in view.occupancy.iter() {
                 let goes_on = plan.entries.iter().any(|entry| match entry {
                     Entry::Extend { job, slot, .. } => key == SlotKey { job: *job, slot: *slot },
-                    Entry::Start { .. } | Entry::Evict { .. } => false,
+                    Entry::Start { .. } | Entry::Evict { .. } | Entry::Suspend { .. } => false,
                 });
                 let limit_s = view.jobs[&key.job].spec.time_limit_s;
                 let ends = match limit_s {
@@ -348,7 +348,7 @@ proptest! {
         let nodes = |plan: &Plan| -> Vec<_> {
             let starts = plan.entries.iter().filter_map(|entry| match entry {
                 Entry::Start { job, allocation, .. } => Some((*job, allocation)),
-                Entry::Extend { .. } | Entry::Evict { .. } => None,
+                Entry::Extend { .. } | Entry::Evict { .. } | Entry::Suspend { .. } => None,
             });
             let nodes = starts.map(|(job, allocation)| {
                 (job, allocation.nodes.iter().map(|share| (share.node, share.tasks)).collect::<Vec<_>>())

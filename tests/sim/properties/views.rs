@@ -417,7 +417,7 @@ impl State {
             job.pending.take_first(count),
             at,
         );
-        let stay = slot_stay(&slot, job.spec.time_limit_s);
+        let stay = slot_stay(&slot, job.spec.time_limit_s, None);
         let key = SlotKey {
             job: id,
             slot: slot.id,
@@ -544,6 +544,7 @@ fn slot(id: SlotId, allocation: Allocation, queue: IndexSet, granted: Timestamp)
         current: None,
         kills: Vec::new(),
         suspended: false,
+        stops: Default::default(),
         released: None,
         node_ends: Vec::new(),
         ended_count: 0,
