@@ -8,7 +8,7 @@ use super::output::{self, words};
 use super::rule;
 use super::selection::change;
 use crate::model::booking::{self, Booking};
-use crate::model::reservation::{KeptPart, Repeat, parse_on};
+use crate::model::reservation::{KeptPart, Repeat, Reservation, parse_on};
 use crate::model::rules::{Act as Change, Noun, RuleChange};
 use crate::model::time::Timestamp;
 use crate::wire::client::Request;
@@ -96,6 +96,10 @@ fn decide(target: &Target, act: Change, name: String, settings: &[String]) -> Ou
         }
         sent.push((key, value));
     }
+    let says = |wanted: &str| sent.iter().any(|(key, _)| key == wanted);
+    if says("repeat") && !says("zone") {
+        sent.extend(own_zone());
+    }
     let change_of = RuleChange {
         noun: Noun::Reservation,
         act,
@@ -140,6 +144,7 @@ fn book(target: &Target, words: &[String]) -> Outcome<()> {
     ];
     if repeat != Repeat::Once {
         settings.push(("repeat".to_owned(), repeat.word().to_owned()));
+        settings.extend(own_zone());
     }
     if !users.is_empty() {
         settings.push(("users".to_owned(), users.join(",")));
@@ -152,6 +157,13 @@ fn book(target: &Target, words: &[String]) -> Outcome<()> {
     };
     change(target, "reserve", &Request::ChangeRule(change_of))?;
     placed(target, &name)
+}
+
+/// What comes again does so by the clocks of where it was said.
+fn own_zone() -> Option<(String, String)> {
+    let zone = super::zone();
+    let name = zone.iana_name()?;
+    Some(("zone".to_owned(), name.to_owned()))
 }
 
 /// A name that nobody has given yet.
@@ -174,17 +186,24 @@ fn point(view: &RuleView, key: &str) -> Timestamp {
 
 /// When it is on now or next: of one that comes again not the first time.
 fn next(view: &RuleView) -> (Timestamp, Timestamp) {
-    let (start, end) = (point(view, "start"), point(view, "end"));
+    let from_to = (point(view, "start"), point(view, "end"));
+    let one = read(view);
+    let mut times = one.times(super::now(), Timestamp(i64::MAX / 4), 1);
+    times.next().unwrap_or(from_to)
+}
+
+/// When a reservation is, and how often.
+fn read(view: &RuleView) -> Reservation {
     let mut all = Repeat::ALL.into_iter();
     let repeat = all.find(|repeat| repeat.word() == value(view, "repeat"));
-    let one = crate::model::reservation::Reservation {
-        start,
-        end,
+    let zone = Some(value(view, "zone")).filter(|zone| !matches!(*zone, "" | "none"));
+    Reservation {
+        start: point(view, "start"),
+        end: point(view, "end"),
         repeat: repeat.unwrap_or_default(),
-        ..crate::model::reservation::Reservation::named(&view.name)
-    };
-    let mut times = one.times(super::now(), Timestamp(i64::MAX / 4), 1);
-    times.next().unwrap_or((start, end))
+        zone: zone.map(str::to_owned),
+        ..Reservation::named(&view.name)
+    }
 }
 
 fn times(view: &RuleView) -> (String, String) {
@@ -284,6 +303,9 @@ fn folded(line: &str) -> String {
     text + "\r\n"
 }
 
+/// How often what comes again is said to.
+const ICS_TIMES: usize = 60;
+
 /// All as an iCalendar object.
 fn ics(views: &[RuleView], now: Timestamp) -> String {
     let form = |at: Timestamp| {
@@ -296,19 +318,22 @@ fn ics(views: &[RuleView], now: Timestamp) -> String {
         "PRODID:-//hpc//reservations//EN".to_owned(),
     ];
     for view in views {
-        let rule = match value(view, "repeat") {
-            "daily" => Some("RRULE:FREQ=DAILY"),
-            "weekly" => Some("RRULE:FREQ=WEEKLY"),
-            _ => None,
-        };
+        let one = read(view);
+        // Each time is said: a rule in one zone's time is off by an hour once clocks change in another.
+        let far = Timestamp(i64::MAX / 4);
+        let mut times = one.times(now, far, ICS_TIMES);
+        let (start, end) = times.next().unwrap_or((one.start, one.end));
+        let again: Vec<String> = times.map(|(start, _)| form(start)).collect();
         lines.extend([
             "BEGIN:VEVENT".to_owned(),
             format!("UID:{}@hpc", escaped(&view.name)),
             format!("DTSTAMP:{}", form(now)),
-            format!("DTSTART:{}", form(point(view, "start"))),
-            format!("DTEND:{}", form(point(view, "end"))),
+            format!("DTSTART:{}", form(start)),
+            format!("DTEND:{}", form(end)),
         ]);
-        lines.extend(rule.map(str::to_owned));
+        if !again.is_empty() {
+            lines.push(format!("RDATE:{}", again.join(",")));
+        }
         let summary = format!("{} ({})", view.name, whose(view));
         lines.push(format!("SUMMARY:{}", escaped(&summary)));
         lines.push(format!("LOCATION:{}", escaped(&place(view))));
@@ -352,7 +377,6 @@ mod tests {
             "DTSTAMP:19700101T000000Z",
             "DTSTART:20261204T130000Z",
             "DTEND:20261204T170000Z",
-            "RRULE:FREQ=WEEKLY",
             "SUMMARY:course (ann\\,bob)",
             "LOCATION:ws1 (8 cpus\\, 2 a100)",
             "END:VEVENT",
@@ -361,6 +385,10 @@ mod tests {
         }
         assert!(text.split("\r\n").all(|line| line.len() <= 75), "{text}");
         let whole = text.replace("\r\n ", "");
+        assert!(
+            whole.contains("RDATE:20261211T130000Z,20261218T130000Z,"),
+            "{whole}"
+        );
         assert!(whole.contains(&"long\\; ".repeat(20)), "{whole}");
     }
 }

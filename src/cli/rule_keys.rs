@@ -59,6 +59,9 @@ fn own(noun: Noun, key: &str) -> &'static str {
         (Noun::Partition | Noun::Qos, "priority") => "added to the priority of its jobs: a number",
         (Noun::Account, "parent") => "the account above it; root unless set",
         (Noun::Account, "shares") => "its part beside its siblings': a number, 1 unless set",
+        (Noun::Account, "reserve-time") => {
+            "its people may reserve for themselves so long: a time, or none"
+        }
         (Noun::Account, "qos") => "QOS that its people may use: a list, or all",
         (Noun::Account, "description") => "free text",
         (Noun::User, "account") => "the account of jobs that name none; default unless set",
@@ -70,7 +73,10 @@ fn own(noun: Noun, key: &str) -> &'static str {
         (Noun::Node, "features") => "words that jobs may ask for with --constraint: a list",
         (Noun::Reservation, "start") => "when it begins: as --begin, 2026-01-31T14:00, fri14:00",
         (Noun::Reservation, "end") => "when it ends: likewise, or +4h from its start",
-        (Noun::Reservation, "repeat") => "once, daily (every 24 h) or weekly",
+        (Noun::Reservation, "repeat") => "once, daily or weekly",
+        (Noun::Reservation, "zone") => {
+            "by whose clocks it comes again: Europe/Berlin; none = by hours"
+        }
         (Noun::Reservation, "nodes") => "these nodes, whole: ws[1-2]",
         (Noun::Reservation, "node-count") => "so many nodes, whole",
         (Noun::Reservation, "gpus") => "so many GPUs and their part of the node: 2, a100:2",

@@ -5,6 +5,7 @@
 
 use super::Cluster;
 use super::command::Principal;
+use crate::model::account::DEFAULT;
 use crate::model::ids::{JobId, NodeId};
 use crate::model::job::{JobSpec, Owner};
 use crate::model::node::Node;
@@ -25,6 +26,10 @@ const AHEAD_MS: i64 = 62 * 86_400_000;
 const TIMES_MAX: usize = 64;
 const TRIED_MAX: usize = 256;
 
+/// Most reservations that are not over of somebody who made them, and how far ahead they begin.
+const OWN_MAX: usize = 2;
+const OWN_AHEAD_MS: i64 = 14 * 86_400_000;
+
 /// A change of a reservation with what is left out of it: who asks is who it is for.
 pub(super) fn complete(who: &Principal, change: &RuleChange) -> Result<RuleChange, Refusal> {
     let mut change = change.clone();
@@ -40,6 +45,71 @@ pub(super) fn complete(who: &Principal, change: &RuleChange) -> Result<RuleChang
         change.settings.push(("users".to_owned(), own));
     }
     Ok(change)
+}
+
+/// Whether somebody who is no operator may change a reservation so: one for oneself alone, as long as the account allows.
+pub(super) fn may_alone(
+    cluster: &Cluster,
+    now: Timestamp,
+    who: &Principal,
+    change: &RuleChange,
+    rules: &Rules,
+) -> Result<(), Refusal> {
+    let me = &*who.owner.name;
+    let refuse = |what: String, hint: &str| Err(Refusal::new(Code::NotPermitted, what, hint));
+    let name = &change.name;
+    let account = rules.users.get(me).map_or(DEFAULT, |user| &user.account);
+    let mut lineage = cluster.rules.lineage(account);
+    let most_s = lineage.find_map(|one| one.reserve_time_s).unwrap_or(0);
+    if most_s == 0 {
+        let what = format!("{me} may not change a reservation");
+        let hint = "ask an operator, or an administrator for \
+                    `hpc account set ACCOUNT reserve-time=4h`; `hpc reserve list` shows what there is";
+        return refuse(what, hint);
+    }
+    let is_mine = |one: &Reservation| {
+        one.users.iter().eq([me]) && one.accounts.is_empty() && one.purpose == Purpose::Jobs
+    };
+    let before = cluster.rules.reservations.get(name);
+    if before.is_some_and(|before| !is_mine(before)) {
+        let what = format!("reservation {name} is not for {me} alone");
+        return refuse(what, "an operator may change it");
+    }
+    let Some(after) = rules.reservations.get(name) else {
+        return Ok(());
+    };
+    if !is_mine(after) || after.repeat != Repeat::Once {
+        let what = format!("{me} may reserve for {me} alone, and once");
+        return refuse(what, "an operator may reserve for others, and weekly");
+    }
+    if after.end.minus(after.start) > i64::from(most_s) * 1000 {
+        let what = format!(
+            "{me} may reserve for {} at the longest",
+            format_duration(u64::from(most_s))
+        );
+        return refuse(what, "ask an operator for longer, or for a maintenance");
+    }
+    if after.start > now.plus_ms(OWN_AHEAD_MS) {
+        let what = format!(
+            "{me} may reserve until {} ahead",
+            show(now.plus_ms(OWN_AHEAD_MS))
+        );
+        return refuse(what, "ask an operator, or later");
+    }
+    let mine = rules.reservations.values();
+    let mine = mine.filter(|one| is_mine(one) && one.end > now);
+    let names: Vec<&str> = mine.map(|one| one.name.as_str()).collect();
+    if change.act == Act::Add && names.len() > OWN_MAX {
+        let others = names.into_iter().filter(|one| one != name);
+        let others: Vec<&str> = others.collect();
+        let what = format!(
+            "{me} has {} reservations that are not over, which is the most: {}",
+            others.len(),
+            others.join(", ")
+        );
+        return refuse(what, "remove one with `hpc reserve remove`");
+    }
+    Ok(())
 }
 
 /// The rules with a place for this reservation.

@@ -18,14 +18,10 @@ pub(super) fn change(
         Noun::Reservation | Noun::Node => (Role::Operator, "an operator"),
         _ => (Role::Admin, "an administrator"),
     };
-    if who.role < least {
+    let is_own = who.role < least && change.noun == Noun::Reservation;
+    if who.role < least && !is_own {
         let what = format!("{} may not change a {}", who.owner.name, change.noun);
-        let hint = match change.noun {
-            Noun::Reservation => {
-                format!("only {whose} may: ask one; `hpc reserve list` shows what there is")
-            }
-            _ => format!("only {whose} may; `hpc limits` shows what holds for you"),
-        };
+        let hint = format!("only {whose} may; `hpc limits` shows what holds for you");
         return Err(Refusal::new(Code::NotPermitted, what, hint));
     }
     let completed;
@@ -36,6 +32,9 @@ pub(super) fn change(
         change
     };
     let mut rules = cluster.rules.change(change)?;
+    if is_own {
+        reservations::may_alone(cluster, now, who, change, &rules)?;
+    }
     if change.noun == Noun::Reservation && change.act != Act::Remove {
         rules = reservations::place(cluster, now, rules, &change.name)?;
     }

@@ -18,6 +18,8 @@ pub struct Account {
     pub shares: u32,
     /// QOS that its people may use; none = all.
     pub qos: Vec<String>,
+    /// How long its people may reserve something for themselves; seconds. `None` = what the account above it says.
+    pub reserve_time_s: Option<u32>,
     /// Limits of its jobs.
     pub limits: Limits,
     /// Free text.
@@ -33,6 +35,7 @@ impl Account {
             parent: (name != ROOT).then(|| ROOT.to_owned()),
             shares: 1,
             qos: Vec::new(),
+            reserve_time_s: None,
             limits: Limits::default(),
             description: String::new(),
         }

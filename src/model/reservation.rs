@@ -5,6 +5,7 @@
 
 use super::text::excerpt;
 use super::time::Timestamp;
+use jiff::tz::TimeZone;
 use std::fmt;
 
 /// Longest reservation; milliseconds.
@@ -17,9 +18,9 @@ pub enum Repeat {
     /// Once.
     #[default]
     Once,
-    /// Every 24 hours.
+    /// Every day at the same time.
     Daily,
-    /// Every seven days.
+    /// Every week on the same day at the same time.
     Weekly,
 }
 
@@ -37,7 +38,7 @@ impl Repeat {
         }
     }
 
-    /// From one to the next; milliseconds.
+    /// From one to the next, where no clock is changed; milliseconds.
     #[must_use]
     pub fn period_ms(self) -> Option<i64> {
         match self {
@@ -169,6 +170,8 @@ pub struct Reservation {
     pub end: Timestamp,
     /// How often it comes.
     pub repeat: Repeat,
+    /// By whose clocks it comes again: a time zone's name; `None` = by hours.
+    pub zone: Option<String>,
     /// What for.
     pub purpose: Purpose,
     /// These nodes, whole.
@@ -200,6 +203,7 @@ impl Reservation {
             start: Timestamp(0),
             end: Timestamp(0),
             repeat: Repeat::Once,
+            zone: None,
             purpose: Purpose::Jobs,
             nodes: Vec::new(),
             node_count: 0,
@@ -273,20 +277,42 @@ impl Reservation {
     ) -> impl Iterator<Item = (Timestamp, Timestamp)> {
         let period = self.repeat.period_ms();
         let ended_ms = now.minus(self.end);
-        // The first that has not ended.
+        // One that may not have ended: clocks may have been changed since.
         let first = period
             .filter(|_| ended_ms >= 0)
-            .map_or(0, |period| ended_ms / period + 1);
-        let count = if period.is_some() { most } else { 1 };
+            .map_or(0, |period| ended_ms / period);
+        let (tried, count) = if period.is_some() {
+            (most.saturating_add(2), most)
+        } else {
+            (1, 1)
+        };
         let (start, end) = (self.start, self.end);
-        let times = (first..).take(count).map(move |at| {
+        let zone = self
+            .zone
+            .as_deref()
+            .and_then(|name| TimeZone::get(name).ok());
+        let times = (first..).take(tried).map(move |at| {
             let by = at.saturating_mul(period.unwrap_or(0));
-            (start.plus_ms(by), end.plus_ms(by))
+            let later = |point: Timestamp| by_clock(point, by, zone.as_ref());
+            (later(start), later(end))
         });
         times
             .filter(move |(_, end)| *end > now)
+            .take(count)
             .take_while(move |(start, _)| *start < until)
     }
+}
+
+/// So many whole days later, at the same time by the clocks there.
+fn by_clock(point: Timestamp, by_ms: i64, zone: Option<&TimeZone>) -> Timestamp {
+    let later = || {
+        let zoned = jiff::Timestamp::from_millisecond(point.0).ok()?;
+        let zoned = zoned.to_zoned(zone?.clone());
+        let days = jiff::Span::new().try_days(by_ms / DAY_MS).ok()?;
+        let later = zoned.checked_add(days).ok()?;
+        Some(Timestamp(later.timestamp().as_millisecond()))
+    };
+    later().unwrap_or_else(|| point.plus_ms(by_ms))
 }
 
 #[cfg(test)]
@@ -319,6 +345,38 @@ mod tests {
         for text in ["ws1:8", ":cpus=1", "ws1:cpus=x", "ws1:disk=1"] {
             assert!(parse_on(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_repeats_goes_by_the_clocks_of_a_zone() {
+        let at = |text: &str| {
+            let at: jiff::Timestamp = text.parse().unwrap();
+            Timestamp(at.as_millisecond())
+        };
+        // Clocks were put forward on 2027-03-28.
+        let mut one = Reservation {
+            start: at("2027-03-22T09:00:00+01:00"),
+            end: at("2027-03-22T12:00:00+01:00"),
+            repeat: Repeat::Weekly,
+            zone: Some("Europe/Berlin".to_owned()),
+            ..Reservation::named("course")
+        };
+        let far = Timestamp(i64::MAX / 4);
+        let times = |one: &Reservation, now: &str| one.times(at(now), far, 2).collect::<Vec<_>>();
+        let second = (
+            at("2027-03-29T09:00:00+02:00"),
+            at("2027-03-29T12:00:00+02:00"),
+        );
+        assert_eq!(times(&one, "2027-03-23T00:00:00Z")[0], second);
+        // At eleven by Greenwich's clock it was over, had it gone by hours.
+        assert_eq!(times(&one, "2027-03-29T09:59:59Z")[0], second);
+        assert_eq!(times(&one, "2027-03-29T10:00:00Z").len(), 2);
+        // Back in autumn: it begins an hour later by hours.
+        let third = at("2027-11-01T09:00:00+01:00");
+        assert_eq!(times(&one, "2027-10-31T12:00:00Z")[0].0, third);
+        one.zone = None;
+        let hours = at("2027-03-29T10:00:00+02:00");
+        assert_eq!(times(&one, "2027-03-23T00:00:00Z")[0].0, hours);
     }
 
     #[test]

@@ -137,7 +137,7 @@ impl Noun {
                 "accounts",
                 "qos",
             ],
-            Noun::Account => &["parent", "shares", "qos", "description"],
+            Noun::Account => &["parent", "shares", "qos", "reserve-time", "description"],
             Noun::User => &["account", "accounts", "shares", "qos", "default-qos"],
             Noun::Qos => &[
                 "priority",
@@ -153,6 +153,7 @@ impl Noun {
                 "start",
                 "end",
                 "repeat",
+                "zone",
                 "nodes",
                 "node-count",
                 "gpus",

@@ -241,3 +241,65 @@ fn licences_and_features_are_held_and_found() {
     let refused = cluster.refused(2, &["submit", "-C", "fast&!big", "--wrap", "true"]);
     assert!(refused.contains("not expected"), "{refused}");
 }
+
+#[test]
+fn people_reserve_for_themselves_where_their_account_allows_it() {
+    let cluster = Cluster::up(2);
+    let ann = cluster.person("ann", "user");
+    let refused = ann.refused(4, &["reserve", "1", "cpu", "now", "1h", "as", "mine"]);
+    assert!(
+        refused.contains("ann may not change a reservation") && refused.contains("reserve-time=4h"),
+        "{refused}"
+    );
+    cluster.ok(&["account", "set", "root", "reserve-time=2h"]);
+    ann.ok(&["reserve", "1", "cpu", "now", "1h", "as", "mine"]);
+    let shown = cluster.json(&["reserve", "show", "mine"]);
+    assert_eq!(shown["settings"]["users"], "ann");
+    let sleeps = [
+        "submit",
+        "-o",
+        "/dev/null",
+        "-t",
+        "5",
+        "--reservation",
+        "mine",
+    ];
+    ann.ok(&[&sleeps[..], &["--wrap", "true"]].concat());
+    // Not for longer, not for others, not for ever, and not somebody else's.
+    let day = [
+        "reserve", "1", "cpu", "tomorrow", "9:00", "3h", "as", "long",
+    ];
+    let refused = ann.refused(4, &day);
+    assert!(
+        refused.contains("ann may reserve for 02:00:00 at the longest"),
+        "{refused}"
+    );
+    for more in [&["for", "bob"][..], &["weekly"]] {
+        let words = ["reserve", "1", "cpu", "tomorrow", "9:00", "1h"];
+        let refused = ann.refused(4, &[&words[..], more].concat());
+        assert!(refused.contains("for ann alone, and once"), "{refused}");
+    }
+    let far = ["start=now+2hours", "end=+1h", "cpus=1"];
+    cluster.ok(&[&["reserve", "add", "theirs", "users=bob"], &far[..]].concat());
+    for words in [&["remove", "theirs"][..], &["set", "theirs", "end=+2h"]] {
+        let refused = ann.refused(4, &[&["reserve"], words].concat());
+        assert!(refused.contains("theirs is not for ann alone"), "{refused}");
+    }
+    let refused = ann.refused(4, &["reserve", "set", "mine", "accounts=default"]);
+    assert!(refused.contains("for ann alone"), "{refused}");
+    // Two at a time.
+    ann.ok(&[
+        "reserve", "1", "cpu", "tomorrow", "9:00", "1h", "as", "next",
+    ]);
+    let third = [
+        "reserve", "1", "cpu", "tomorrow", "12:00", "1h", "as", "third",
+    ];
+    let refused = ann.refused(4, &third);
+    assert!(
+        refused.contains("ann has 2 reservations that are not over")
+            && refused.contains("mine, next"),
+        "{refused}"
+    );
+    ann.ok(&["reserve", "remove", "next"]);
+    ann.ok(&third);
+}

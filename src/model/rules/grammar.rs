@@ -169,6 +169,7 @@ pub(super) fn set_account(one: &mut Account, key: &str, value: &str) -> Result<(
         "parent" => one.parent = Some(value.to_owned()),
         "shares" => one.shares = parse_u32(value, 0)?,
         "qos" => one.qos = parse_list(value),
+        "reserve-time" => one.reserve_time_s = parse_span(value)?,
         "description" => one.description = parse_text(value)?,
         _ => set_limit(&mut one.limits, Noun::Account, key, value)?,
     }
@@ -180,6 +181,7 @@ pub(super) fn of_account(one: &Account) -> Vec<Setting> {
         ("parent", one.parent.clone().unwrap_or_default()),
         ("shares", one.shares.to_string()),
         ("qos", show_list(&one.qos, "all")),
+        ("reserve-time", show_span(one.reserve_time_s)),
         ("description", one.description.clone()),
     ];
     listed(settings, &one.limits)
@@ -310,6 +312,12 @@ pub(super) fn set_reservation(one: &mut Reservation, key: &str, value: &str) -> 
             let found = all.find(|repeat| repeat.word() == value);
             one.repeat = found.ok_or_else(|| "write once, daily or weekly".to_owned())?;
         }
+        "zone" if matches!(value, "" | "none") => one.zone = None,
+        "zone" => {
+            let known = jiff::tz::TimeZone::get(value);
+            known.map_err(|_| "write a time zone's name, such as Europe/Berlin".to_owned())?;
+            one.zone = Some(value.to_owned());
+        }
         "nodes" if matches!(value, "" | "none") => one.nodes = Vec::new(),
         "nodes" => one.nodes = hostlist::parse(value).map_err(|error| error.to_string())?,
         "node-count" => one.node_count = parse_u32(value, 0)?,
@@ -348,6 +356,10 @@ pub(super) fn of_reservation(one: &Reservation) -> Vec<Setting> {
         ("start", show_point(one.start)),
         ("end", show_point(one.end)),
         ("repeat", one.repeat.word().to_owned()),
+        (
+            "zone",
+            one.zone.clone().unwrap_or_else(|| "none".to_owned()),
+        ),
         ("nodes", nodes),
         ("node-count", one.node_count.to_string()),
         ("gpus", gpus),
