@@ -1,7 +1,8 @@
 //! decide: which parts of a plan still hold. The planner may have seen an older state; every start is
 //! checked against the present, and what no longer fits is dropped (the next plan says it better).
 
-use super::{Cluster, Event, lending, lifecycle};
+use super::lending::{self, Stacks};
+use super::{Cluster, Event, lifecycle};
 use crate::model::allocation::Allocation;
 use crate::model::cpu_set::CpuSet;
 use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
@@ -10,6 +11,7 @@ use crate::model::job::{Job, Kill, KillCause};
 use crate::model::time::Timestamp;
 use crate::scheduler::nodes::is_open;
 use crate::scheduler::{Entry, Plan};
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -21,18 +23,32 @@ pub(super) struct Given {
     pub(super) nodes: BTreeMap<NodeId, (CpuSet, u64, Vec<u32>)>,
     /// Slots that lend their cpus from now on.
     pub(super) lent: BTreeSet<SlotKey>,
+    /// Who had which cpus before.
+    pub(super) stacks: OnceCell<Stacks>,
 }
 
 pub(super) fn adopt(cluster: &Cluster, now: Timestamp, plan: Plan) -> Vec<Event> {
     let mut given = Given::default();
     let mut events = Vec::with_capacity(plan.entries.len() + 1);
+    // Those who are to lend, until it is sure that what borrows starts.
+    let mut lent = Vec::new();
     for entry in plan.entries {
-        events.extend(match entry {
+        let event = match entry {
             Entry::Start {
                 job,
                 allocation,
                 count,
-            } => start(cluster, now, &mut given, job, allocation, count),
+            } => {
+                let started = start(cluster, now, &mut given, job, allocation, count);
+                for (key, event) in lent.drain(..) {
+                    if started.is_some() {
+                        events.push(event);
+                    } else {
+                        given.lent.remove(&key);
+                    }
+                }
+                started
+            }
             Entry::Extend { job, slot, count } => extend(cluster, &mut given, job, slot, count),
             Entry::Evict {
                 job,
@@ -42,9 +58,14 @@ pub(super) fn adopt(cluster: &Cluster, now: Timestamp, plan: Plan) -> Vec<Event>
                 by,
             } => evict(cluster, now, (job, slot), by, grace_ms, again),
             Entry::Suspend { job, slot, to } => {
-                lending::lend(cluster, now, &mut given, SlotKey { job, slot }, to)
+                let key = SlotKey { job, slot };
+                lent.extend(
+                    lending::lend(cluster, now, &mut given, key, to).map(|event| (key, event)),
+                );
+                None
             }
-        });
+        };
+        events.extend(event);
     }
     events.extend(lending::go_on(cluster, now, &given));
     events.push(Event::Blocked {
@@ -180,7 +201,13 @@ fn extend(
 ) -> Option<Event> {
     let job = cluster.job(id)?;
     let held = job.slot(slot)?;
-    if held.is_stopped() || held.retracting || held.gone || !held.kills.is_empty() {
+    let key = SlotKey { job: id, slot };
+    if given.lent.contains(&key)
+        || held.is_stopped()
+        || held.retracting
+        || held.gone
+        || !held.kills.is_empty()
+    {
         return None;
     }
     let positions = take_positions(cluster, given, id, count, &held.given)?;

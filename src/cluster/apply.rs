@@ -8,19 +8,13 @@ use super::{Cluster, launch};
 use crate::model::history::{Granted, StepRow};
 use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
 use crate::model::index_set::IndexSet;
-use crate::model::job::{ExitStatus, Job, Kill, KillCause, Reason, RunningStep, Slot};
+use crate::model::job::{ExitStatus, Job, KillCause, Reason, RunningStep, Slot};
 use crate::model::node::{Link, Node};
 use crate::model::rules::{Noun, Rules};
 use crate::model::stops::Stops;
 use crate::model::time::Timestamp;
-use crate::wire::worker::{SignalTarget, StepLaunch, ToSlot};
+use crate::wire::worker::{StepLaunch, ToSlot};
 use std::sync::Arc;
-
-/// What the processes of a job hear that will have to make room.
-const WARNING: ToSlot = ToSlot::Signal {
-    signal: 15,
-    to: SignalTarget::All,
-};
 
 impl Cluster {
     pub(super) fn apply(&mut self, event: Event, effects: &mut Vec<Effect>) {
@@ -132,6 +126,7 @@ impl Cluster {
                         .is_some_and(|current| positions.contains(current.position))
                     {
                         slot.current = None;
+                        slot.stops.past_ms = 0;
                     }
                     job.pending.union_with(&positions);
                     if restarted {
@@ -176,6 +171,13 @@ impl Cluster {
                     .is_some_and(|slot| !slot.confirmed);
                 self.change_quietly(job, slot, |slot| {
                     slot.confirmed = true;
+                    let is_new = match slot.current {
+                        Some(known) => known.position != current.position,
+                        None => slot.ended_count > 0,
+                    };
+                    if is_new {
+                        slot.stops.forget(current.started);
+                    }
                     slot.current = Some(current);
                 });
                 self.end_moves(job, slot);
@@ -221,27 +223,8 @@ impl Cluster {
                     });
                 }
             }
-            Event::Warned { job, slot, kill } => {
-                let key = SlotKey { job, slot };
-                let stopped = self.slot(key).is_some_and(Slot::is_stopped);
-                self.change_slot(job, slot, |job, at| job.slots[at].kills.push(kill));
-                self.end_moves(job, slot);
-                // One that is stopped could not use its grace.
-                if stopped {
-                    self.tell(job, slot, effects, |_, _| ToSlot::Suspend { stop: false });
-                }
-                self.tell(job, slot, effects, |_, _| WARNING);
-            }
-            Event::Spared { job, slot } => {
-                let key = SlotKey { job, slot };
-                self.change_slot(job, slot, |job, at| {
-                    job.slots[at].kills.retain(Kill::is_told);
-                });
-                self.end_moves(job, slot);
-                if self.slot(key).is_some_and(Slot::is_stopped) {
-                    self.tell(job, slot, effects, |_, _| ToSlot::Suspend { stop: true });
-                }
-            }
+            Event::Warned { job, slot, kill } => self.is_warned(job, slot, kill, effects),
+            Event::Spared { job, slot } => self.spared(job, slot, effects),
             Event::SignalOrdered {
                 job,
                 slot,
@@ -610,6 +593,7 @@ impl Cluster {
         let nodes = allocation.nodes.iter().map(|share| share.node);
         let leasing: Vec<NodeId> = nodes.filter(gives).collect();
         let lease_ms = self.settings.lease_ms;
+        let depth = self.depth_of(&allocation);
         self.change(id, |job| {
             let leases = match launch::lease_ms(lease_ms, &job.spec) {
                 Some(ms) => leasing.iter().map(|node| (*node, ms)).collect(),
@@ -628,7 +612,10 @@ impl Cluster {
                 current: None,
                 kills: Vec::new(),
                 suspended: false,
-                stops: Stops::default(),
+                stops: Stops {
+                    depth,
+                    ..Stops::default()
+                },
                 released: None,
                 node_ends: Vec::new(),
                 ended_count: 0,
@@ -752,7 +739,7 @@ impl Cluster {
                     cause,
                     at_once: false,
                 },
-                None => WARNING,
+                None => super::lending::WARNING,
             });
         }
         // Either way: the one that was missed may have been to go on.

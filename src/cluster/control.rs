@@ -7,7 +7,7 @@ use super::{Cluster, Event, Reply, dependency};
 use crate::model::history::NeverStarted;
 use crate::model::ids::{JobId, SlotId};
 use crate::model::index_set::IndexSet;
-use crate::model::job::{Hold, Job, JobState, Kill, KillCause, Launch, Reason};
+use crate::model::job::{Hold, Job, JobState, Kill, KillCause, Launch, Reason, Slot};
 use crate::model::refusal::{Code, Refusal};
 use crate::model::time::Timestamp;
 use crate::wire::client::{Filter, JobChange};
@@ -193,6 +193,13 @@ pub(super) fn end_allocation(cluster: &Cluster, who: &Principal, job: JobId, cod
     Ok((Reply::Done, events))
 }
 
+/// SIGCONT.
+const SIGCONT: i32 = 18;
+
+fn made_room(job: JobId, to: JobId) -> String {
+    format!("job {job} made room for job {to} and goes on by itself")
+}
+
 pub(super) fn signal(
     cluster: &Cluster,
     who: &Principal,
@@ -213,6 +220,14 @@ pub(super) fn signal(
     let mut notes = Vec::new();
     for target in &selected.targets {
         let before = events.len();
+        let lent = |slot: &Slot| slot.stops.lent_to.filter(|_| slot.is_stopped());
+        let mut stopped = target.job.slots.iter().filter_map(lent);
+        if signal == SIGCONT
+            && let Some(to) = stopped.next()
+        {
+            notes.push(made_room(target.job.id, to));
+            continue;
+        }
         for slot in &target.job.slots {
             let meant = match slot.current {
                 Some(current) => target.means(current.position),
@@ -391,7 +406,7 @@ pub(super) fn suspend(
                 .iter()
                 .filter_map(|slot| slot.stops.lent_to);
             notes.push(match lent.next().filter(|_| !stop) {
-                Some(to) => format!("job {id} made room for job {to} and goes on by itself"),
+                Some(to) => made_room(id, to),
                 None if stop => format!("job {id} is not running"),
                 None => format!("job {id} is not suspended"),
             });

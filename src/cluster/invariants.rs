@@ -22,18 +22,17 @@ pub fn check(cluster: &Cluster) -> Result<(), String> {
 fn nothing_granted_twice(cluster: &Cluster) -> Result<(), String> {
     let mut cpus: BTreeMap<NodeId, CpuSet> = BTreeMap::new();
     let mut running: BTreeMap<NodeId, CpuSet> = BTreeMap::new();
+    let mut stacks: BTreeMap<NodeId, Vec<(u32, bool, CpuSet)>> = BTreeMap::new();
     let mut memory: BTreeMap<NodeId, u64> = BTreeMap::new();
     let mut gpus: BTreeSet<(NodeId, u32)> = BTreeSet::new();
     for job in cluster.jobs.values() {
         let slots = job.slots.iter();
         let shares = slots.flat_map(|slot| {
-            let lends = slot.stops.lent_to.is_some();
-            slot.allocation
-                .nodes
-                .iter()
-                .map(move |share| (lends, share))
+            let (lends, depth) = (slot.stops.lent_to.is_some(), slot.stops.depth);
+            let shares = slot.allocation.nodes.iter();
+            shares.map(move |share| (lends, depth, share))
         });
-        for (lends, share) in shares {
+        for (lends, depth, share) in shares {
             // What stands still lends its cpus.
             let held = running.entry(share.node).or_default();
             if !lends && !held.is_disjoint(&share.cpus) {
@@ -45,6 +44,8 @@ fn nothing_granted_twice(cluster: &Cluster) -> Result<(), String> {
             if !lends {
                 *held = held.union(&share.cpus);
             }
+            let layers = stacks.entry(share.node).or_default();
+            layers.push((depth, lends, share.cpus.clone()));
             let held = cpus.entry(share.node).or_default();
             *held = held.union(&share.cpus);
             *memory.entry(share.node).or_default() += share.memory_mib;
@@ -54,6 +55,14 @@ fn nothing_granted_twice(cluster: &Cluster) -> Result<(), String> {
                 .find(|gpu| !gpus.insert((share.node, **gpu)))
             {
                 return Err(format!("GPU {gpu} of node {} is granted twice", share.node));
+            }
+        }
+    }
+    for (id, layers) in &stacks {
+        for (depth, lends, cpus) in layers {
+            let mut others = layers.iter();
+            if !lends && others.any(|(other, _, more)| other > depth && !more.is_disjoint(cpus)) {
+                return Err(format!("cpus {cpus} of node {id} run below others"));
             }
         }
     }
@@ -130,10 +139,10 @@ fn books_are_true(cluster: &Cluster) -> Result<(), String> {
                 job: job.id,
                 slot: slot.id,
             };
-            let Some(ends) = cluster.occupancy.ends(key) else {
+            let Some(stay) = cluster.occupancy.stay(key) else {
                 return Err(format!("slot {key} is not in the books"));
             };
-            tally.add(&class, Held::by_slot(&slot.allocation, ends));
+            tally.add(&class, Held::by_slot(&slot.allocation, stay.limit));
         }
     }
     if tally != cluster.tally {

@@ -1,15 +1,15 @@
 //! apply and decide: slots that are stopped, and whose cpus are lent to others meanwhile.
 //!
-//! Whoever lends keeps its allocation. Cpus that several slots have are counted as held by the one that was granted first,
-//! and used by the one that was granted last; at most one of them runs. So the sum of what is free and what is held stays
-//! what the nodes have, and a borrower gives nothing back that is not its own.
+//! Whoever lends keeps its allocation. Slots that have the same cpus lie above each other, the one that had them first at
+//! the bottom: that one holds them, the one on top uses them, and only that may run. So the sum of what is free and what
+//! is held stays what the nodes have, and a borrower gives nothing back that is not its own.
 
 use super::adopt::Given;
 use super::{Cluster, Effect, Event};
-use crate::model::allocation::NodeShare;
+use crate::model::allocation::{Allocation, NodeShare};
 use crate::model::cpu_set::CpuSet;
 use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
-use crate::model::job::{Job, Slot};
+use crate::model::job::{Job, Kill, Slot};
 use crate::model::preempt::PreemptMode;
 use crate::model::time::Timestamp;
 use crate::scheduler::evict::yields;
@@ -19,33 +19,18 @@ use crate::scheduler::occupancy::{Sharing, Stay};
 use crate::scheduler::queue::Class;
 use crate::scheduler::shares::rate_milli;
 use crate::scheduler::slot_stay;
-use crate::wire::worker::ToSlot;
-use std::collections::BTreeMap;
+use crate::wire::worker::{SignalTarget, ToSlot};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// What the processes of a job hear that will have to make room.
+pub(super) const WARNING: ToSlot = ToSlot::Signal {
+    signal: 15,
+    to: SignalTarget::All,
+};
 
 /// Cpus by node.
 type Cpus = BTreeMap<NodeId, CpuSet>;
-
-fn cpus_of(slot: &Slot) -> Cpus {
-    let shares = slot.allocation.nodes.iter();
-    shares
-        .map(|share| (share.node, share.cpus.clone()))
-        .collect()
-}
-
-fn overlap(one: &Cpus, other: &Cpus) -> bool {
-    one.iter().any(|(node, cpus)| {
-        let others = other.get(node);
-        others.is_some_and(|others| !others.is_disjoint(cpus))
-    })
-}
-
-fn unite(one: &mut Cpus, other: &Cpus) {
-    for (node, cpus) in other {
-        let known = one.entry(*node).or_default();
-        *known = known.union(cpus);
-    }
-}
 
 fn without(one: &Cpus, other: &Cpus) -> Cpus {
     let left = one.iter().map(|(node, cpus)| {
@@ -65,22 +50,105 @@ fn as_parts(cpus: &Cpus) -> Parts {
     parts.collect()
 }
 
-/// A slot that shares cpus with others, or lends them.
-struct Sharer {
-    job: Arc<Job>,
-    slot: SlotId,
-    key: SlotKey,
-    cpus: Cpus,
-    lends: bool,
+/// The place of a slot among those above each other. Clocks are set and grants fall into one instant, so that the depth
+/// at which it was granted decides first.
+type Order = (u32, Timestamp, SlotKey);
+
+fn order(key: SlotKey, slot: &Slot) -> Order {
+    (slot.stops.depth, slot.granted, key)
 }
 
-impl Sharer {
-    fn slot(&self) -> Option<&Slot> {
-        self.job.slot(self.slot)
+/// What slots have of nodes, the lowest first.
+#[derive(Debug, Default)]
+pub(super) struct Stacks(BTreeMap<NodeId, Vec<(Order, CpuSet)>>);
+
+impl Stacks {
+    /// Of all nodes, or of those alone of which this is true.
+    fn of(cluster: &Cluster, is_wanted: impl Fn(NodeId) -> bool) -> Self {
+        let mut stacks = Stacks::default();
+        for (key, _, slot) in cluster.running() {
+            let shares = slot.allocation.nodes.iter();
+            for share in shares.filter(|share| is_wanted(share.node)) {
+                let stack = stacks.0.entry(share.node).or_default();
+                stack.push((order(key, slot), share.cpus.clone()));
+            }
+        }
+        for stack in stacks.0.values_mut() {
+            stack.sort_unstable_by_key(|(order, _)| *order);
+        }
+        stacks
+    }
+
+    fn on(&self, node: NodeId) -> &[(Order, CpuSet)] {
+        self.0.get(&node).map_or(&[], Vec::as_slice)
+    }
+
+    /// What lies above a slot on a node.
+    fn above(&self, node: NodeId, order: Order) -> &[(Order, CpuSet)] {
+        let stack = self.on(node);
+        &stack[stack.partition_point(|(other, _)| *other <= order)..]
+    }
+
+    /// What lies below it.
+    fn below(&self, node: NodeId, order: Order) -> &[(Order, CpuSet)] {
+        let stack = self.on(node);
+        &stack[..stack.partition_point(|(other, _)| *other < order)]
     }
 }
 
+/// Those of a stack that have any of these cpus.
+fn overlapping<'s>(
+    stack: &'s [(Order, CpuSet)],
+    cpus: &'s CpuSet,
+) -> impl Iterator<Item = &'s (Order, CpuSet)> {
+    stack.iter().filter(|(_, other)| !other.is_disjoint(cpus))
+}
+
+/// A slot that shares cpus with others, or lends them.
+#[derive(Default)]
+struct Sharer {
+    /// What it holds: nobody below it has that.
+    own: Cpus,
+    /// What nobody above it has.
+    idle: Cpus,
+    above: BTreeSet<SlotKey>,
+    /// Of those below it: how many cpus of theirs it has, where they hold them.
+    from: BTreeMap<SlotKey, Cpus>,
+}
+
 impl Cluster {
+    /// Slots that hold something, with their jobs.
+    fn running(&self) -> impl Iterator<Item = (SlotKey, &Arc<Job>, &Slot)> {
+        let mut last = None;
+        let keys = self.occupancy.stays().map(|(key, _)| key.job);
+        let jobs = keys.filter(move |job| last.replace(*job) != Some(*job));
+        let slots = jobs
+            .filter_map(|job| self.jobs.get(&job))
+            .flat_map(|job| job.slots.iter().map(move |slot| (job, slot)));
+        slots.filter_map(|(job, slot)| {
+            let key = SlotKey {
+                job: job.id,
+                slot: slot.id,
+            };
+            self.occupancy.stay(key).map(|_| (key, job, slot))
+        })
+    }
+
+    /// How deep something lies that is granted these now: above all whose cpus it borrows.
+    pub(super) fn depth_of(&self, allocation: &Allocation) -> u32 {
+        let lenders = self.lending.iter().filter_map(|key| self.slot(*key));
+        let below = lenders.filter(|lender| {
+            allocation.nodes.iter().any(|share| {
+                let other = lender.allocation.share(share.node);
+                other.is_some_and(|other| !other.cpus.is_disjoint(&share.cpus))
+            })
+        });
+        below
+            .map(|lender| lender.stops.depth + 1)
+            .max()
+            .unwrap_or(0)
+    }
+
     /// Somebody asked to have a slot stopped, or go on.
     pub(super) fn suspended(
         &mut self,
@@ -109,9 +177,41 @@ impl Cluster {
         {
             self.charge(&known, slot, Some(at));
         }
-        self.recount_loans(Some(at));
-        self.end_moves(job, slot);
+        self.loans_stale = true;
         effects.push(Effect::Plan);
+    }
+
+    /// A slot is to make room by some time. One that is stopped could not use its grace: it goes on.
+    pub(super) fn is_warned(
+        &mut self,
+        job: JobId,
+        slot: SlotId,
+        kill: Kill,
+        effects: &mut Vec<Effect>,
+    ) {
+        let stopped = self
+            .slot(SlotKey { job, slot })
+            .is_some_and(Slot::is_stopped);
+        self.change_slot(job, slot, |job, at| job.slots[at].kills.push(kill));
+        self.end_moves(job, slot);
+        if stopped {
+            self.tell(job, slot, effects, |_, _| ToSlot::Suspend { stop: false });
+        }
+        self.tell(job, slot, effects, |_, _| WARNING);
+    }
+
+    /// Nobody needs its room any more.
+    pub(super) fn spared(&mut self, job: JobId, slot: SlotId, effects: &mut Vec<Effect>) {
+        self.change_slot(job, slot, |job, at| {
+            job.slots[at].kills.retain(Kill::is_told);
+        });
+        self.end_moves(job, slot);
+        if self
+            .slot(SlotKey { job, slot })
+            .is_some_and(Slot::is_stopped)
+        {
+            self.tell(job, slot, effects, |_, _| ToSlot::Suspend { stop: true });
+        }
     }
 
     fn stops(
@@ -178,118 +278,128 @@ impl Cluster {
 
     /// Cpus of these that others hold too are not free.
     pub(super) fn keep_lent(&mut self, closed: SlotKey, shares: &[NodeShare]) {
-        if self.lending.is_empty() {
+        if self.occupancy.sharing(closed).is_none() {
             return;
         }
-        let others: Vec<SlotKey> = self.occupancy.stays().map(|(key, _)| key).collect();
-        for key in others.into_iter().filter(|key| *key != closed) {
-            let Some(slot) = self.slot(key) else { continue };
-            let held = slot.allocation.clone();
-            for share in shares {
-                if let Some(other) = held.share(share.node)
-                    && let Some(node) = self.nodes.get_mut(&share.node)
-                    && !node.cpus_free.is_disjoint(&other.cpus)
-                {
-                    let node = Arc::make_mut(node);
-                    node.cpus_free = node.cpus_free.subtract(&other.cpus);
-                }
+        let stacks = Stacks::of(self, |node| shares.iter().any(|share| share.node == node));
+        for share in shares {
+            let others = stacks.on(share.node).iter();
+            let others = others.filter(|((.., key), _)| *key != closed);
+            let held = others.fold(CpuSet::new(), |held, (_, cpus)| held.union(cpus));
+            if let Some(node) = self.nodes.get_mut(&share.node) {
+                let node = Arc::make_mut(node);
+                node.cpus_free = node.cpus_free.subtract(&held);
             }
         }
     }
 
-    /// Those who lend cpus and those who have borrowed them, the first granted first; and who did so before.
-    fn sharers(&self) -> Vec<Sharer> {
-        let is_known = |key: &SlotKey| self.occupancy.stay(*key).is_some();
-        let lending = self.lending.iter().filter(|key| is_known(key));
-        let lent: Vec<Cpus> = lending
-            .filter_map(|key| self.slot(*key))
-            .map(cpus_of)
-            .collect();
-        let mut found = Vec::new();
-        for (key, _) in self.occupancy.stays() {
-            let Some(job) = self.jobs.get(&key.job) else {
+    /// Those who lend cpus and those who have borrowed them.
+    fn sharers(&self) -> BTreeMap<SlotKey, Sharer> {
+        let lending = self.lending.iter().filter_map(|key| self.slot(*key));
+        let nodes = lending.flat_map(|slot| &slot.allocation.nodes);
+        let nodes: BTreeSet<NodeId> = nodes.map(|share| share.node).collect();
+        let stacks = Stacks::of(self, |node| nodes.contains(&node));
+        let shares = |(own, _): &(Order, CpuSet), cpus: &CpuSet, node: NodeId| {
+            self.lending.contains(&own.2)
+                || overlapping(stacks.below(node, *own), cpus).next().is_some()
+                || overlapping(stacks.above(node, *own), cpus).next().is_some()
+        };
+        let mut keys: BTreeSet<SlotKey> = self.occupancy.sharers().collect();
+        for (node, stack) in &stacks.0 {
+            let found = stack.iter().filter(|one| shares(one, &one.1, *node));
+            keys.extend(found.map(|((.., key), _)| *key));
+        }
+        let mut sharers = BTreeMap::new();
+        for key in keys {
+            let Some(slot) = self.slot(key) else { continue };
+            let mut one = Sharer::default();
+            for share in &slot.allocation.nodes {
+                let (node, own) = (share.node, order(key, slot));
+                let mut left = share.cpus.clone();
+                // The lowest holds what it has.
+                for ((.., below), cpus) in overlapping(stacks.below(node, own), &share.cpus) {
+                    let common = left.intersect(cpus);
+                    left = left.subtract(&common);
+                    one.from.entry(*below).or_default().insert(node, common);
+                }
+                one.own.insert(node, left);
+                let mut idle = share.cpus.clone();
+                for ((.., above), cpus) in overlapping(stacks.above(node, own), &share.cpus) {
+                    idle = idle.subtract(cpus);
+                    one.above.insert(*above);
+                }
+                one.idle.insert(node, idle);
+            }
+            sharers.insert(key, one);
+        }
+        sharers
+    }
+
+    /// Draws up anew who has lent what, and until when that holds everybody up, if that has changed. One whose cpus nobody
+    /// has goes on from now.
+    pub(super) fn recount_loans(&mut self, now: Timestamp) {
+        if !std::mem::take(&mut self.loans_stale) {
+            return;
+        }
+        let sharers = self.sharers();
+        let mut orders: Vec<Order> = Vec::new();
+        orders.extend(
+            sharers
+                .keys()
+                .filter_map(|key| Some(order(*key, self.slot(*key)?))),
+        );
+        orders.sort_unstable();
+        // Those on top first: when they end is when those below go on.
+        for (.., key) in orders.into_iter().rev() {
+            let (Some(one), Some(job)) = (sharers.get(&key), self.jobs.get(&key.job).cloned())
+            else {
                 continue;
             };
             let Some(slot) = job.slot(key.slot) else {
                 continue;
             };
-            let known = self.occupancy.sharing(key).is_some();
-            let cpus = cpus_of(slot);
-            if known || lent.iter().any(|lent| overlap(lent, &cpus)) {
-                let lends = self.lending.contains(&key);
-                let order = (slot.granted, slot.stops.since.is_none(), key);
-                found.push((
-                    order,
-                    Sharer {
-                        job: Arc::clone(job),
-                        slot: key.slot,
-                        key,
-                        cpus,
-                        lends,
-                    },
-                ));
-            }
-        }
-        found.sort_by_key(|(order, _)| *order);
-        found.into_iter().map(|(_, sharer)| sharer).collect()
-    }
-
-    /// Draws up anew who has lent what, and until when that holds everybody up. `now` where that is known: one whose cpus
-    /// nobody has goes on from then.
-    pub(super) fn recount_loans(&mut self, now: Option<Timestamp>) {
-        if self.lending.is_empty() && self.occupancy.shares_nothing() {
-            return;
-        }
-        let sharers = self.sharers();
-        let mut ends: Vec<Timestamp> = Vec::new();
-        for (at, one) in sharers.iter().enumerate().rev() {
-            let Some(slot) = one.slot() else { continue };
-            let (mut below, mut above) = (Cpus::new(), Cpus::new());
-            let others = |other: &&Sharer| overlap(&other.cpus, &one.cpus);
-            let (before, after) = (&sharers[..at], &sharers[at + 1..]);
-            before
-                .iter()
-                .filter(others)
-                .for_each(|other| unite(&mut below, &other.cpus));
-            after
-                .iter()
-                .filter(others)
-                .for_each(|other| unite(&mut above, &other.cpus));
-            let own = without(&one.cpus, &below);
-            let mut parts = self.all_parts(&one.job, slot);
+            let mut parts = self.all_parts(&job, slot);
             for part in parts.iter_mut().filter(|part| part.is_of_node()) {
-                part.amount.cpus = own.get(&part.node).map_or(0, CpuSet::len);
+                part.amount.cpus = one.own.get(&part.node).map_or(0, CpuSet::len);
             }
-            let idle = without(&one.cpus, &above);
-            let lent = as_parts(&without(&own, &idle));
-            // Those behind it were looked at before.
-            let behind = after.iter().rev().zip(&ends);
-            let back = behind.filter(|(other, _)| others(other));
-            let back = back.map(|(_, ends)| *ends).max();
-            let known = self.occupancy.sharing(one.key).and_then(|one| one.back);
-            let back = back.or(now).or(known).or(slot.stops.since);
-            let back = one.lends.then(|| back.unwrap_or(slot.granted));
-            let stay = slot_stay(slot, self.time_limit_s(&one.job), back);
-            ends.push(stay.ends);
-            self.stays(&one.job, slot, stay);
-            self.occupancy.enter(one.key, stay, parts);
-            let shares = one.lends || !lent.is_empty() || !below.is_empty();
-            if shares {
-                let sharing = Sharing {
-                    back,
-                    idle: if one.lends {
-                        as_parts(&idle)
-                    } else {
-                        Parts::new()
-                    },
-                    lent,
-                    cpus: if one.lends { idle } else { Cpus::new() },
-                };
-                self.occupancy.share(one.key, sharing);
+            let lends = self.lending.contains(&key);
+            let above = one.above.iter();
+            let above = above.filter_map(|above| self.occupancy.ends(*above)).max();
+            let back = lends.then(|| above.unwrap_or(now));
+            // Another than was named may have its cpus by now.
+            let borrowers = one.above.iter().map(|above| above.job);
+            let named = slot.stops.lent_to.filter(|_| lends);
+            if let Some(to) = borrowers.clone().next()
+                && named.is_some_and(|named| borrowers.clone().all(|one| one != named))
+            {
+                self.change_slot(key.job, key.slot, |job, at| {
+                    job.slots[at].stops.lent_to = Some(to);
+                });
             }
+            let stay = slot_stay(slot, self.time_limit_s(&job), back);
+            self.stays(&job, slot, stay);
+            self.occupancy.enter(key, stay, parts);
+            if !lends && one.above.is_empty() && one.from.is_empty() {
+                continue;
+            }
+            let from = one
+                .from
+                .iter()
+                .map(|(below, cpus)| (*below, as_parts(cpus)));
+            let sharing = Sharing {
+                back,
+                idle: if lends {
+                    as_parts(&one.idle)
+                } else {
+                    Parts::new()
+                },
+                lent: as_parts(&without(&one.own, &one.idle)),
+                cpus: if lends { one.idle.clone() } else { Cpus::new() },
+                from: from.collect(),
+            };
+            self.occupancy.share(key, sharing);
         }
-        let parts = self.occupancy.iter().map(|(.., parts)| parts);
-        self.pool.count_licenses(parts);
+        self.count_licenses();
     }
 
     /// A slot stays until another time: what limits count follows.
@@ -301,82 +411,59 @@ impl Cluster {
         let Some(before) = self.occupancy.stay(key) else {
             return;
         };
-        if before.ends != after.ends {
+        if before.limit != after.limit {
             let class = Class::of(job);
-            let held = |ends| Held::by_slot(&slot.allocation, ends);
-            self.tally.remove(&class, held(before.ends));
-            self.tally.add(&class, held(after.ends));
+            let held = |limit| Held::by_slot(&slot.allocation, limit);
+            self.tally.remove(&class, held(before.limit));
+            self.tally.add(&class, held(after.limit));
         }
         if before != after {
             self.occupancy.moves(key, after);
         }
     }
 
-    /// Slots that run on a node, but for those that are about to lend.
-    fn users<'c>(
-        &'c self,
-        given: &'c Given,
-        node: NodeId,
-    ) -> impl Iterator<Item = (SlotKey, &'c NodeShare)> {
-        let keys = self.occupancy.stays().map(|(key, _)| key);
-        let runs = move |key: &SlotKey| !self.lending.contains(key) && !given.lent.contains(key);
-        keys.filter(runs).filter_map(move |key| {
-            let share = self.slot(key)?.allocation.share(node)?;
-            Some((key, share))
-        })
-    }
-
-    /// Cpus of a node that this job may have of those who are stopped.
+    /// Cpus of a node that this job may have of those who stand still: where the topmost does so for it.
     pub(super) fn lendable(&self, given: &Given, job: &Job, node: NodeId) -> CpuSet {
-        let mut cpus = CpuSet::new();
+        let stacks = given.stacks.get_or_init(|| Stacks::of(self, |_| true));
         let class = Class::of(job);
-        for key in self.lending.iter().chain(&given.lent) {
-            let Some(lender) = self.jobs.get(&key.job) else {
-                continue;
-            };
-            let yields = yields(&self.rules, &class, &Class::of(lender));
-            if yields.is_some_and(|yields| yields.mode == PreemptMode::Suspend)
-                && let Some(slot) = lender.slot(key.slot)
-                && let Some(share) = slot.allocation.share(node)
-            {
-                cpus = cpus.union(&share.cpus);
-            }
-        }
-        if !cpus.is_empty() {
-            for (_, share) in self.users(given, node) {
-                cpus = cpus.subtract(&share.cpus);
+        let mut cpus = CpuSet::new();
+        let lends = |key: &SlotKey| self.lending.contains(key) || given.lent.contains(key);
+        let stack = stacks.on(node).iter();
+        for (order, own) in stack.filter(|((.., key), _)| lends(key)) {
+            let lender = self.jobs.get(&order.2.job);
+            let yields = lender.and_then(|one| yields(&self.rules, &class, &Class::of(one)));
+            if yields.is_some_and(|yields| yields.mode == PreemptMode::Suspend) {
+                let above = overlapping(stacks.above(node, *order), own);
+                let idle = above.fold(own.clone(), |idle, (_, cpus)| idle.subtract(cpus));
+                cpus = cpus.union(&idle);
             }
         }
         cpus
     }
 }
 
-/// decide: whoever was stopped for others goes on once its cpus are its own again; the last that was stopped goes first.
+/// decide: whoever was stopped for others goes on once nobody has any of its cpus, running or stopped.
 pub(super) fn go_on(cluster: &Cluster, now: Timestamp, given: &Given) -> Vec<Event> {
-    let mut stopped: Vec<(Timestamp, SlotKey)> = cluster
+    if cluster.lending.is_empty() {
+        return Vec::new();
+    }
+    let stacks = given.stacks.get_or_init(|| Stacks::of(cluster, |_| true));
+    let mut events = Vec::new();
+    for key in cluster
         .lending
         .iter()
         .filter(|key| !given.lent.contains(key))
-        .filter_map(|key| Some((cluster.slot(*key)?.granted, *key)))
-        .collect();
-    stopped.sort_by_key(|order| std::cmp::Reverse(*order));
-    let mut taken = Cpus::new();
-    let mut events = Vec::new();
-    for (_, key) in stopped {
-        let Some(slot) = cluster.slot(key) else {
+    {
+        let Some(slot) = cluster.slot(*key) else {
             continue;
         };
         let is_free = slot.allocation.nodes.iter().all(|share| {
+            let above = stacks.above(share.node, order(*key, slot));
             let granted = given.nodes.get(&share.node);
-            let taken = taken.get(&share.node);
             granted.is_none_or(|(cpus, ..)| cpus.is_disjoint(&share.cpus))
-                && taken.is_none_or(|cpus| cpus.is_disjoint(&share.cpus))
-                && cluster
-                    .users(given, share.node)
-                    .all(|(_, other)| other.cpus.is_disjoint(&share.cpus))
+                && overlapping(above, &share.cpus).next().is_none()
         });
         if is_free {
-            unite(&mut taken, &cpus_of(slot));
             events.push(Event::SlotGoesOn {
                 job: key.job,
                 slot: key.slot,

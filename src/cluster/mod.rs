@@ -203,6 +203,8 @@ pub struct Cluster {
     warned: BTreeSet<(Timestamp, SlotKey)>,
     /// Slots that are stopped for others.
     lending: BTreeSet<SlotKey>,
+    /// Who has lent what is to be drawn up anew.
+    loans_stale: bool,
     /// Whether there has been a plan since the start.
     has_planned: bool,
     /// When the last plan started nothing, if nothing has changed since that could make another.
@@ -297,6 +299,7 @@ impl Cluster {
             gathering: BTreeSet::new(),
             warned: BTreeSet::new(),
             lending: BTreeSet::new(),
+            loans_stale: true,
             has_planned: false,
             settled: None,
             orders: Orders::default(),
@@ -331,6 +334,9 @@ impl Cluster {
             if !job.slots.is_empty() {
                 for slot in &mut Arc::make_mut(&mut job).slots {
                     slot.heard = now;
+                    // Releases before did not say since when.
+                    let stopped = slot.suspended || slot.stops.lent_to.is_some();
+                    slot.stops.turn(stopped, now);
                     cluster.take_off(&slot.allocation);
                 }
             }
@@ -340,7 +346,7 @@ impl Cluster {
             }
             cluster.jobs.insert(job.id, job);
         }
-        cluster.recount_loans(Some(now));
+        cluster.recount_loans(now);
         cluster.survey();
         for (id, state, exit) in recent {
             cluster.remember(id, Outcome { state, exit });
@@ -411,6 +417,7 @@ impl Cluster {
             }
             queue.extend(lifecycle::consequences(self, now, follows_from));
         }
+        self.recount_loans(now);
         Ok(Handled { reply, effects })
     }
 

@@ -33,14 +33,12 @@ impl Cluster {
         self.recount(slot);
         self.charge(job, slot, now);
         self.tally
-            .add(&Class::of(job), Held::by_slot(&slot.allocation, stay.ends));
+            .add(&Class::of(job), Held::by_slot(&slot.allocation, stay.limit));
         self.occupancy.enter(key, stay, parts);
         if !job.spec.request.wishes.licenses.is_empty() {
             self.count_licenses();
         }
-        if now.is_some() {
-            self.recount_loans(now);
-        }
+        self.loans_stale |= slot.stops.depth > 0;
     }
 
     /// The nodes have changed: what is free on them is counted anew.
@@ -62,7 +60,7 @@ impl Cluster {
     }
 
     /// Licences that are free are counted anew.
-    fn count_licenses(&mut self) {
+    pub(super) fn count_licenses(&mut self) {
         let parts = self.occupancy.iter().map(|(.., parts)| parts);
         self.pool.count_licenses(parts);
     }
@@ -92,6 +90,7 @@ impl Cluster {
             }
         }
         self.count_licenses();
+        self.loans_stale = true;
     }
 
     /// What is free on a slot's nodes has changed.
@@ -109,8 +108,9 @@ impl Cluster {
             job: job.id,
             slot: slot.id,
         };
-        if let Some(ends) = self.occupancy.ends(key) {
-            let held = Held::by_slot(&slot.allocation, ends);
+        self.loans_stale |= self.occupancy.sharing(key).is_some();
+        if let Some(stay) = self.occupancy.stay(key) {
+            let held = Held::by_slot(&slot.allocation, stay.limit);
             self.tally.remove(&Class::of(job), held);
             self.occupancy.leave(key);
         }
@@ -121,7 +121,6 @@ impl Cluster {
         if let Some(member) = self.books.end(key, now) {
             self.touched.members.insert(member);
         }
-        self.recount_loans(Some(now));
     }
 
     /// A job's limit was changed: what it runs ends at another time.
@@ -143,7 +142,13 @@ impl Cluster {
         let Some(slot) = job.slot(slot) else { return };
         let after = self.stay_of(&job, slot);
         self.stays(&job, slot, after);
-        self.recount_loans(None);
+        self.loans_stale |= self
+            .occupancy
+            .sharing(SlotKey {
+                job: id,
+                slot: slot.id,
+            })
+            .is_some();
     }
 
     /// How long a job ran of what it might.

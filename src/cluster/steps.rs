@@ -41,6 +41,14 @@ pub(super) fn start(
             "only its owner may start steps in it",
         ));
     }
+    if slot.is_stopped() {
+        let what = match slot.stops.lent_to {
+            Some(to) => format!("job {} stands still for job {to}", job.id),
+            None => format!("job {} is suspended", job.id),
+        };
+        let hint = "start the step once the job goes on";
+        return Err(Refusal::new(Code::WrongState, what, hint));
+    }
     if request.arguments.is_empty() {
         return Err(Refusal::new(
             Code::Invalid,

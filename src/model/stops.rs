@@ -13,6 +13,8 @@ pub struct Stops {
     pub since: Option<Timestamp>,
     /// For how long what it runs was stopped before; milliseconds.
     pub past_ms: i64,
+    /// How many slots lay below it when it was granted, of which each had lent cpus to the next; 0 = its cpus were free.
+    pub depth: u32,
 }
 
 impl Stops {
@@ -32,11 +34,6 @@ impl Stops {
     pub fn forget(&mut self, now: Timestamp) {
         self.past_ms = 0;
         self.since = self.since.map(|_| now);
-    }
-
-    /// The clock was set.
-    pub fn clock_stepped(&mut self, by_ms: i64) {
-        self.since = self.since.map(|since| since.plus_ms(by_ms));
     }
 }
 

@@ -114,6 +114,23 @@ impl<P: Pool> Pass<P> {
         true
     }
 
+    /// Whether [`Pass::stands_still`] would do.
+    pub fn may_stand_still(
+        &self,
+        share: &P::Share,
+        left: &P::Share,
+        ends: i64,
+        longer: i64,
+        until: i64,
+    ) -> bool {
+        let late = ends.saturating_add(longer);
+        let mut kept = self.kept.iter();
+        kept.all(|kept| {
+            let held = if kept.shadow < until { left } else { share };
+            kept.shadow < ends || kept.shadow >= late || kept.later.holds(held)
+        })
+    }
+
     /// Lets something that holds this share, until `ends` at the latest, end so much later, because it stands still until
     /// then; before `until` others have all of it but `left`. Not if a kept place is in the way.
     pub fn stands_still(
@@ -127,8 +144,7 @@ impl<P: Pool> Pass<P> {
         let late = ends.saturating_add(longer);
         let concerned = |kept: &Kept<P>| kept.shadow >= ends && kept.shadow < late;
         let held = |kept: &Kept<P>| if kept.shadow < until { left } else { share };
-        let mut kept = self.kept.iter().filter(|kept| concerned(kept));
-        if !kept.all(|kept| kept.later.holds(held(kept))) {
+        if !self.may_stand_still(share, left, ends, longer, until) {
             return false;
         }
         for kept in self.kept.iter_mut().filter(|kept| concerned(kept)) {

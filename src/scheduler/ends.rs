@@ -3,6 +3,7 @@
 use super::nodes::Parts;
 use super::occupancy::Occupancy;
 use crate::model::ids::SlotKey;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What ends at another time than the books say, soonest first: what this pass started, extended, told to go, or leaves
@@ -14,13 +15,22 @@ pub(super) fn added<'p>(
     idle: &BTreeSet<SlotKey>,
     slots: &'p Occupancy,
     now: i64,
-) -> Vec<(i64, &'p Parts)> {
-    let mut added: Vec<(i64, &Parts)> =
-        started.iter().map(|(ends, parts)| (*ends, parts)).collect();
+) -> Vec<(i64, Cow<'p, Parts>)> {
+    let started = started.iter();
+    let mut added: Vec<(i64, Cow<'_, Parts>)> = started
+        .map(|(ends, parts)| (*ends, Cow::Borrowed(parts)))
+        .collect();
     let given_up = idle.iter().filter(|key| !extended.contains_key(*key));
-    added.extend(given_up.filter_map(|key| Some((now, slots.parts(*key)?))));
-    let moved = extended.iter().chain(told);
-    added.extend(moved.filter_map(|(key, ends)| Some(((*ends).max(now), slots.parts(*key)?))));
+    added.extend(given_up.filter_map(|key| Some((now, slots.frees(*key)?))));
+    let later = extended.iter();
+    added.extend(
+        later.filter_map(|(key, ends)| Some(((*ends).max(now), Cow::Borrowed(slots.parts(*key)?)))),
+    );
+    // What others have of it is theirs then.
+    added.extend(
+        told.iter()
+            .filter_map(|(key, ends)| Some(((*ends).max(now), slots.frees(*key)?))),
+    );
     added.sort_by_key(|(ends, _)| *ends);
     added
 }

@@ -88,13 +88,17 @@ pub(super) struct Evictions<'a> {
     pub(super) told: BTreeMap<SlotKey, i64>,
     /// Who stands still in this pass, and what it could still lend.
     pub(super) stopped: BTreeMap<SlotKey, Sharing>,
+    /// By class: who stands still for it, as places among the holders, and for how long after its start it does not.
+    pub(super) lenders: BTreeMap<usize, Vec<(usize, u32)>>,
+    /// How often nobody could lend what was needed.
+    pub(super) lend_tries: usize,
     /// Whether anybody stands still for others.
     pub(super) stands_still: bool,
     /// What those who made room are to leave, as it was promised.
     promised: Vec<Parts>,
     /// Elements that this pass started, or keeps a place, because room was made for them.
     served: BTreeMap<JobId, u32>,
-    pub(super) tries: usize,
+    tries: usize,
 }
 
 impl Evictions<'_> {

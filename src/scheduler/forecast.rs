@@ -8,7 +8,7 @@
 use super::bookings::Bookings;
 use super::lend::Loans;
 use super::limits::{Held, Tally};
-use super::nodes::{NodePool, cpus_among, less, plus};
+use super::nodes::{NodePool, Parts, cpus_among, less, plus};
 use super::occupancy::slot_start;
 use super::occupancy::{NEVER, Occupancy, Sharing, Stay};
 use super::order::Orders;
@@ -129,7 +129,8 @@ pub struct Forecast {
 struct Run {
     outlook: Outlook,
     tally: Tally,
-    classes: BTreeMap<SlotKey, Class>,
+    /// What limits count: whose, what, and until when.
+    counted: BTreeMap<SlotKey, (Class, Parts, Timestamp)>,
     has_limits: bool,
     next_slot: u32,
     assume: Assume,
@@ -189,7 +190,6 @@ impl Run {
     fn new(mut outlook: Outlook, now: Timestamp, assume: Assume) -> Self {
         let has_limits = has_limits(&outlook.rules);
         let mut tally = Tally::default();
-        let mut classes = BTreeMap::new();
         if has_limits {
             for job in outlook.jobs.values() {
                 tally.add(&Class::of(job), Held::by_job(job));
@@ -200,6 +200,9 @@ impl Run {
             .iter()
             .map(|(ends, key, _)| (ends, key))
             .collect();
+        let mut counted = BTreeMap::new();
+        let mut loans: BTreeMap<SlotKey, Loans> = BTreeMap::new();
+        let mut lenders = Vec::new();
         for (latest, key) in running {
             let job = outlook.jobs.get(&key.job);
             let slot = job.and_then(|job| job.slot(key.slot));
@@ -208,26 +211,48 @@ impl Run {
                 Some(slot) => expected_end(slot_start(slot), latest, now, assume),
                 None => latest,
             };
+            if let Some(sharing) = outlook.occupancy.sharing(key) {
+                if let Some(back) = sharing.back {
+                    lenders.push((back, key, latest));
+                }
+                if !sharing.from.is_empty() {
+                    loans.insert(key, sharing.from.clone());
+                }
+            }
             if let Some(stay) = outlook.occupancy.stay(key) {
                 outlook.occupancy.moves(key, Stay { ends, ..stay });
             }
             if let (true, Some(job), Some(parts)) = (has_limits, job, outlook.occupancy.parts(key))
             {
                 tally.add(&Class::of(job), Held::by_parts(parts, ends));
-                classes.insert(key, Class::of(job));
+                counted.insert(key, (Class::of(job), parts.clone(), ends));
+            }
+        }
+        // Who stands still goes on when those have ended who have its cpus.
+        lenders.sort_unstable();
+        for (back, key, latest) in lenders {
+            let borrowers = loans.iter();
+            let has = |from: &Loans| from.iter().any(|(lender, _)| *lender == key);
+            let borrowers = borrowers.filter(|(_, from)| has(from));
+            let until = borrowers.filter_map(|(borrower, _)| outlook.occupancy.ends(*borrower));
+            let until = until.max().unwrap_or(now);
+            let left = assume.part_of(latest.minus(back).max(0));
+            if let Some(stay) = outlook.occupancy.stay(key) {
+                let ends = until.plus_ms(left).min(NEVER);
+                outlook.occupancy.moves(key, Stay { ends, ..stay });
             }
         }
         outlook.idle.clear();
         let mut run = Run {
             outlook,
             tally,
-            classes,
+            counted,
             has_limits,
             next_slot: 1 << 30,
             assume,
             orders: Orders::pinned(now),
             again: BTreeSet::new(),
-            loans: BTreeMap::new(),
+            loans,
         };
         // From here on each element is by itself: slots are not given more.
         let arrays: Vec<Arc<Job>> = run
@@ -291,7 +316,7 @@ impl Run {
             if self.has_limits {
                 let class = Class::of(job);
                 self.tally.add(&class, Held::by_parts(&parts, ends));
-                self.classes.insert(key, class);
+                self.counted.insert(key, (class, parts, ends));
             }
             self.outlook.occupancy.enter(key, Stay::new(at, ends), own);
             self.lend(key, ends, one.loans, at);
@@ -334,18 +359,11 @@ impl Run {
                 continue;
             };
             let ends = at.plus_ms(*grace_ms).min(stay.ends);
-            if let (Some(class), Some(parts)) =
-                (self.classes.get(&key), self.outlook.occupancy.parts(key))
-            {
-                self.tally.remove(class, Held::by_parts(parts, stay.ends));
-                self.tally.add(class, Held::by_parts(parts, ends));
-            }
-            let leaves = true;
-            self.outlook.occupancy.moves(
+            self.ends_at(
                 key,
                 Stay {
                     ends,
-                    leaves,
+                    leaves: true,
                     ..stay
                 },
             );
@@ -379,11 +397,21 @@ impl Run {
         });
     }
 
+    /// Something ends at another time; what limits count follows.
+    fn ends_at(&mut self, key: SlotKey, stay: Stay) {
+        if let Some((class, parts, ends)) = self.counted.get_mut(&key) {
+            self.tally.remove(class, Held::by_parts(parts, *ends));
+            self.tally.add(class, Held::by_parts(parts, stay.ends));
+            *ends = stay.ends;
+        }
+        self.outlook.occupancy.moves(key, stay);
+    }
+
     /// These stand still until somebody has ended who has cpus of theirs.
     fn lend(&mut self, borrower: SlotKey, until: Timestamp, loans: Loans, at: Timestamp) {
         for (key, loan) in &loans {
             let occupancy = &mut self.outlook.occupancy;
-            let (Some(stay), Some(parts)) = (occupancy.stay(*key), occupancy.parts(*key)) else {
+            let Some(parts) = occupancy.parts(*key) else {
                 continue;
             };
             let known = occupancy.sharing(*key).filter(|one| one.back.is_some());
@@ -396,17 +424,17 @@ impl Run {
             sharing.idle = less(&sharing.idle, loan);
             sharing.lent = plus(&sharing.lent, loan);
             sharing.back = Some(back.max(until));
-            // It has come so far; what is left of its time begins then.
-            let longer = until.minus(back).max(0);
-            let ends = stay.ends.plus_ms(longer).min(NEVER);
-            if self.has_limits
-                && let Some(class) = self.classes.get(key)
-            {
-                self.tally.remove(class, Held::by_parts(parts, stay.ends));
-                self.tally.add(class, Held::by_parts(parts, ends));
-            }
-            occupancy.moves(*key, Stay { ends, ..stay });
             occupancy.share(*key, sharing);
+            // It has come so far; what is left of its time begins then. So it is with those below it.
+            let longer = until.minus(back).max(0);
+            let below = self.loans.get(key).into_iter().flatten();
+            let below: Vec<SlotKey> = below.map(|(below, _)| *below).collect();
+            for key in below.into_iter().chain([*key]) {
+                if let Some(stay) = self.outlook.occupancy.stay(key) {
+                    let ends = stay.ends.plus_ms(longer).min(NEVER);
+                    self.ends_at(key, Stay { ends, ..stay });
+                }
+            }
         }
         if !loans.is_empty() {
             self.loans.insert(borrower, loans);
@@ -448,7 +476,7 @@ impl Run {
             };
             self.outlook.pool.give(&parts);
             self.give_back(key);
-            if let Some(class) = self.classes.remove(&key) {
+            if let Some((class, parts, ends)) = self.counted.remove(&key) {
                 self.tally.remove(&class, Held::by_parts(&parts, ends));
             }
             if self.again.remove(&key) {

@@ -7,7 +7,8 @@
 
 use super::backfill::Pass;
 use super::evict::{TRIES_MAX, yields};
-use super::nodes::{NodePool, Part, Parts, cpus_among, less};
+use super::nodes::{Ask, NodePool, Part, Parts, cpus_among, less, plus};
+pub use super::occupancy::Loans;
 use super::occupancy::Sharing;
 use super::plan::Entry;
 use super::pool::Pool;
@@ -21,9 +22,6 @@ use crate::model::preempt::PreemptMode;
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
 use std::collections::BTreeMap;
-
-/// Cpus that are lent, slot by slot.
-pub type Loans = Vec<(SlotKey, Parts)>;
 
 /// Whether any jobs stand still for others.
 pub(super) fn any_stands_still(rules: &Rules) -> bool {
@@ -43,11 +41,17 @@ struct Lender<'a> {
     parts: &'a Parts,
     /// Its cpus that a job could have.
     idle: Parts,
-    cpus: BTreeMap<NodeId, CpuSet>,
     /// Its end at the latest, as long as it lends no more.
     ends: i64,
     /// When all have left to whom it lends already.
     back: i64,
+}
+
+impl Lender<'_> {
+    /// How much later it ends if it lends until then.
+    fn longer(&self, until: i64) -> i64 {
+        until.saturating_sub(self.back).max(0)
+    }
 }
 
 /// Where an element starts on borrowed cpus.
@@ -68,17 +72,18 @@ impl<'a> Planner<'a> {
         length: i64,
         is_new: bool,
     ) -> Result<Option<Borrowed>, Reason> {
-        let may = self.evictions.may_take(self.class_of(at)) && self.evictions.stands_still;
-        if !may || self.evictions.tries >= TRIES_MAX {
+        let class = self.class_of(at);
+        let may = self.evictions.may_take(class) && self.evictions.stands_still;
+        if !may || self.evictions.lend_tries >= TRIES_MAX {
             return Ok(None);
         }
-        self.evictions.tries += 1;
         // Those who wait before it have their places.
         self.keep_places();
         let ask = self.ask(at, group, job);
         if !self.view.emptied.fits(&ask) {
             return Ok(None);
         }
+        self.draw_up_lenders(class, group);
         let until = self.now.0.saturating_add(length);
         let release = |pass: &mut Pass<NodePool>, one: &Lender<'_>| {
             pass.release(&one.idle, one.ends.min(until));
@@ -87,13 +92,11 @@ impl<'a> Planner<'a> {
         let mut chosen: Vec<Lender<'a>> = Vec::new();
         let mut found = false;
         let local = NodePool::is_local(&ask);
-        for lender in self.lenders(group) {
-            // What runs in a reservation has to be over with it.
-            let late = lender
-                .ends
-                .saturating_add(until.saturating_sub(lender.back).max(0));
-            let too_late = self.inside.is_some_and(|booking| late > booking.end.0);
-            if too_late || !self.view.pool.touches(&lender.idle, &ask) {
+        for at in 0..self.evictions.lenders.get(&class).map_or(0, Vec::len) {
+            let Some(lender) = self.lender(class, at, &ask) else {
+                continue;
+            };
+            if !self.may_end_later(&lender, until) {
                 continue;
             }
             release(&mut pass, &lender);
@@ -104,26 +107,59 @@ impl<'a> Planner<'a> {
                 break;
             }
         }
-        if !found {
-            return Ok(None);
-        }
-        // The dearest first. The last is needed: without it there was no room.
-        for at in (0..chosen.len().saturating_sub(1)).rev() {
-            let one = &chosen[at];
-            pass.hold(&one.idle, one.ends.min(until));
-            if pass.find(&ask, length).is_some() {
-                chosen.remove(at);
-            } else {
-                release(&mut pass, one);
+        // One that stands still already is no trouble: what it lends is taken first.
+        chosen.sort_by_key(|one| !one.stopped);
+        if found {
+            // The dearest first.
+            for at in (0..chosen.len()).rev() {
+                let one = &chosen[at];
+                pass.hold(&one.idle, one.ends.min(until));
+                if pass.find(&ask, length).is_some() {
+                    chosen.remove(at);
+                } else {
+                    release(&mut pass, one);
+                }
             }
         }
-        let Some(parts) = pass.find(&ask, length) else {
+        let parts = if found { pass.find(&ask, length) } else { None };
+        let Some(parts) = parts else {
+            self.evictions.lend_tries += 1;
             return Ok(None);
         };
         if let Some(reason) = self.over_limit_with(&group.key, &parts, is_new) {
             return Err(reason);
         }
-        Ok(self.start_on_loan(job, pass, parts, chosen, length))
+        let started = self.start_on_loan(job, pass, parts, chosen, length);
+        self.evictions.lend_tries += usize::from(started.is_none());
+        Ok(started)
+    }
+
+    /// Whether nobody who waits is held up, and no reservation outlived, if this lends all it has until then. What lies
+    /// below it, and has lent to it, ends so much later too.
+    fn may_end_later(&self, lender: &Lender<'_>, until: i64) -> bool {
+        let longer = lender.longer(until);
+        let late = lender.ends.saturating_add(longer);
+        if self.inside.is_some_and(|booking| late > booking.end.0) {
+            return false;
+        }
+        let left = less(lender.parts, &lender.idle);
+        let pass = &self.pass;
+        pass.may_stand_still(lender.parts, &left, lender.ends, longer, until)
+            && self
+                .below(lender.key)
+                .all(|(_, ends, parts)| pass.may_stand_still(parts, parts, ends, longer, until))
+    }
+
+    /// Those who have lent to a slot: when they end, and what they hold.
+    fn below(&self, key: SlotKey) -> impl Iterator<Item = (SlotKey, i64, &'a Parts)> {
+        let occupancy = self.view.occupancy;
+        let from = occupancy.sharing(key).map(|sharing| &sharing.from);
+        let keys = from.into_iter().flatten().map(|(below, _)| *below);
+        keys.filter_map(|below| {
+            let ends = self.extended.get(&below).copied();
+            let ends = ends.or_else(|| occupancy.ends(below).map(|ends| ends.0))?;
+            Some((below, ends, occupancy.parts(below)?))
+        })
     }
 
     /// Takes what was found in a pass in which these have given all they can.
@@ -137,8 +173,10 @@ impl<'a> Planner<'a> {
     ) -> Option<Borrowed> {
         let until = self.now.0.saturating_add(length);
         pass.take(&parts, length);
+        let own: Vec<BTreeMap<NodeId, CpuSet>> =
+            lenders.iter().map(|one| self.cpus_of(one.key)).collect();
         let mut cpus: BTreeMap<NodeId, CpuSet> = BTreeMap::new();
-        for (node, more) in lenders.iter().flat_map(|one| &one.cpus) {
+        for (node, more) in own.iter().flatten() {
             let known = cpus.entry(*node).or_default();
             *known = known.union(more);
         }
@@ -149,68 +187,38 @@ impl<'a> Planner<'a> {
                 Some(picks.pick_with(nodes, &pass.free, &parts, &cpus)?)
             }
         };
-        let mut missing = self.beyond_free(&parts);
-        let mut loans = Loans::new();
-        let mut stopped = Vec::new();
-        for one in lenders {
-            let mut cpus = one.cpus;
-            let loan: Parts = match &allocation {
-                Some(allocation) => one
-                    .idle
-                    .iter()
-                    .map(|part| {
-                        let had = cpus.entry(part.node).or_default();
-                        let share = allocation.share(part.node);
-                        let used = share.map(|share| share.cpus.intersect(had));
-                        let used = used.unwrap_or_default();
-                        *had = had.subtract(&used);
-                        Part::of_cpus(part.node, used.len())
-                    })
-                    .collect(),
-                None => one
-                    .idle
-                    .iter()
-                    .map(|part| {
-                        let missing = missing.entry(part.node).or_default();
-                        let count = part.amount.cpus.min(*missing);
-                        *missing -= count;
-                        Part::of_cpus(part.node, count)
-                    })
-                    .collect(),
-            };
-            let idle = less(&one.idle, &loan);
-            pass.hold(&idle, one.ends.min(until));
-            // It ends so much later.
-            let longer = until.saturating_sub(one.back).max(0);
-            let left = less(one.parts, &loan);
-            if !pass.stands_still(one.parts, &left, one.ends, longer, until) {
-                return None;
+        let loans = match &allocation {
+            Some(allocation) => picked_of(&lenders, &own, allocation),
+            None => self.counted_of(&lenders, &parts),
+        };
+        let Some(moved) = self.ends_later(&mut pass, &lenders, &loans, until) else {
+            if let (Some(picks), Some(allocation)) = (&mut self.picks, &allocation) {
+                picks.put_back(allocation);
+            }
+            return None;
+        };
+        self.pass = pass;
+        self.extended.extend(moved);
+        for ((one, (key, loan)), mut cpus) in lenders.iter().zip(&loans).zip(own) {
+            for share in allocation.iter().flat_map(|allocation| &allocation.nodes) {
+                if let Some(left) = cpus.get_mut(&share.node) {
+                    *left = left.subtract(&share.cpus);
+                }
             }
             let sharing = Sharing {
                 back: Some(Timestamp(one.back.max(until))),
-                idle,
-                lent: Parts::new(),
+                idle: less(&one.idle, loan),
                 cpus,
+                ..Sharing::default()
             };
-            stopped.push((
-                one.key,
-                one.stopped,
-                sharing,
-                one.ends.saturating_add(longer),
-            ));
-            loans.push((one.key, loan));
-        }
-        self.pass = pass;
-        for (key, was_stopped, sharing, ends) in stopped {
-            if !was_stopped {
+            self.evictions.stopped.insert(*key, sharing);
+            if !one.stopped {
                 self.plan.entries.push(Entry::Suspend {
                     job: key.job,
                     slot: key.slot,
                     to: job.id,
                 });
             }
-            self.evictions.stopped.insert(key, sharing);
-            self.extended.insert(key, ends);
         }
         let lent = loans.iter().map(|(_, parts)| parts);
         let own = lent.fold(parts.clone(), |own, lent| less(&own, lent));
@@ -227,6 +235,49 @@ impl<'a> Planner<'a> {
         Some(Borrowed { parts, allocation })
     }
 
+    /// Holds back what these do not lend, and has them, and those below them, end later: when each does. Nothing where
+    /// somebody who waits would be held up.
+    fn ends_later(
+        &self,
+        pass: &mut Pass<NodePool>,
+        lenders: &[Lender<'_>],
+        loans: &Loans,
+        until: i64,
+    ) -> Option<Vec<(SlotKey, i64)>> {
+        let mut moved = Vec::new();
+        for (one, (_, loan)) in lenders.iter().zip(loans) {
+            pass.hold(&less(&one.idle, loan), one.ends.min(until));
+            let longer = one.longer(until);
+            let left = less(one.parts, loan);
+            let mut goes = pass.stands_still(one.parts, &left, one.ends, longer, until);
+            moved.push((one.key, one.ends.saturating_add(longer)));
+            for (below, ends, parts) in self.below(one.key) {
+                goes &= pass.stands_still(parts, parts, ends, longer, until);
+                moved.push((below, ends.saturating_add(longer)));
+            }
+            if !goes {
+                return None;
+            }
+        }
+        Some(moved)
+    }
+
+    /// What of these parts each lends, where cpus are only counted.
+    fn counted_of(&self, lenders: &[Lender<'_>], parts: &Parts) -> Loans {
+        let mut missing = self.beyond_free(parts);
+        let mut loans = Loans::new();
+        for one in lenders {
+            let lent = one.idle.iter().map(|part| {
+                let missing = missing.entry(part.node).or_default();
+                let count = part.amount.cpus.min(*missing);
+                *missing -= count;
+                Part::of_cpus(part.node, count)
+            });
+            loans.push((one.key, lent.collect()));
+        }
+        loans
+    }
+
     /// How many cpus of these are not free, node by node.
     fn beyond_free(&self, parts: &Parts) -> BTreeMap<NodeId, u32> {
         let parts = parts.iter().filter(|part| part.is_of_node());
@@ -238,84 +289,116 @@ impl<'a> Planner<'a> {
             .collect()
     }
 
-    /// Who stands still for jobs of a group: those first that do already, then the least important ones.
-    fn lenders(&mut self, group: &Group) -> Vec<Lender<'a>> {
-        self.evictions.holders = Some(match self.evictions.holders.take() {
+    /// Draws up, once for each class, who stands still for it: those first that do already, then the least important.
+    fn draw_up_lenders(&mut self, class: usize, group: &Group) {
+        if self.evictions.lenders.contains_key(&class) {
+            return;
+        }
+        let holders = match self.evictions.holders.take() {
             Some(holders) => holders,
             None => self.holders(),
-        });
+        };
         let occupancy = self.view.occupancy;
-        let holders = self.evictions.holders.as_deref().unwrap_or_default();
-        let (mut stopped, mut running) = (Vec::new(), Vec::new());
-        let mut again = self.plan.again;
-        for holder in holders {
+        let mut places: Vec<(bool, usize, u32)> = Vec::new();
+        for (holder, place) in holders.iter().zip(0..) {
             let yields = yields(self.view.rules, &group.key.class, &holder.class);
-            let Some(yields) = yields.filter(|one| one.mode == PreemptMode::Suspend) else {
-                continue;
-            };
-            let Some(parts) = occupancy.parts(holder.key) else {
-                continue;
-            };
-            if self.evictions.told.contains_key(&holder.key) {
-                continue;
+            if let Some(yields) = yields.filter(|one| one.mode == PreemptMode::Suspend) {
+                let sharing = occupancy.sharing(holder.key);
+                let stopped = sharing.is_some_and(|sharing| sharing.back.is_some());
+                places.push((!stopped, place, yields.exempt_s));
             }
-            let known = self.evictions.stopped.get(&holder.key);
-            let known = known.or_else(|| occupancy.sharing(holder.key));
-            let extended = self.extended.get(&holder.key);
-            let ends = extended.copied().unwrap_or(holder.ends.0);
-            if let Some((back, known)) = known.and_then(|known| Some((known.back?, known))) {
-                stopped.push(Lender {
-                    key: holder.key,
-                    stopped: true,
-                    parts,
-                    idle: known.idle.clone(),
-                    cpus: known.cpus.clone(),
-                    // Nobody has its cpus any more: the rest of its time begins now.
-                    ends: ends.saturating_add(self.now.minus(back).max(0)),
-                    back: back.0.max(self.now.0),
-                });
-                continue;
-            }
-            if extended.is_some() {
-                continue;
-            }
-            let asked_from = holder.since.plus_ms(i64::from(yields.exempt_s) * 1000);
-            if asked_from > self.now {
-                again = Some(again.map_or(asked_from, |again| asked_from.min(again)));
-                continue;
-            }
-            let slot = self.view.jobs.get(&holder.key.job);
-            let slot = slot.and_then(|job| job.slot(holder.key.slot));
-            let cpus: BTreeMap<NodeId, CpuSet> = match slot {
-                Some(slot) => {
-                    let shares = slot.allocation.nodes.iter();
-                    shares
-                        .map(|share| (share.node, share.cpus.clone()))
-                        .collect()
-                }
-                None => BTreeMap::new(),
-            };
-            // In a forecast cpus are only counted.
-            let idle = if cpus.is_empty() {
-                cpus_among(parts)
-            } else {
-                let counts = cpus.iter();
-                counts
-                    .map(|(node, cpus)| Part::of_cpus(*node, cpus.len()))
-                    .collect()
-            };
-            running.push(Lender {
-                key: holder.key,
-                stopped: false,
-                parts,
-                idle,
-                cpus,
-                ends,
-                back: self.now.0,
-            });
         }
-        self.plan.again = again;
-        stopped.extend(running);
-        stopped
+        places.sort_unstable();
+        let places = places.into_iter();
+        let lenders = places.map(|(_, place, exempt_s)| (place, exempt_s));
+        self.evictions.lenders.insert(class, lenders.collect());
+        self.evictions.holders = Some(holders);
     }
+
+    /// One of those, if it has something for this.
+    fn lender(&mut self, class: usize, at: usize, ask: &Ask<'_>) -> Option<Lender<'a>> {
+        let (place, exempt_s) = *self.evictions.lenders.get(&class)?.get(at)?;
+        let holder = self.evictions.holders.as_deref()?.get(place)?;
+        let key = holder.key;
+        let occupancy = self.view.occupancy;
+        if self.evictions.told.contains_key(&key) {
+            return None;
+        }
+        let parts = occupancy.parts(key)?;
+        let known = self.evictions.stopped.get(&key);
+        let known = known.or_else(|| occupancy.sharing(key));
+        let extended = self.extended.get(&key);
+        let ends = extended.copied().unwrap_or(holder.ends.0);
+        if let Some((back, known)) = known.and_then(|known| Some((known.back?, known))) {
+            let lender = Lender {
+                key,
+                stopped: true,
+                parts,
+                idle: known.idle.clone(),
+                // Nobody has its cpus any more: the rest of its time begins now.
+                ends: ends.saturating_add(self.now.minus(back).max(0)),
+                back: back.0.max(self.now.0),
+            };
+            return Some(lender).filter(|one| self.view.pool.touches(&one.idle, ask));
+        }
+        if extended.is_some() {
+            return None;
+        }
+        // It may have borrowed itself: then those cpus are lent on.
+        let mut idle = cpus_among(parts);
+        for (_, loan) in known.into_iter().flat_map(|known| &known.from) {
+            idle = plus(&idle, loan);
+        }
+        if !self.view.pool.touches(&idle, ask) {
+            return None;
+        }
+        let asked_from = holder.since.plus_ms(i64::from(exempt_s) * 1000);
+        if asked_from > self.now {
+            let again = self.plan.again.get_or_insert(asked_from);
+            *again = asked_from.min(*again);
+            return None;
+        }
+        Some(Lender {
+            key,
+            stopped: false,
+            parts,
+            idle,
+            ends,
+            back: self.now.0,
+        })
+    }
+
+    /// The cpus that a slot could lend; none in a forecast, where they are only counted.
+    fn cpus_of(&self, key: SlotKey) -> BTreeMap<NodeId, CpuSet> {
+        let known = self.evictions.stopped.get(&key);
+        let known = known.or_else(|| self.view.occupancy.sharing(key));
+        if let Some(known) = known.filter(|known| known.back.is_some()) {
+            return known.cpus.clone();
+        }
+        let job = self.view.jobs.get(&key.job);
+        let slot = job.and_then(|job| job.slot(key.slot));
+        let shares = slot.into_iter().flat_map(|slot| &slot.allocation.nodes);
+        shares
+            .map(|share| (share.node, share.cpus.clone()))
+            .collect()
+    }
+}
+
+/// What of an allocation each of these lends, of its own cpus.
+fn picked_of(
+    lenders: &[Lender<'_>],
+    own: &[BTreeMap<NodeId, CpuSet>],
+    allocation: &Allocation,
+) -> Loans {
+    let mut loans = Loans::new();
+    for (one, cpus) in lenders.iter().zip(own) {
+        let lent = one.idle.iter().map(|part| {
+            let share = allocation.share(part.node);
+            let own = cpus.get(&part.node);
+            let used = share.zip(own).map(|(share, own)| share.cpus.intersect(own));
+            Part::of_cpus(part.node, used.map_or(0, |used| used.len()))
+        });
+        loans.push((one.key, lent.collect()));
+    }
+    loans
 }

@@ -597,7 +597,8 @@ impl<'a> Planner<'a> {
             .iter()
             .filter(|(_, key, _)| !known(key))
             .map(|(ends, _, parts)| (ends.0.max(now), parts));
-        let running = merged(running, added.into_iter());
+        let added = added.iter().map(|(ends, parts)| (*ends, &**parts));
+        let running = merged(running, added);
         let running = running.map(|(ends, share)| Running { ends, share });
         match ask {
             Ok(ask) => self.pass.reserve(ask, length, running),
@@ -825,7 +826,8 @@ impl<'a> Planner<'a> {
             job: job.id,
             slot: slot.id,
         };
-        if self.evictions.told.contains_key(&key) {
+        let gone = &self.evictions;
+        if gone.told.contains_key(&key) || gone.stopped.contains_key(&key) {
             return false;
         }
         let (Some(ends), Some(parts)) = (

@@ -18,6 +18,8 @@ pub struct Stay {
     pub since: Timestamp,
     /// Until then at the latest.
     pub ends: Timestamp,
+    /// The same if it had not to stand still: what limits count.
+    pub limit: Timestamp,
     /// It was told to end, or warned that it will be.
     pub leaves: bool,
 }
@@ -29,6 +31,7 @@ impl Stay {
         Stay {
             since,
             ends,
+            limit: ends,
             leaves: false,
         }
     }
@@ -45,7 +48,12 @@ pub struct Sharing {
     pub lent: Parts,
     /// The cpus behind `idle`; none in a forecast.
     pub cpus: BTreeMap<NodeId, CpuSet>,
+    /// What it has of others, who stand still below it.
+    pub from: Loans,
 }
+
+/// Cpus that are lent, slot by slot.
+pub type Loans = Vec<(SlotKey, Parts)>;
 
 /// Slots by their ends.
 #[derive(Debug, Clone, Default)]
@@ -93,10 +101,9 @@ impl Occupancy {
         self.sharing.get(&key)
     }
 
-    /// Whether no slot shares cpus with others.
-    #[must_use]
-    pub fn shares_nothing(&self) -> bool {
-        self.sharing.is_empty()
+    /// Slots that share cpus with others.
+    pub fn sharers(&self) -> impl Iterator<Item = SlotKey> {
+        self.sharing.keys().copied()
     }
 
     /// What becomes free when a slot goes: what it holds, but for what others have.
@@ -163,9 +170,11 @@ pub fn slot_stay(slot: &Slot, limit_s: Option<u32>, back: Option<Timestamp>) -> 
         None => latest,
     };
     let leaves = slot.leaves();
+    let sooner = |ends: Timestamp| leaves.map_or(ends, |at| at.min(ends)).min(NEVER);
     Stay {
         since,
-        ends: leaves.map_or(ends, |at| at.min(ends)).min(NEVER),
+        ends: sooner(ends),
+        limit: sooner(latest),
         leaves: leaves.is_some(),
     }
 }

@@ -53,6 +53,16 @@ impl Picks {
         Some(Allocation { nodes })
     }
 
+    /// What was picked is not taken after all.
+    pub fn put_back(&mut self, allocation: &Allocation) {
+        for share in &allocation.nodes {
+            if let Some((cpus, gpus)) = self.taken.get_mut(&share.node) {
+                *cpus = cpus.subtract(&share.cpus);
+                gpus.retain(|gpu| !share.gpus.contains(gpu));
+            }
+        }
+    }
+
     fn share(
         &self,
         node: &Node,

@@ -4,6 +4,7 @@
 //! there is a descendant there is a child, and when the kernel says there is none, nothing is left.
 
 use crate::model::job::{ExitStatus, Usage};
+use crate::steps::SIGSTOP;
 use crate::steps::{InputFrom, LaunchFailure, LaunchPlan, Output, Recipients, TaskId};
 use crate::sys::identity::as_user;
 use crate::sys::reap::{
@@ -18,7 +19,7 @@ use crate::sys::spawn::{
 use crate::wire::shepherd::Account;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr};
 use std::io::{PipeReader, PipeWriter};
 use std::os::fd::AsFd;
@@ -28,6 +29,9 @@ use std::sync::Arc;
 
 /// Entered when the working directory cannot be, as Slurm does.
 const FALLBACK: &std::ffi::CStr = c"/tmp";
+
+/// How often at most is looked for new processes of those that are to stop.
+const LOOKS: u32 = 64;
 
 /// Variables in which a task finds its own number.
 const PID_VARIABLES: [&str; 2] = ["SLURM_TASK_PID", "HPC_TASK_PID"];
@@ -212,8 +216,20 @@ impl Processes {
         // Errors mean that the process is gone, which is as good.
         match to {
             Recipients::Everything => {
-                for pid in descendants(nix::unistd::getpid().as_raw()) {
-                    let _ = send(To::Process(pid), signal);
+                // Those who are to stop may have children while we look; a stopped process has none.
+                let looks = if signal == SIGSTOP { LOOKS } else { 1 };
+                let mut known = BTreeSet::new();
+                for _ in 0..looks {
+                    let found = descendants(nix::unistd::getpid().as_raw());
+                    let before = known.len();
+                    for pid in found {
+                        if known.insert(pid) {
+                            let _ = send(To::Process(pid), signal);
+                        }
+                    }
+                    if known.len() == before {
+                        break;
+                    }
                 }
             }
             Recipients::Groups(tasks) => {

@@ -45,7 +45,7 @@ use std::sync::Arc;
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 const SIGCONT: i32 = 18;
-const SIGSTOP: i32 = 19;
+pub(crate) const SIGSTOP: i32 = 19;
 /// Run time before which no warning is sent.
 const WARN_EARLIEST_MS: u64 = 1000;
 
@@ -491,6 +491,12 @@ impl SlotCore {
             Ok(plans) => {
                 element.steps.push(step_of(step.step, &plans, at));
                 out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan))));
+                if self.suspended {
+                    out.push(Effect::Signal {
+                        signal: SIGSTOP,
+                        to: Recipients::Everything,
+                    });
+                }
             }
             Err(text) => {
                 let end = StepEnd {
@@ -627,7 +633,6 @@ impl SlotCore {
             signal: SIGCONT,
             to: Recipients::Everything,
         });
-        self.suspended = false;
     }
 
     fn swept(&mut self, now: u64, out: &mut Vec<Effect>) {

@@ -625,6 +625,7 @@ mod tests {
             lent_to: Some(JobId(7)),
             since: Some(Timestamp(5000)),
             past_ms: 300,
+            depth: 1,
         };
         encode_job(&mut bytes, &job);
         let read = decode_job(job.id, &bytes, job.spec.clone()).unwrap();

@@ -583,3 +583,71 @@ proptest! {
         prop_assert!(outcome.restarts <= urgent * others);
     }
 }
+
+/// When it comes, how long it runs and might, its cpus, nodes, and its tier, the lowest 0.
+type Borrower = (u32, u32, u32, u32, u32, usize);
+
+const TIERS: [&str; 3] = ["batch", "fast", "faster"];
+
+fn borrowers() -> impl Strategy<Value = Vec<Borrower>> {
+    let one = (
+        0u32..40,
+        1u32..150,
+        prop::sample::select(vec![30u32, 60, 120, 300]),
+        1u32..5,
+        prop_oneof![3 => Just(1u32), 1 => Just(2)],
+        0usize..3,
+    );
+    prop::collection::vec(one, 1..16)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    /// Three tiers of which each stands still for the higher ones: everybody runs for as long as it does or may, only the
+    /// lower ones ever stand still, and nobody of the highest waits for others than its own. After every command the
+    /// invariants hold: what runs has cpus of its own.
+    #[test]
+    fn group_11_who_stands_still_loses_nothing(
+        wishes in borrowers(),
+        nodes in 2u32..4,
+        rule in prop::sample::select(vec![Rule::Fcfs, Rule::Easy, Rule::EasySjbf, Rule::Conservative]),
+    ) {
+        let text = format!(
+            "[[node]]\nname = \"n[1-{nodes}]\"\ncpus = 4\nmemory = \"900G\"\n\
+             [partition.batch]\npreempt-mode = \"suspend\"\n\
+             [partition.fast]\ntier = 2\npreempt-mode = \"suspend\"\n\
+             [partition.faster]\ntier = 3\n"
+        );
+        let mut at = 0;
+        let jobs = wishes.iter().map(|(gap, run, limit, cpus, nodes, tier)| {
+            at += gap;
+            let partition = TIERS[*tier];
+            format!(
+                "[[job]]\nat = \"{at}s\"\nrun = \"{run}s\"\nlimit = \"{limit}s\"\ncpus = {cpus}\n\
+                 nodes = {nodes}\nmemory = \"1G\"\npartition = \"{partition}\"\n"
+            )
+        });
+        let mut setup = setup(&text, true);
+        setup.settings.policy.rule = rule;
+        let jobs: String = jobs.collect();
+        let outcome = simulate(setup, &jobs_file::parse(&jobs, 1).unwrap()).unwrap();
+        prop_assert_eq!(outcome.elements.len(), wishes.len());
+        prop_assert_eq!(outcome.restarts, 0);
+        for one in &outcome.elements {
+            let (_, run, limit, .., tier) = wishes[one.job as usize];
+            let expected = if run > limit { JobState::Timeout } else { JobState::Completed };
+            prop_assert_eq!(one.state, expected, "{:?}", one);
+            let stood_ms = one.ended.minus(one.started) - i64::from(run.min(limit)) * 1000;
+            prop_assert!(stood_ms == 0 || stood_ms > 0 && tier < 2, "{one:?} stood still for {stood_ms} ms");
+            // The highest among themselves fill the nodes as if nobody else were there.
+            if tier == 2 {
+                let wait_ms = one.wait_ms();
+                let others = outcome.elements.iter().filter(|other| wishes[other.job as usize].5 == 2);
+                let there = others.filter(|other| other.id != one.id && other.submitted <= one.started
+                    && other.ended > one.submitted);
+                prop_assert!(wait_ms == 0 || there.count() > 0, "{one:?} waits for lower ones");
+            }
+        }
+    }
+}
