@@ -35,6 +35,7 @@ pub mod priority;
 pub mod queue;
 pub mod shares;
 pub mod timeline;
+mod turns;
 pub mod view;
 
 pub use asking::{jobs_ahead, would_place};
@@ -53,14 +54,15 @@ use ends::{added, merged};
 use evict::Evictions;
 use limits::{Check, Held, Tally};
 use nodes::{Ask, NodePool, Parts, might_fit};
-use order::{ClassRank, OrderKey, Orders, Ranker};
+use order::{ClassRank, Orders, Ranker};
 use place::Picks;
 use pool::Pool;
 use priority::Weights;
 use queue::{Group, GroupKey};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use turns::{Turn, Turns};
 
 /// Which rule starts jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -171,9 +173,6 @@ fn run(
 /// An element that would start.
 pub type Sketched = (JobId, Parts);
 
-/// A group in the heap: when its turn comes, which job, and the place of the group.
-type Turn = Reverse<(i64, OrderKey, usize)>;
-
 /// What became of a job's turn.
 enum Advance {
     /// Everything it asked for is granted.
@@ -203,7 +202,7 @@ struct Planner<'a> {
     ranker: Ranker<'a>,
     ranks: Vec<ClassRank>,
     pass: Pass<NodePool>,
-    turns: BinaryHeap<Turn>,
+    turns: Turns,
     /// By class: the number of its partition.
     partitions: Vec<usize>,
     /// By shape: whether there might be room for it at all.
@@ -272,7 +271,7 @@ impl<'a> Planner<'a> {
             ranker,
             ranks: ranks.collect(),
             pass: Pass::new(now.0, view.pool.for_pass()),
-            turns: BinaryHeap::new(),
+            turns: Turns::default(),
             partitions: Vec::new(),
             might: Vec::new(),
             aside: Vec::new(),
@@ -325,7 +324,11 @@ impl<'a> Planner<'a> {
         self.aside = vec![None; known.len().max(1)];
         self.has_head = vec![false; known.len().max(1)];
         let all = self.policy.rule == Rule::Conservative;
-        let mut turns = Vec::new();
+        let sizes = self.view.queue.shapes_used().zip(&self.might);
+        self.turns = Turns::with_rows(sizes.map(|(groups, might)| match all || *might {
+            true => groups,
+            false => 0,
+        }));
         for (head, at) in self.view.queue.heads().iter().zip(0..) {
             if head.class == queue::VACANT || !self.belongs(head, at) {
                 continue;
@@ -334,7 +337,7 @@ impl<'a> Planner<'a> {
             let turn = self.turn_at(orders, head, at);
             let takes = self.evictions.may_take(class);
             if all || takes || head.first.runs || self.might[head.shape as usize] {
-                turns.push(turn);
+                self.turns.line_up(head.shape as usize, turn);
                 continue;
             }
             let aside = &mut self.aside[self.partitions[class]];
@@ -342,8 +345,10 @@ impl<'a> Planner<'a> {
                 *aside = Some(turn);
             }
         }
-        turns.extend(self.aside.iter().flatten());
-        self.turns = turns.into();
+        for turn in self.aside.iter().flatten() {
+            self.turns.push(*turn);
+        }
+        self.turns.begin();
     }
 
     /// Whether a group is of this reservation, or of none where this is about none.
@@ -428,23 +433,27 @@ impl<'a> Planner<'a> {
     fn run(&mut self) {
         self.keep_promises();
         while self.plan.entries.len() + self.sketched.len() < STARTS_MAX
-            && let Some(Reverse((_, order, at))) = self.turns.pop()
+            && let Some((Reverse((_, order, at)), row)) = self.turns.pop()
         {
             if self.is_hopeless(at, order.id) {
+                if let Some(row) = row {
+                    self.thin(row);
+                }
                 continue;
             }
             let Some(group) = self.view.queue.group(at) else {
                 continue;
             };
+            let one = (order.submitted, order.id);
             let Some(job) = self.view.jobs.get(&order.id) else {
-                self.next_of_group(at, group, order.id);
+                self.next_of_group(at, group, one);
                 continue;
             };
             match self.advance(at, group, job) {
-                Advance::Satisfied => self.next_of_group(at, group, job.id),
+                Advance::Satisfied => self.next_of_group(at, group, one),
                 Advance::Held(reason) => {
                     self.plan.blocked.push((job.id, reason));
-                    self.next_of_group(at, group, job.id);
+                    self.next_of_group(at, group, one);
                 }
                 Advance::GroupHeld(reason) => {
                     // What runs already adds no job.
@@ -456,7 +465,12 @@ impl<'a> Planner<'a> {
                     self.plan.held.push(((*group.key).clone(), reason));
                     self.bring_back(self.class_of(at));
                 }
-                Advance::NoRoom => self.no_room(at, group, job),
+                Advance::NoRoom => {
+                    self.no_room(at, group, job);
+                    if let Some(row) = row {
+                        self.thin(row);
+                    }
+                }
             }
         }
     }
@@ -474,11 +488,19 @@ impl<'a> Planner<'a> {
         self.has_head[partition] && length_ms(head.limit_s) >= self.shapes[self.shape_of(at)].failed
     }
 
-    /// The next job of a group waits for its turn.
-    fn next_of_group(&mut self, at: usize, group: &Group, id: JobId) {
-        let submitted = self.view.jobs.get(&id).map(|job| job.submitted);
+    /// Those that ask for the same as one for which there was no room leave with it: what is hopeless stays so.
+    fn thin(&mut self, row: usize) {
+        let mut turns = std::mem::take(&mut self.turns);
+        turns.retain(row, |Reverse((_, order, at))| {
+            !self.is_hopeless(*at, order.id)
+        });
+        self.turns = turns;
+    }
+
+    /// The next job of a group waits for its turn, the one behind this.
+    fn next_of_group(&mut self, at: usize, group: &Group, (submitted, id): (Timestamp, JobId)) {
         let one = queue::Member {
-            submitted: submitted.unwrap_or_default(),
+            submitted,
             id,
             runs: false,
         };
@@ -507,7 +529,7 @@ impl<'a> Planner<'a> {
     /// From now on gaps are filled, the shortest first.
     fn shortest_first(&mut self) {
         self.by_length = true;
-        for turn in std::mem::take(&mut self.turns).into_vec() {
+        for turn in self.turns.take() {
             self.push(turn);
         }
     }
@@ -552,7 +574,7 @@ impl<'a> Planner<'a> {
         match self.policy.rule {
             Rule::EasySjbf => self.shortest_first(),
             // Each of its group is kept a place of its own.
-            Rule::Conservative => self.next_of_group(at, group, job.id),
+            Rule::Conservative => self.next_of_group(at, group, (job.submitted, job.id)),
             Rule::Fcfs | Rule::Easy => {}
         }
     }

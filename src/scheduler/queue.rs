@@ -209,6 +209,11 @@ impl<T: Ord + Clone> Numbers<T> {
         }
     }
 
+    fn uses(&self) -> impl Iterator<Item = usize> {
+        let values = self.values.iter();
+        values.map(|value| value.as_ref().map_or(0, |(_, count)| *count))
+    }
+
     fn all(&self) -> impl Iterator<Item = Option<&T>> {
         let values = self.values.iter();
         values.map(|value| value.as_ref().map(|(value, _)| value))
@@ -355,6 +360,11 @@ impl Queue {
     /// What is asked for, by number; a number that is not in use has none.
     pub fn shapes(&self) -> impl Iterator<Item = Option<&Shape>> {
         self.shapes.all()
+    }
+
+    /// By the number of what is asked for: how many groups ask for it.
+    pub fn shapes_used(&self) -> impl Iterator<Item = usize> {
+        self.shapes.uses()
     }
 
     /// How many jobs there are.
