@@ -22,6 +22,7 @@ pub mod explain;
 pub mod feasible;
 pub mod forecast;
 pub mod limits;
+mod lineup;
 pub mod nodes;
 pub mod occupancy;
 pub mod order;
@@ -53,7 +54,7 @@ use bookings::{Booking, Stage};
 use ends::{added, merged};
 use evict::Evictions;
 use limits::{Check, Held, Tally};
-use nodes::{Ask, NodePool, Parts, might_fit};
+use nodes::{Ask, NodePool, Parts};
 use order::{ClassRank, Orders, Ranker};
 use place::Picks;
 use pool::Pool;
@@ -61,7 +62,6 @@ use priority::Weights;
 use queue::{Group, GroupKey};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use turns::{Turn, Turns};
 
 /// Which rule starts jobs.
@@ -144,6 +144,7 @@ fn run(
     if view.bookings.is_empty() {
         let mut planner = Planner::new(view, now, policy, picks, None, orders);
         planner.run();
+        *orders = planner.orders;
         return (planner.plan, planner.sketched);
     }
     let mut sum = (Plan::default(), Vec::new());
@@ -161,6 +162,7 @@ fn run(
         planner.pass.free.take(&carried.2);
         planner.licensed = carried.2;
         planner.run();
+        *orders = planner.orders;
         sum.0.extend(planner.plan);
         sum.1.extend(planner.sketched);
         carried = (planner.picks, planner.added, planner.licensed);
@@ -203,6 +205,8 @@ struct Planner<'a> {
     ranks: Vec<ClassRank>,
     pass: Pass<NodePool>,
     turns: Turns,
+    /// What is known of the order.
+    orders: Orders,
     /// By class: the number of its partition.
     partitions: Vec<usize>,
     /// By shape: whether there might be room for it at all.
@@ -215,6 +219,8 @@ struct Planner<'a> {
     /// By shape, or by group where it matters who asks.
     shapes: Vec<ShapeState<'a>>,
     everyone: bool,
+    /// Whether jobs of any class may take places of others.
+    some_take: bool,
     /// None = which cores is of no interest.
     picks: Option<Picks>,
     sketched: Vec<Sketched>,
@@ -272,12 +278,14 @@ impl<'a> Planner<'a> {
             ranks: ranks.collect(),
             pass: Pass::new(now.0, view.pool.for_pass()),
             turns: Turns::default(),
+            orders: std::mem::take(orders),
             partitions: Vec::new(),
             might: Vec::new(),
             aside: Vec::new(),
             has_head: Vec::new(),
             shapes: vec![blank; count],
             everyone,
+            some_take: false,
             picks,
             sketched: Vec::new(),
             added: Tally::default(),
@@ -295,130 +303,8 @@ impl<'a> Planner<'a> {
         if inside.is_none() {
             bookings::book(&mut planner.pass, view, now);
         }
-        planner.line_up(orders);
+        planner.line_up();
         planner
-    }
-
-    /// Gives each group its turn. Where there can be no room, one of each partition is enough.
-    fn line_up(&mut self, orders: &mut Orders) {
-        let most = self.pass.free.most();
-        let shapes = self.view.queue.shapes();
-        // Where a limit may be the reason, all are looked at one by one.
-        let by_look = !self.has_limits;
-        let might = |shape: &queue::Shape| {
-            might_fit(&shape.request, &most)
-                && !(by_look
-                    && self.goes_anywhere(&shape.request, &shape.partition)
-                    && !self
-                        .pass
-                        .free
-                        .fits(&self.view.pool.ask_anywhere(&shape.request)))
-        };
-        self.might = shapes.map(|shape| shape.is_some_and(might)).collect();
-        let mut known: BTreeMap<&str, usize> = BTreeMap::new();
-        for class in self.view.queue.classes() {
-            let next = known.len();
-            let at = class.map_or(0, |class| *known.entry(&class.partition).or_insert(next));
-            self.partitions.push(at);
-        }
-        self.aside = vec![None; known.len().max(1)];
-        self.has_head = vec![false; known.len().max(1)];
-        let all = self.policy.rule == Rule::Conservative;
-        let sizes = self.view.queue.shapes_used().zip(&self.might);
-        self.turns = Turns::with_rows(sizes.map(|(groups, might)| match all || *might {
-            true => groups,
-            false => 0,
-        }));
-        for (head, at) in self.view.queue.heads().iter().zip(0..) {
-            if head.class == queue::VACANT || !self.belongs(head, at) {
-                continue;
-            }
-            let class = head.class as usize;
-            let turn = self.turn_at(orders, head, at);
-            let takes = self.evictions.may_take(class);
-            if all || takes || head.first.runs || self.might[head.shape as usize] {
-                self.turns.line_up(head.shape as usize, turn);
-                continue;
-            }
-            let aside = &mut self.aside[self.partitions[class]];
-            if aside.is_none_or(|best| turn > best) {
-                *aside = Some(turn);
-            }
-        }
-        for turn in self.aside.iter().flatten() {
-            self.turns.push(*turn);
-        }
-        self.turns.begin();
-    }
-
-    /// Whether a group is of this reservation, or of none where this is about none.
-    fn is_here(&self, head: &queue::Head, at: usize) -> bool {
-        let group = self.view.queue.group(at).filter(|_| head.is_reserved);
-        let name = group.and_then(|group| group.key.reservation());
-        name == self.inside.map(|booking| &*booking.name)
-    }
-
-    /// Whether a group is looked at here. One whose reservation is not on is held.
-    fn belongs(&mut self, head: &queue::Head, at: usize) -> bool {
-        if !head.is_reserved {
-            return self.inside.is_none();
-        }
-        let Some(group) = self.view.queue.group(at) else {
-            return false;
-        };
-        let name = group.key.reservation().unwrap_or_default();
-        match self.inside {
-            Some(booking) => *booking.name == *name,
-            None => {
-                let bookings = self.view.bookings;
-                if bookings.find_on(name, self.now).is_none() {
-                    let why = bookings.why(self.view.rules, &group.key, self.now);
-                    let reason = Reason::Reservation(why);
-                    self.plan.held.push(((*group.key).clone(), reason));
-                }
-                false
-            }
-        }
-    }
-
-    fn turn_at(&self, orders: &mut Orders, head: &queue::Head, at: usize) -> Turn {
-        let queue = self.view.queue;
-        let key = || queue.group(at).map(|group| Arc::clone(&group.key));
-        let rank = &self.ranks[head.class as usize];
-        let order = self.ranker.head_at(orders, at, rank, head, key);
-        Reverse((0, order, at))
-    }
-
-    fn turn_of(&self, head: &queue::Head, at: usize) -> Turn {
-        let queue = self.view.queue;
-        let key = || queue.group(at).map(|group| Arc::clone(&group.key));
-        let order = self
-            .ranker
-            .head(&self.ranks[head.class as usize], head, key);
-        Reverse((0, order, at))
-    }
-
-    /// The first of a partition for which there is no room waits for something else: another is the first.
-    fn bring_back(&mut self, class: usize) {
-        let partition = self.partitions[class];
-        let Some(best) = self.aside[partition].take() else {
-            return;
-        };
-        for (head, at) in self.view.queue.heads().iter().zip(0..) {
-            if head.class == queue::VACANT
-                || !self.is_here(head, at)
-                || self.partitions[head.class as usize] != partition
-                || head.first.runs
-                || self.might[head.shape as usize]
-                || self.evictions.may_take(head.class as usize)
-            {
-                continue;
-            }
-            let turn = self.turn_of(head, at);
-            if turn != best {
-                self.push(turn);
-            }
-        }
     }
 
     fn push(&mut self, turn: Turn) {
@@ -433,7 +319,7 @@ impl<'a> Planner<'a> {
     fn run(&mut self) {
         self.keep_promises();
         while self.plan.entries.len() + self.sketched.len() < STARTS_MAX
-            && let Some((Reverse((_, order, at)), row)) = self.turns.pop()
+            && let Some((Reverse((_, order, at)), row)) = self.next_turn()
         {
             if self.is_hopeless(at, order.id) {
                 if let Some(row) = row {
@@ -475,26 +361,21 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Whether it is known without a look at the job that there is no room for it and nothing more to say of it. Where
-    /// there are limits, one of them may be the reason.
+    /// Whether those without room are passed over: where there are limits, one of them may be the reason.
+    fn skips_hopeless(&self) -> bool {
+        !self.has_limits && self.policy.rule != Rule::Conservative
+    }
+
+    /// Whether it is known without a look at the job that there is no room for it and nothing more to say of it.
     fn is_hopeless(&self, at: usize, id: JobId) -> bool {
         let head = &self.view.queue.heads()[at];
         let runs = head.first.runs || head.first.id != id;
         let takes = self.evictions.may_take(head.class as usize);
-        if runs || takes || self.has_limits || self.policy.rule == Rule::Conservative {
+        if runs || takes || !self.skips_hopeless() {
             return false;
         }
         let partition = self.partitions[head.class as usize];
         self.has_head[partition] && length_ms(head.limit_s) >= self.shapes[self.shape_of(at)].failed
-    }
-
-    /// Those that ask for the same as one for which there was no room leave with it: what is hopeless stays so.
-    fn thin(&mut self, row: usize) {
-        let mut turns = std::mem::take(&mut self.turns);
-        turns.retain(row, |Reverse((_, order, at))| {
-            !self.is_hopeless(*at, order.id)
-        });
-        self.turns = turns;
     }
 
     /// The next job of a group waits for its turn, the one behind this.
@@ -529,7 +410,7 @@ impl<'a> Planner<'a> {
     /// From now on gaps are filled, the shortest first.
     fn shortest_first(&mut self) {
         self.by_length = true;
-        for turn in self.turns.take() {
+        for turn in self.all_turns() {
             self.push(turn);
         }
     }
