@@ -8,13 +8,14 @@
     clippy::disallowed_methods,
     reason = "a bench measures and prints"
 )]
+#![expect(unsafe_code, reason = "an allocator that counts is one")]
 
 use hpc::cluster::changes::Counters;
 use hpc::cluster::{Cluster, Command, Effect, Principal, Settings};
 use hpc::model::identity::Role;
 use hpc::model::ids::{BlobId, JobId, NodeId, SlotKey};
 use hpc::model::job::{
-    ElementEnd, ExitStatus, JobSpec, JobState, Launch, OpenMode, Owner, Reason, Usage,
+    ElementEnd, ExitStatus, Job, JobSpec, JobState, Launch, OpenMode, Owner, Reason, Usage,
 };
 use hpc::model::node::{Inventory, Serves};
 use hpc::model::resource::{GpuCount, GpuRequest, MemoryRequest, Request};
@@ -22,11 +23,78 @@ use hpc::model::time::Timestamp;
 use hpc::model::topology::{Gpu, LogicalCpu, NumaNode, Topology};
 use hpc::scheduler::forecast::{Assume, forecast};
 use hpc::wire::worker::FromSlot;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const NODES: u32 = 1_000;
 const USERS: u32 = 20;
 const SHAPES: u32 = 200;
+
+/// The system's allocator, and how much of it is in use.
+struct Counting;
+
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// What glibc takes for so much: a word in front, in units of two.
+fn chunk(size: usize) -> usize {
+    (size + 8).next_multiple_of(16).max(32)
+}
+
+/// There is one thread, so this need not be atomic and costs nothing.
+fn count(gone: usize, come: usize) {
+    let before = IN_USE.load(Ordering::Relaxed);
+    let after = before.wrapping_add(come).wrapping_sub(gone);
+    IN_USE.store(after, Ordering::Relaxed);
+}
+
+// SAFETY: all is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(0, chunk(layout.size()));
+        // SAFETY: the caller's promise is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        count(chunk(layout.size()), 0);
+        // SAFETY: as above.
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(0, chunk(layout.size()));
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(chunk(layout.size()), chunk(size));
+        // SAFETY: as above.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+fn in_use() -> usize {
+    IN_USE.load(Ordering::Relaxed)
+}
+
+/// Bytes of a job's record, as the cluster has it: without what it shares with others.
+fn record_bytes(cluster: &Cluster) -> usize {
+    let waiting = cluster.jobs().filter(|job| job.slots.is_empty());
+    let mut copies: Vec<Arc<Job>> = Vec::with_capacity(100_000);
+    let before = in_use();
+    for job in waiting.take(100_000) {
+        let mut copy = Job::clone(job);
+        copy.spec = Arc::new(JobSpec::clone(&job.spec));
+        copies.push(Arc::new(copy));
+    }
+    (in_use() - before) / copies.len().max(1)
+}
 
 /// splitmix64 (Steele, Lea and Flood, OOPSLA 2014).
 struct Random(u64);
@@ -287,13 +355,6 @@ fn spread(name: &str, mut times: Vec<Duration>) {
     );
 }
 
-fn resident_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().nth(1));
-    number.and_then(|number| number.parse().ok()).unwrap_or(0)
-}
-
 /// How often a pass is measured; more of them are for a profiler.
 fn asked_passes() -> u32 {
     let asked = std::env::var("HPC_PASSES").ok();
@@ -303,25 +364,29 @@ fn asked_passes() -> u32 {
 fn measure(queued: u32) {
     let mut bench = Bench::new(NODES);
     bench.fill(20_000);
-    let before = resident_kib();
+    let before = in_use();
     let waiting = bench.cluster.view().queue.len();
     let more = queued.saturating_sub(u32::try_from(waiting).unwrap_or(0));
     for _ in 0..more {
         bench.submit();
     }
     drop(bench.cluster.take_changes());
-    let grown = resident_kib().saturating_sub(before) * 1024;
+    let grown = in_use().saturating_sub(before) / more.max(1) as usize;
+    let record = record_bytes(&bench.cluster);
     let view = bench.cluster.view();
     let free: u32 = view.nodes.values().map(|node| node.cpus_free.len()).sum();
     println!(
-        "\n{} jobs queued in {} groups, {} slots run, {} of {} cpus are free; {} B a queued job in all",
+        "\n{} jobs queued in {} groups, {} slots run, {} of {} cpus are free",
         view.queue.len(),
         view.queue.groups().count(),
         view.occupancy.iter().count(),
         free,
         NODES * 64,
-        grown / u64::from(more.max(1)),
     );
+    if more > 0 {
+        let beyond = grown.saturating_sub(record);
+        println!("a queued job takes {grown} B: {record} B of its record, {beyond} B beyond");
+    }
     let passes = (0..200).map(|_| {
         // Everybody's standing is drawn up anew in each.
         bench.now = bench.now.plus_ms(201);
@@ -332,7 +397,7 @@ fn measure(queued: u32) {
     spread("pass", passes.collect());
     let turns = (0..200).map(|_| bench.turn(Bench::submit));
     spread("pass after one submit", turns.collect());
-    let turns = (0..200).map(|_| bench.turn(Bench::end_one));
+    let turns = (0..asked_passes()).map(|_| bench.turn(Bench::end_one));
     spread("pass after one end", turns.collect());
     if queued <= 100_000 {
         let outlook = bench.cluster.outlook();
@@ -396,6 +461,11 @@ fn replays() {
 }
 
 fn main() {
+    let asked = std::env::var("HPC_QUEUED").ok();
+    if let Some(queued) = asked.and_then(|asked| asked.parse().ok()) {
+        measure(queued);
+        return;
+    }
     replays();
     for queued in [10_000, 100_000, 1_000_000] {
         measure(queued);

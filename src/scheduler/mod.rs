@@ -23,6 +23,7 @@ pub mod feasible;
 pub mod forecast;
 pub mod lend;
 pub mod limits;
+mod lineup;
 pub mod nodes;
 pub mod occupancy;
 pub mod order;
@@ -36,6 +37,7 @@ pub mod priority;
 pub mod queue;
 pub mod shares;
 pub mod timeline;
+mod turns;
 pub mod view;
 
 pub use asking::{jobs_ahead, would_place};
@@ -55,15 +57,15 @@ use ends::{added, merged};
 use evict::Evictions;
 use lend::Loans;
 use limits::{Check, Held, Tally};
-use nodes::{Ask, NodePool, Parts, might_fit};
-use order::{ClassRank, OrderKey, Orders, Ranker};
+use nodes::{Ask, NodePool, Parts};
+use order::{ClassRank, Orders, Ranker};
 use place::Picks;
 use pool::Pool;
 use priority::Weights;
 use queue::{Group, GroupKey};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use turns::{Turn, Turns};
 
 /// Which rule starts jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -145,6 +147,7 @@ fn run(
     if view.bookings.is_empty() {
         let mut planner = Planner::new(view, now, policy, picks, None, orders);
         planner.run();
+        *orders = planner.orders;
         return (planner.plan, planner.sketched);
     }
     let mut sum = (Plan::default(), Vec::new());
@@ -162,6 +165,7 @@ fn run(
         planner.pass.free.take(&carried.2);
         planner.licensed = carried.2;
         planner.run();
+        *orders = planner.orders;
         sum.0.extend(planner.plan);
         sum.1.extend(planner.sketched);
         carried = (planner.picks, planner.added, planner.licensed);
@@ -181,9 +185,6 @@ pub struct Sketched {
     /// What of that others would lend it.
     pub loans: Loans,
 }
-
-/// A group in the heap: when its turn comes, which job, and the place of the group.
-type Turn = Reverse<(i64, OrderKey, usize)>;
 
 /// What became of a job's turn.
 enum Advance {
@@ -214,7 +215,9 @@ struct Planner<'a> {
     ranker: Ranker<'a>,
     ranks: Vec<ClassRank>,
     pass: Pass<NodePool>,
-    turns: BinaryHeap<Turn>,
+    turns: Turns,
+    /// What is known of the order.
+    orders: Orders,
     /// By class: the number of its partition.
     partitions: Vec<usize>,
     /// By shape: whether there might be room for it at all.
@@ -227,6 +230,8 @@ struct Planner<'a> {
     /// By shape, or by group where it matters who asks.
     shapes: Vec<ShapeState<'a>>,
     everyone: bool,
+    /// Whether jobs of any class may take places of others.
+    some_take: bool,
     /// None = which cores is of no interest.
     picks: Option<Picks>,
     sketched: Vec<Sketched>,
@@ -283,13 +288,15 @@ impl<'a> Planner<'a> {
             ranker,
             ranks: ranks.collect(),
             pass: Pass::new(now.0, view.pool.for_pass()),
-            turns: BinaryHeap::new(),
+            turns: Turns::default(),
+            orders: std::mem::take(orders),
             partitions: Vec::new(),
             might: Vec::new(),
             aside: Vec::new(),
             has_head: Vec::new(),
             shapes: vec![blank; count],
             everyone,
+            some_take: false,
             picks,
             sketched: Vec::new(),
             added: Tally::default(),
@@ -307,124 +314,8 @@ impl<'a> Planner<'a> {
         if inside.is_none() {
             bookings::book(&mut planner.pass, view, now);
         }
-        planner.line_up(orders);
+        planner.line_up();
         planner
-    }
-
-    /// Gives each group its turn. Where there can be no room, one of each partition is enough.
-    fn line_up(&mut self, orders: &mut Orders) {
-        let most = self.pass.free.most();
-        let shapes = self.view.queue.shapes();
-        // Where a limit may be the reason, all are looked at one by one.
-        let by_look = !self.has_limits;
-        let might = |shape: &queue::Shape| {
-            might_fit(&shape.request, &most)
-                && !(by_look
-                    && self.goes_anywhere(&shape.request, &shape.partition)
-                    && !self
-                        .pass
-                        .free
-                        .fits(&self.view.pool.ask_anywhere(&shape.request)))
-        };
-        self.might = shapes.map(|shape| shape.is_some_and(might)).collect();
-        let mut known: BTreeMap<&str, usize> = BTreeMap::new();
-        for class in self.view.queue.classes() {
-            let next = known.len();
-            let at = class.map_or(0, |class| *known.entry(&class.partition).or_insert(next));
-            self.partitions.push(at);
-        }
-        self.aside = vec![None; known.len().max(1)];
-        self.has_head = vec![false; known.len().max(1)];
-        let all = self.policy.rule == Rule::Conservative;
-        let mut turns = Vec::new();
-        for (head, at) in self.view.queue.heads().iter().zip(0..) {
-            if head.class == queue::VACANT || !self.belongs(head, at) {
-                continue;
-            }
-            let class = head.class as usize;
-            let turn = self.turn_at(orders, head, at);
-            let takes = self.evictions.may_take(class);
-            if all || takes || head.first.runs || self.might[head.shape as usize] {
-                turns.push(turn);
-                continue;
-            }
-            let aside = &mut self.aside[self.partitions[class]];
-            if aside.is_none_or(|best| turn > best) {
-                *aside = Some(turn);
-            }
-        }
-        turns.extend(self.aside.iter().flatten());
-        self.turns = turns.into();
-    }
-
-    /// Whether a group is of this reservation, or of none where this is about none.
-    fn is_here(&self, head: &queue::Head, at: usize) -> bool {
-        let group = self.view.queue.group(at).filter(|_| head.is_reserved);
-        let name = group.and_then(|group| group.key.reservation());
-        name == self.inside.map(|booking| &*booking.name)
-    }
-
-    /// Whether a group is looked at here. One whose reservation is not on is held.
-    fn belongs(&mut self, head: &queue::Head, at: usize) -> bool {
-        if !head.is_reserved {
-            return self.inside.is_none();
-        }
-        let Some(group) = self.view.queue.group(at) else {
-            return false;
-        };
-        let name = group.key.reservation().unwrap_or_default();
-        match self.inside {
-            Some(booking) => *booking.name == *name,
-            None => {
-                let bookings = self.view.bookings;
-                if bookings.find_on(name, self.now).is_none() {
-                    let why = bookings.why(self.view.rules, &group.key, self.now);
-                    let reason = Reason::Reservation(why);
-                    self.plan.held.push(((*group.key).clone(), reason));
-                }
-                false
-            }
-        }
-    }
-
-    fn turn_at(&self, orders: &mut Orders, head: &queue::Head, at: usize) -> Turn {
-        let queue = self.view.queue;
-        let key = || queue.group(at).map(|group| Arc::clone(&group.key));
-        let rank = &self.ranks[head.class as usize];
-        let order = self.ranker.head_at(orders, at, rank, head, key);
-        Reverse((0, order, at))
-    }
-
-    fn turn_of(&self, head: &queue::Head, at: usize) -> Turn {
-        let queue = self.view.queue;
-        let key = || queue.group(at).map(|group| Arc::clone(&group.key));
-        let order = self
-            .ranker
-            .head(&self.ranks[head.class as usize], head, key);
-        Reverse((0, order, at))
-    }
-
-    /// The first of a partition for which there is no room waits for something else: another is the first.
-    fn bring_back(&mut self, class: usize) {
-        let partition = self.partitions[class];
-        let Some(best) = self.aside[partition].take() else {
-            return;
-        };
-        for (head, at) in self.view.queue.heads().iter().zip(0..) {
-            if head.class == queue::VACANT
-                || !self.is_here(head, at)
-                || self.partitions[head.class as usize] != partition
-                || head.first.runs
-                || self.might[head.shape as usize]
-                || self.evictions.may_take(head.class as usize)
-            {
-                continue;
-            }
-            let turn = self.turn_of(head, at);
-            if turn != best {
-                self.push(turn);
-            }
-        }
     }
 
     fn push(&mut self, turn: Turn) {
@@ -439,23 +330,27 @@ impl<'a> Planner<'a> {
     fn run(&mut self) {
         self.keep_promises();
         while self.plan.entries.len() + self.sketched.len() < STARTS_MAX
-            && let Some(Reverse((_, order, at))) = self.turns.pop()
+            && let Some((Reverse((_, order, at)), row)) = self.next_turn()
         {
             if self.is_hopeless(at, order.id) {
+                if let Some(row) = row {
+                    self.thin(row);
+                }
                 continue;
             }
             let Some(group) = self.view.queue.group(at) else {
                 continue;
             };
+            let one = (order.submitted, order.id);
             let Some(job) = self.view.jobs.get(&order.id) else {
-                self.next_of_group(at, group, order.id);
+                self.next_of_group(at, group, one);
                 continue;
             };
             match self.advance(at, group, job) {
-                Advance::Satisfied => self.next_of_group(at, group, job.id),
+                Advance::Satisfied => self.next_of_group(at, group, one),
                 Advance::Held(reason) => {
                     self.plan.blocked.push((job.id, reason));
-                    self.next_of_group(at, group, job.id);
+                    self.next_of_group(at, group, one);
                 }
                 Advance::GroupHeld(reason) => {
                     // What runs already adds no job.
@@ -467,29 +362,37 @@ impl<'a> Planner<'a> {
                     self.plan.held.push(((*group.key).clone(), reason));
                     self.bring_back(self.class_of(at));
                 }
-                Advance::NoRoom => self.no_room(at, group, job),
+                Advance::NoRoom => {
+                    self.no_room(at, group, job);
+                    if let Some(row) = row {
+                        self.thin(row);
+                    }
+                }
             }
         }
     }
 
-    /// Whether it is known without a look at the job that there is no room for it and nothing more to say of it. Where
-    /// there are limits, one of them may be the reason.
+    /// Whether those without room are passed over: where there are limits, one of them may be the reason.
+    fn skips_hopeless(&self) -> bool {
+        !self.has_limits && self.policy.rule != Rule::Conservative
+    }
+
+    /// Whether it is known without a look at the job that there is no room for it and nothing more to say of it.
     fn is_hopeless(&self, at: usize, id: JobId) -> bool {
         let head = &self.view.queue.heads()[at];
         let runs = head.first.runs || head.first.id != id;
         let takes = self.evictions.may_take(head.class as usize);
-        if runs || takes || self.has_limits || self.policy.rule == Rule::Conservative {
+        if runs || takes || !self.skips_hopeless() {
             return false;
         }
         let partition = self.partitions[head.class as usize];
         self.has_head[partition] && length_ms(head.limit_s) >= self.shapes[self.shape_of(at)].failed
     }
 
-    /// The next job of a group waits for its turn.
-    fn next_of_group(&mut self, at: usize, group: &Group, id: JobId) {
-        let submitted = self.view.jobs.get(&id).map(|job| job.submitted);
+    /// The next job of a group waits for its turn, the one behind this.
+    fn next_of_group(&mut self, at: usize, group: &Group, (submitted, id): (Timestamp, JobId)) {
         let one = queue::Member {
-            submitted: submitted.unwrap_or_default(),
+            submitted,
             id,
             runs: false,
         };
@@ -518,7 +421,7 @@ impl<'a> Planner<'a> {
     /// From now on gaps are filled, the shortest first.
     fn shortest_first(&mut self) {
         self.by_length = true;
-        for turn in std::mem::take(&mut self.turns).into_vec() {
+        for turn in self.all_turns() {
             self.push(turn);
         }
     }
@@ -563,7 +466,7 @@ impl<'a> Planner<'a> {
         match self.policy.rule {
             Rule::EasySjbf => self.shortest_first(),
             // Each of its group is kept a place of its own.
-            Rule::Conservative => self.next_of_group(at, group, job.id),
+            Rule::Conservative => self.next_of_group(at, group, (job.submitted, job.id)),
             Rule::Fcfs | Rule::Easy => {}
         }
     }

@@ -400,7 +400,12 @@ impl NodePool {
     /// Places of nodes that may be asked.
     fn candidates<'p>(&'p self, ask: &'p Ask<'_>, per_task: u32) -> Candidates<'p> {
         match &self.loose {
-            Some(loose) if per_task > 0 => Candidates::Loose(loose.iter(), &ask.open),
+            Some(loose) if per_task > 0 => Candidates::Loose {
+                places: loose.iter(),
+                open: &ask.open,
+                free: &self.free,
+                per_task,
+            },
             _ => Candidates::All(Box::new(ask.open.iter())),
         }
     }
@@ -536,7 +541,13 @@ impl NodePool {
 
 /// Places to look at.
 enum Candidates<'p> {
-    Loose(std::slice::Iter<'p, u32>, &'p Places),
+    /// Where a task of so many cpus finds them.
+    Loose {
+        places: std::slice::Iter<'p, u32>,
+        open: &'p Places,
+        free: &'p [Free],
+        per_task: u32,
+    },
     All(Box<dyn Iterator<Item = u32> + 'p>),
 }
 
@@ -545,7 +556,15 @@ impl Iterator for Candidates<'_> {
 
     fn next(&mut self) -> Option<u32> {
         match self {
-            Candidates::Loose(places, open) => places.find(|at| open.has(**at)).copied(),
+            Candidates::Loose {
+                places,
+                open,
+                free,
+                per_task,
+            } => {
+                let mut places = places.copied();
+                places.find(|at| free[*at as usize].cpus >= *per_task && open.has(*at))
+            }
             Candidates::All(places) => places.next(),
         }
     }
@@ -607,7 +626,11 @@ impl Pool for NodePool {
 
     fn find_in_all(&self, others: &[&Self], ask: &Ask<'_>) -> Option<Parts> {
         let licensed = self.licensed(others, ask)?;
-        let mut found = self.choose(ask, |at| self.least_at(others, at), |_| 0)?;
+        let mut found = match others {
+            // The common case, which is done very often.
+            [one] => self.choose(ask, |at| self.free[at].least(one.free[at]), |_| 0)?,
+            _ => self.choose(ask, |at| self.least_at(others, at), |_| 0)?,
+        };
         found.extend(licensed);
         Some(found)
     }

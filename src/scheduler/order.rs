@@ -2,7 +2,7 @@
 
 use super::nodes::Totals;
 use super::priority::{self, Factors, Parts, Weights, age, size};
-use super::queue::{Class, GroupKey, Head, Member};
+use super::queue::{Class, GroupKey, Head, Mark, Member};
 use super::shares::Standings;
 use crate::model::ids::JobId;
 use crate::model::resource::Request;
@@ -70,6 +70,10 @@ pub struct Orders {
     second: i64,
     weights: Weights,
     known: Vec<Option<(Basis, OrderKey)>>,
+    /// By shape: the first of the groups that ask for it and its place, as long as the mark is the same.
+    firsts: Vec<Option<(Mark, OrderKey, usize)>>,
+    /// What the order owed to each class then.
+    ranks: Vec<ClassRank>,
 }
 
 impl Orders {
@@ -93,13 +97,54 @@ impl Orders {
         let second = self.at(now).0.div_euclid(1000);
         if self.second != second || self.weights != weights {
             self.known.clear();
+            self.firsts.clear();
             (self.second, self.weights) = (second, weights);
         }
         self.known.resize(count, None);
     }
+
+    /// The first of so many shapes that were found when the order owed something else to a class are forgotten; whether any
+    /// are known.
+    pub fn renew_rows(&mut self, ranks: &[ClassRank], shapes: usize) -> bool {
+        if self.ranks != ranks {
+            self.firsts.clear();
+            self.ranks = ranks.to_vec();
+        }
+        let known = !self.firsts.is_empty();
+        self.firsts.resize(shapes, None);
+        known
+    }
+
+    /// The first of the groups that ask for a shape and its place, if it was found and nothing has happened to them since.
+    #[must_use]
+    pub fn first_of(&self, shape: usize, mark: &Mark) -> Option<(OrderKey, usize)> {
+        let (known, order, at) = self.firsts.get(shape)?.as_ref()?;
+        known.is(mark).then_some((*order, *at))
+    }
+
+    /// It is not known who is the first of the groups that ask for a shape.
+    pub fn forget_first(&mut self, shape: usize) {
+        if let Some(first) = self.firsts.get_mut(shape) {
+            *first = None;
+        }
+    }
+
+    /// This is the first of the groups that ask for a shape.
+    pub fn keep_first(&mut self, shape: usize, mark: &Mark, (order, at): (OrderKey, usize)) {
+        if let Some(first) = self.firsts.get_mut(shape) {
+            *first = Some((mark.clone(), order, at));
+        }
+    }
 }
 
 impl<'a> Ranker<'a> {
+    /// Whether what a job asks for makes a difference.
+    #[must_use]
+    pub fn counts_size(&self) -> bool {
+        let weights = &self.weights;
+        weights.size > 0 || weights.tres_cpu > 0 || weights.tres_gpu > 0
+    }
+
     /// The place of the first job of the group at this place among the heads, as [`Ranker::head`] has it.
     pub fn head_at(
         &self,
@@ -109,8 +154,7 @@ impl<'a> Ranker<'a> {
         head: &Head,
         key: impl FnOnce() -> Option<Arc<GroupKey>>,
     ) -> OrderKey {
-        let weights = &self.weights;
-        let by_size = weights.size > 0 || weights.tres_cpu > 0 || weights.tres_gpu > 0;
+        let by_size = self.counts_size();
         let known = orders.known.get_mut(at).filter(|_| !by_size);
         let Some(known) = known else {
             return self.head(rank, head, key);
@@ -270,7 +314,7 @@ impl<'a> Ranker<'a> {
         let weights = &self.weights;
         let mut points = class.points + priority::term(weights.age, self.age_factor(submitted))
             - i64::from(nice);
-        if weights.size > 0 || weights.tres_cpu > 0 || weights.tres_gpu > 0 {
+        if self.counts_size() {
             points += size();
         }
         OrderKey {

@@ -215,6 +215,36 @@ impl<T: Ord + Clone> Numbers<T> {
     }
 }
 
+/// Two of these are the same only as long as nothing has happened to what they are of, in any copy of it.
+#[derive(Debug, Clone, Default)]
+pub struct Mark(Arc<()>);
+
+impl Mark {
+    /// Whether nothing has happened between the two.
+    #[must_use]
+    pub fn is(&self, other: &Mark) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Something has happened. Whoever has kept the mark keeps it from coming up again.
+    fn renew(&mut self) {
+        if Arc::get_mut(&mut self.0).is_none() {
+            *self = Mark::default();
+        }
+    }
+}
+
+/// Groups that ask for the same.
+#[derive(Debug, Clone, Default)]
+pub struct Row {
+    /// Their places, in no order that means anything.
+    pub groups: Vec<u32>,
+    /// None of them has a shorter time limit than this; seconds.
+    pub shortest_s: Option<u32>,
+    /// Which groups, and their first jobs.
+    pub mark: Mark,
+}
+
 /// All eligible jobs.
 #[derive(Debug, Clone, Default)]
 pub struct Queue {
@@ -224,6 +254,8 @@ pub struct Queue {
     vacant: Vec<usize>,
     classes: Numbers<Class>,
     shapes: Numbers<Shape>,
+    /// By shape.
+    rows: Vec<Row>,
     jobs: usize,
 }
 
@@ -249,7 +281,16 @@ impl Queue {
         }
         group.running += usize::from(entry.1);
         if let Some(first) = group.jobs.iter().next().map(member) {
-            self.heads[at].first = first;
+            self.lead(at, first);
+        }
+    }
+
+    /// This is the first job of a group.
+    fn lead(&mut self, at: usize, first: Member) {
+        let head = &mut self.heads[at];
+        if head.first != first {
+            head.first = first;
+            self.rows[head.shape as usize].mark.renew();
         }
     }
 
@@ -286,6 +327,15 @@ impl Queue {
             }
         };
         self.places.insert(key, at);
+        let shape = head.shape as usize;
+        if self.rows.len() <= shape {
+            self.rows.resize_with(shape + 1, Row::default);
+        }
+        let row = &mut self.rows[shape];
+        let known = row.shortest_s.filter(|_| !row.groups.is_empty());
+        row.shortest_s = known.into_iter().chain(head.limit_s).min();
+        row.groups.push(narrow(at));
+        row.mark.renew();
         at
     }
 
@@ -302,11 +352,14 @@ impl Queue {
             self.jobs -= 1;
             group.running -= usize::from(runs);
         }
-        let head = &mut self.heads[at];
         if let Some(first) = group.jobs.iter().next().map(member) {
-            head.first = first;
+            self.lead(at, first);
             return;
         }
+        let head = &mut self.heads[at];
+        let row = &mut self.rows[head.shape as usize];
+        row.groups.retain(|group| *group as usize != at);
+        row.mark.renew();
         self.classes.leave(head.class as usize);
         self.shapes.leave(head.shape as usize);
         head.class = VACANT;
@@ -355,6 +408,12 @@ impl Queue {
     /// What is asked for, by number; a number that is not in use has none.
     pub fn shapes(&self) -> impl Iterator<Item = Option<&Shape>> {
         self.shapes.all()
+    }
+
+    /// By the number of what is asked for: the groups that ask for it.
+    #[must_use]
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
     }
 
     /// How many jobs there are.

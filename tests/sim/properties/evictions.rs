@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 
 /// How partitions and the QOS of most make room.
 #[derive(Debug, Clone)]
-struct Terms {
+pub(super) struct Terms {
     partitions: Vec<Yielding>,
     /// Whether the higher QOS preempts the other.
     by_qos: bool,
@@ -37,7 +37,7 @@ fn yielding() -> impl Strategy<Value = Yielding> {
     })
 }
 
-fn terms() -> impl Strategy<Value = Terms> {
+pub(super) fn terms() -> impl Strategy<Value = Terms> {
     let partitions = prop::collection::vec(yielding(), 3);
     let by_qos = prop::bool::weighted(0.75);
     (partitions, by_qos, yielding(), 0u8..8).prop_map(|(partitions, by_qos, mut qos, odd)| {
@@ -56,7 +56,7 @@ fn terms() -> impl Strategy<Value = Terms> {
     })
 }
 
-fn state(lab: &Lab, terms: &Terms) -> State {
+pub(super) fn state(lab: &Lab, terms: &Terms) -> State {
     let lab = if terms.by_qos {
         lab.clone().by_qos()
     } else {

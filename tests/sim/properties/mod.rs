@@ -18,8 +18,10 @@
 //! [`traces`] has random traces and the plainest simulator there can be, [`replays`] holds the six policies of the
 //! simulator against it. [`backfill`] looks at a single pass, over processors and over nodes, and breaks the rule on
 //! purpose to see that the check finds it. [`views`] has random states of a cluster, [`naive`] a planner that looks at
-//! each job by itself, and [`plans`] compares.
+//! each job by itself, [`plans`] compares, and [`again`] holds passes that
+//! remember earlier ones against those that do not.
 
+mod again;
 mod backfill;
 mod evictions;
 mod naive;

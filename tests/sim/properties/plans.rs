@@ -30,7 +30,7 @@ const MANY: Features = Features {
 pub(super) const GOING: Features = Features { idle: true, ..MANY };
 
 /// Everything.
-const ALL: Features = Features {
+pub(super) const ALL: Features = Features {
     partitions: 3,
     idle: true,
     gpus_in_total: true,

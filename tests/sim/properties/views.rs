@@ -333,7 +333,7 @@ pub(super) struct State {
     pub(super) bookings: Bookings,
     pub(super) rules: Rules,
     tally: Tally,
-    standings: Standings,
+    pub(super) standings: Standings,
 }
 
 impl State {
