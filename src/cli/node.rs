@@ -10,7 +10,7 @@ use crate::model::hostlist;
 use crate::model::refusal::Code;
 use crate::model::rules::{Act as Change, Noun, RuleChange, Setting};
 use crate::wire::client::{NodeChange, Request};
-use crate::wire::view::{GpuView, LinkView, NodeView};
+use crate::wire::view::{GpuView, LinkView, NodeView, RuleView};
 use clap::{Args, Subcommand};
 use std::fmt::Write as _;
 
@@ -20,7 +20,7 @@ use std::fmt::Write as _;
 ///   hpc node ws1
 ///   hpc node drain ws1 --reason "new disk"
 ///   hpc node resume ws[1-4]
-///   hpc node set ws[1-4] features=fast,infiniband
+///   hpc node set ws[1-4] features=fast,infiniband switch=core/rack1
 #[derive(Debug, Args)]
 #[command(
     verbatim_doc_comment,
@@ -64,16 +64,22 @@ enum Act {
         #[arg(value_name = "NODES")]
         nodes: String,
     },
-    /// Say which features nodes have, for `--constraint`; kinds of GPU need not be said
+    /// Say which features nodes have, and which switch their cables go to
     ///
     /// Examples:
     ///   hpc node set ws[1-4] features=fast,infiniband
+    ///   hpc node set ws[1-4] switch=core/rack1
+    ///
+    /// Keys:
+    ///   features  words that jobs may ask for with --constraint; kinds of GPU need not be said: a list, or none
+    ///   switch    where its cable goes: a name, or a path from the top of at most 4, such as core/rack1; none. Nodes of a
+    ///             job are chosen under as few lowest switches as can be, and as close to each other; --switches asks for it
     #[command(verbatim_doc_comment)]
     Set {
         /// Nodes: ws1, ws[1-4]
         #[arg(value_name = "NODES")]
         nodes: String,
-        /// features=LIST
+        /// features=LIST, switch=PATH
         #[arg(value_name = "KEY=VALUE", required = true)]
         settings: Vec<String>,
     },
@@ -195,14 +201,13 @@ fn show(target: &Target, name: &str, as_json: bool) -> Outcome {
         json::object(&mut output::stdout(), &json::Node::new(node, &links, &said))?;
     } else {
         let link = links.iter().find(|link| link.node == name);
-        let features = super::nodes::features(node, &said);
-        output::text(&describe(node, link, &features))?;
+        output::text(&describe(node, link, &said))?;
     }
     Ok(exit::DONE)
 }
 
 /// A node in lines of `Word: value`.
-pub(super) fn describe(node: &NodeView, link: Option<&LinkView>, features: &[&str]) -> String {
+pub(super) fn describe(node: &NodeView, link: Option<&LinkView>, said: &[RuleView]) -> String {
     let mut text = String::new();
     let mut line = |word: &str, value: String| {
         if !value.is_empty() {
@@ -245,7 +250,9 @@ pub(super) fn describe(node: &NodeView, link: Option<&LinkView>, features: &[&st
     for gpu in &node.gpus {
         line("GPU", gpu_line(gpu));
     }
-    line("Features", features.join(","));
+    line("Features", super::nodes::features(node, said).join(","));
+    let switch = super::nodes::setting(node, said, "switch");
+    line("Switch", switch.unwrap_or_default().to_owned());
     line("Jobs", node.jobs.join(" "));
     line(
         "Worker",

@@ -71,12 +71,18 @@ pub(super) fn said(target: &Target) -> Outcome<Vec<RuleView>> {
     }
 }
 
+/// What is said of a node under this key, if anything is.
+pub(super) fn setting<'v>(node: &NodeView, said: &'v [RuleView], key: &str) -> Option<&'v str> {
+    let view = said.iter().find(|view| view.name == node.name)?;
+    let found = view.settings.iter().find(|(known, _)| known == key);
+    let value = found.map(|(_, value)| value.as_str());
+    value.filter(|value| *value != "none")
+}
+
 /// The features of a node: what is said, and the kinds of its GPUs.
 pub(super) fn features<'v>(node: &'v NodeView, said: &'v [RuleView]) -> Vec<&'v str> {
-    let view = said.iter().find(|view| view.name == node.name);
-    let settings = view.into_iter().flat_map(|view| &view.settings);
-    let lists = settings.filter(|(key, value)| key == "features" && value != "none");
-    let mut features: Vec<&str> = lists.flat_map(|(_, value)| value.split(',')).collect();
+    let list = setting(node, said, "features");
+    let mut features: Vec<&str> = list.into_iter().flat_map(|list| list.split(',')).collect();
     for gpu in &node.gpus {
         if !features.contains(&gpu.kind.as_str()) {
             features.push(&gpu.kind);

@@ -487,7 +487,8 @@ impl Cluster {
     /// nothing has changed since the last one found that none of them can start.
     fn waits_like_others(&self, job: &Job) -> bool {
         let fresh = |at: Timestamp| (0..SETTLED_MS).contains(&job.submitted.minus(at));
-        if !self.settled.is_some_and(fresh) || !Self::is_eligible(job) {
+        let waits_by_time = job.spec.request.wishes.switches.is_some();
+        if waits_by_time || !self.settled.is_some_and(fresh) || !Self::is_eligible(job) {
             return false;
         }
         let key = crate::scheduler::queue::GroupKey::of(job);
@@ -529,6 +530,7 @@ impl Cluster {
     fn round(&mut self, now: Timestamp) -> Vec<Effect> {
         self.stand(now);
         self.book(now);
+        self.queue.note(now);
         let mut orders = std::mem::take(&mut self.orders);
         let plan = plan_again(&self.view(), now, self.settings.policy, &mut orders);
         self.orders = orders;

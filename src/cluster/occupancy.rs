@@ -61,8 +61,7 @@ impl Cluster {
 
     /// The nodes have changed: what is free on them is counted anew.
     pub(super) fn survey(&mut self) {
-        let pool = NodePool::of(self.nodes.values().map(|node| &**node));
-        self.pool = pool.with_licenses(self.rules.licenses.values());
+        self.pool = NodePool::under(&self.rules, &self.nodes);
         self.emptied = self.pool.emptied();
         self.count_licenses();
         self.booked_until = Timestamp::default();

@@ -1,12 +1,13 @@
-//! decide: may the rules be changed so? What jobs still need cannot be taken away.
+//! decide: may the rules be changed so? What jobs still need cannot be taken away. And what follows once they are.
 
 use super::command::Principal;
 use super::{Cluster, Event, Reply, reservations};
 use crate::model::identity::Role;
 use crate::model::job::Job;
 use crate::model::refusal::{Code, Refusal};
-use crate::model::rules::{Act, Noun, RuleChange};
+use crate::model::rules::{Act, Noun, RuleChange, Rules};
 use crate::model::time::Timestamp;
+use std::sync::Arc;
 
 pub(super) fn change(
     cluster: &Cluster,
@@ -67,4 +68,28 @@ pub(super) fn change(
         }
     }
     Ok((Reply::Done, vec![Event::RulesChanged(Box::new(rules))]))
+}
+
+impl Cluster {
+    /// The rules are as these; what of them differs is stored.
+    pub(super) fn rules_changed(&mut self, rules: Rules) {
+        for noun in Noun::ALL {
+            let before = self.rules.names(noun).into_iter();
+            for name in before.chain(rules.names(noun)) {
+                if self.rules.settings(noun, name) != rules.settings(noun, name) {
+                    self.touched.rules.insert((noun, name.to_owned()));
+                }
+            }
+        }
+        let licenses = self.rules.licenses != rules.licenses;
+        let nodes = self.rules.nodes != rules.nodes;
+        self.booked_until = Timestamp::default();
+        self.rules = Arc::new(rules);
+        if licenses {
+            self.licenses_changed();
+        } else if nodes {
+            // Their cables may go elsewhere.
+            self.survey();
+        }
+    }
 }

@@ -379,6 +379,8 @@ pub enum Reason {
     Licenses,
     /// Its reservation does not let it start; the text says why.
     Reservation(String),
+    /// There is room, but under more switches than it accepts; the text says how long it waits for that.
+    Switches(String),
 }
 
 impl Reason {
@@ -407,6 +409,7 @@ impl Reason {
             Reason::PartitionDown => "PartitionDown",
             Reason::Licenses => "Licenses",
             Reason::Reservation(_) => "Reservation",
+            Reason::Switches(_) => "Switches",
         }
     }
 
@@ -416,7 +419,8 @@ impl Reason {
         match self {
             Reason::JobLaunchFailure(text)
             | Reason::SystemFailure(text)
-            | Reason::Reservation(text) => Some(text.clone()),
+            | Reason::Reservation(text)
+            | Reason::Switches(text) => Some(text.clone()),
             Reason::Limit(hit) => Some(hit.to_string()),
             _ => None,
         }

@@ -39,6 +39,7 @@ pub mod rules;
 pub mod shared;
 pub mod signal;
 pub mod size;
+pub mod switches;
 mod text;
 pub mod time;
 pub mod topology;

@@ -215,6 +215,7 @@ impl Run {
             }
         }
         outlook.idle.clear();
+        outlook.queue.note(now);
         let mut run = Run {
             outlook,
             tally,

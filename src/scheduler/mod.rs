@@ -27,6 +27,7 @@ pub mod occupancy;
 pub mod order;
 pub mod pace;
 pub mod packing;
+mod patience;
 pub mod place;
 pub mod plan;
 pub mod pool;
@@ -132,6 +133,18 @@ pub fn sketch_again(
 
 /// A pass inside each reservation that is on, and one over all that is not reserved.
 fn run(
+    view: &View<'_>,
+    now: Timestamp,
+    policy: Policy,
+    picks: Option<Picks>,
+    orders: &mut Orders,
+) -> (Plan, Vec<Sketched>) {
+    let (mut plan, sketched) = stages(view, now, policy, picks, orders);
+    plan.again = plan.again.into_iter().chain(view.next_patience(now)).min();
+    (plan, sketched)
+}
+
+fn stages(
     view: &View<'_>,
     now: Timestamp,
     policy: Policy,
@@ -260,11 +273,14 @@ impl<'a> Planner<'a> {
             ask: None,
             failed: i64::MAX,
         };
-        let count = if everyone {
+        let mut count = if everyone {
             view.queue.shapes().count()
         } else {
             view.queue.heads().len()
         };
+        if !view.queue.patience().is_empty() {
+            count *= 2;
+        }
         let mut planner = Planner {
             view: *view,
             now,
@@ -471,7 +487,8 @@ impl<'a> Planner<'a> {
             return false;
         }
         let partition = self.partitions[head.class as usize];
-        self.has_head[partition] && length_ms(head.limit_s) >= self.shapes[self.shape_of(at)].failed
+        self.has_head[partition]
+            && length_ms(head.limit_s) >= self.shapes[self.shape_of(at, id)].failed
     }
 
     /// The next job of a group waits for its turn.
@@ -526,7 +543,8 @@ impl<'a> Planner<'a> {
         let ask = self.ask(at, group, job);
         if !self.view.emptied.fits(&ask) {
             // Its nodes are away: others need not wait for it.
-            let reason = Reason::ReqNodeNotAvail;
+            let switches = self.waits_for_switches(self.view.emptied, &ask, job.id);
+            let reason = switches.unwrap_or(Reason::ReqNodeNotAvail);
             self.plan.held.push(((*group.key).clone(), reason));
             self.bring_back(self.class_of(at));
             return;
@@ -540,7 +558,8 @@ impl<'a> Planner<'a> {
         let reason = if lacks {
             Reason::Licenses
         } else {
-            Reason::Resources
+            let switches = self.waits_for_switches(&self.pass.free, &ask, job.id);
+            switches.unwrap_or(Reason::Resources)
         };
         self.plan.blocked.push((job.id, reason));
         self.blocked.push(partition);
@@ -594,12 +613,16 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Where what is known of the asks of a group stands.
-    fn shape_of(&self, at: usize) -> usize {
-        if self.everyone {
+    /// Where what is known of the asks of a job of a group stands. Whoever takes any switches by now has the second half.
+    fn shape_of(&self, at: usize, id: JobId) -> usize {
+        let place = if self.everyone {
             self.view.queue.heads()[at].shape as usize
         } else {
             at
+        };
+        match self.view.takes_any_switches(id, self.now) {
+            true => place + self.shapes.len() / 2,
+            false => place,
         }
     }
 
@@ -611,19 +634,24 @@ impl<'a> Planner<'a> {
             && request.nodelist.is_empty()
             && request.exclude.is_empty()
             && request.wishes.constraint.is_none()
+            && request.wishes.switches.is_none()
             && !request.takes_nothing()
     }
 
     fn ask(&mut self, at: usize, group: &'a Group, job: &Job) -> Ask<'a> {
-        let place = self.shape_of(at);
+        let place = self.shape_of(at, job.id);
         let request: &'a Request = &group.key.request;
         let anywhere = self.goes_anywhere(request, &group.key.class.partition);
-        let view = &self.view;
+        let (view, now) = (&self.view, self.now);
         let ask = self.shapes[place].ask.get_or_insert_with(|| {
             if anywhere {
                 return view.pool.ask_anywhere(request);
             }
-            view.pool.ask(request, view.open_to(job))
+            let ask = view.pool.ask(request, view.open_to(job));
+            match view.takes_any_switches(job.id, now) {
+                true => ask.under_any_switches(),
+                false => ask,
+            }
         });
         ask.clone()
     }
@@ -752,7 +780,7 @@ impl<'a> Planner<'a> {
         if let Some(parts) = rather.filter(|parts| self.pass.holds(parts, length)) {
             return Some(parts.clone());
         }
-        let shape = self.shape_of(at);
+        let shape = self.shape_of(at, job.id);
         if length >= self.shapes[shape].failed {
             return None;
         }

@@ -7,6 +7,7 @@
 //! Groups lie in a row, with what a pass reads of each; whose they are and what they ask for have numbers, so that a pass
 //! works out once for each what depends on it.
 
+use super::patience::Patience;
 use crate::model::ids::JobId;
 use crate::model::job::Job;
 use crate::model::resource::Request;
@@ -225,6 +226,7 @@ pub struct Queue {
     classes: Numbers<Class>,
     shapes: Numbers<Shape>,
     jobs: usize,
+    patience: Patience,
 }
 
 fn narrow(at: usize) -> u32 {
@@ -251,6 +253,17 @@ impl Queue {
         if let Some(first) = group.jobs.iter().next().map(member) {
             self.heads[at].first = first;
         }
+        self.patience.enter(job);
+    }
+
+    /// Who waits for few switches waits from now on.
+    pub fn note(&mut self, now: Timestamp) {
+        self.patience.note(now);
+    }
+
+    /// Who waits for few switches.
+    pub(super) fn patience(&self) -> &Patience {
+        &self.patience
     }
 
     fn open(&mut self, key: GroupKey, first: Member) -> usize {
@@ -298,6 +311,7 @@ impl Queue {
         let Some(group) = &mut self.groups[at] else {
             return;
         };
+        self.patience.leave(job);
         if let Some(runs) = group.jobs.remove(&(job.submitted, job.id)) {
             self.jobs -= 1;
             group.running -= usize::from(runs);

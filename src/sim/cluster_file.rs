@@ -229,7 +229,10 @@ fn reserved(mut fields: Fields<'_>) -> Result<Reserved, Wrong> {
 }
 
 fn add_nodes(described: &mut Description, mut fields: Fields<'_>) -> Result<(), Wrong> {
-    let features = fields.text("features")?;
+    let said = [
+        ("features", fields.text("features")?),
+        ("switch", fields.text("switch")?),
+    ];
     let nodes = &mut described.nodes;
     let list = fields.name("name")?;
     let names = hostlist::parse(list).map_err(|error| fields.wrong("name", error))?;
@@ -254,14 +257,14 @@ fn add_nodes(described: &mut Description, mut fields: Fields<'_>) -> Result<(), 
             let shown = excerpt(&name);
             return Err(fields.wrong("name", format!("`{shown}` is no name for a node")));
         }
-        if let Some(features) = features {
-            let said = (
-                Noun::Node,
-                name.clone(),
-                vec![("features".to_owned(), features.to_owned())],
-            );
+        for (key, value) in said
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?)))
+        {
+            let setting = vec![(key.to_owned(), value.to_owned())];
+            let said = (Noun::Node, name.clone(), setting);
             let rules = described.rules.with_settings(&[said]);
-            described.rules = rules.map_err(|refusal| fields.wrong("features", refusal.what))?;
+            described.rules = rules.map_err(|refusal| fields.wrong(key, refusal.what))?;
         }
         nodes.push(machine.inventory(&name));
     }
@@ -491,7 +494,7 @@ mod tests {
             ),
             (
                 "[[node]]\nname = \"a\"\ncpus = 1\nmemory = \"1G\"\ncolour = \"red\"\n",
-                "[[node]] 1: colour = \"red\": no such key; there are: features, name, cpus, memory, numa, gpus",
+                "[[node]] 1: colour = \"red\": no such key; there are: features, switch, name, cpus, memory, numa, gpus",
             ),
         ];
         for (text, said) in cases {

@@ -10,6 +10,7 @@ mod cluster;
 mod foresight;
 mod packing;
 mod properties;
+mod topology;
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};

@@ -125,6 +125,8 @@ pub(in crate::cli) struct Node<'a> {
     remarks: &'a [String],
     /// Words that `--constraint` may ask for.
     features: Vec<&'a str>,
+    /// The path of the switch that its cable goes to; null where nothing is said.
+    switch: Option<&'a str>,
     /// `unix`, `quic` or `tcp`; null while it is not connected.
     path: Option<&'a str>,
     address: Option<&'a str>,
@@ -294,6 +296,7 @@ impl<'a> Node<'a> {
             version: &view.version,
             remarks: &view.remarks,
             features: crate::cli::nodes::features(view, said),
+            switch: crate::cli::nodes::setting(view, said, "switch"),
         }
     }
 }

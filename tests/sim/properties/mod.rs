@@ -18,13 +18,14 @@
 //! [`traces`] has random traces and the plainest simulator there can be, [`replays`] holds the six policies of the
 //! simulator against it. [`backfill`] looks at a single pass, over processors and over nodes, and breaks the rule on
 //! purpose to see that the check finds it. [`views`] has random states of a cluster, [`naive`] a planner that looks at
-//! each job by itself, and [`plans`] compares.
+//! each job by itself, and [`plans`] compares. [`switches`] holds the nodes of a job against the closest there are.
 
 mod backfill;
 mod evictions;
 mod naive;
 mod plans;
 mod replays;
+mod switches;
 mod traces;
 mod views;
 

@@ -73,7 +73,7 @@ pub(super) fn order_key(ranker: &Ranker<'_>, job: &Job) -> OrderKey {
 
 impl<'a> Naive<'a> {
     pub(super) fn plan(view: View<'a>, now: Timestamp, policy: Policy) -> Self {
-        let free = NodePool::of(view.nodes.values().map(|node| &**node));
+        let free = NodePool::under(view.rules, view.nodes);
         let ranker = view.ranker(policy.weights, now);
         let waits = view.jobs.values().filter(|job| !job.pending.is_empty());
         let mut order: Vec<(OrderKey, &'a Job)> =

@@ -23,6 +23,7 @@ pub(super) const RULES: [Rule; 4] = [Rule::Fcfs, Rule::Easy, Rule::EasySjbf, Rul
 /// Without GPUs that are counted over all nodes of a job: more room may hide a place for those (see the last test).
 const MANY: Features = Features {
     partitions: 3,
+    switches: true,
     ..PLAIN
 };
 
@@ -34,6 +35,7 @@ const ALL: Features = Features {
     partitions: 3,
     idle: true,
     gpus_in_total: true,
+    switches: true,
 };
 
 fn policy(rule: Rule) -> Policy {
@@ -66,7 +68,8 @@ pub(super) fn adopted(state: &State, plan: &Plan) -> State {
 /// Those of which the plan says that they wait for room and stand before others.
 fn heads(plan: &Plan) -> Vec<JobId> {
     let blocked = plan.blocked.iter();
-    let heads = blocked.filter(|(_, reason)| *reason == Reason::Resources);
+    let waits = |reason: &Reason| matches!(reason, Reason::Resources | Reason::Switches(_));
+    let heads = blocked.filter(|(_, reason)| waits(reason));
     heads.map(|(id, _)| *id).collect()
 }
 
