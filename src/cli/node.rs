@@ -21,6 +21,7 @@ use std::fmt::Write as _;
 ///   hpc node drain ws1 --reason "new disk"
 ///   hpc node resume ws[1-4]
 ///   hpc node set ws[1-4] features=fast,infiniband switch=core/rack1
+///   hpc node set ws3 failures=0
 #[derive(Debug, Args)]
 #[command(
     verbatim_doc_comment,
@@ -64,22 +65,26 @@ enum Act {
         #[arg(value_name = "NODES")]
         nodes: String,
     },
-    /// Say which features nodes have, and which switch their cables go to
+    /// Say which features nodes have and which switch their cables go to, or forget that they failed
     ///
     /// Examples:
     ///   hpc node set ws[1-4] features=fast,infiniband
     ///   hpc node set ws[1-4] switch=core/rack1
+    ///   hpc node set ws3 failures=0
     ///
     /// Keys:
     ///   features  words that jobs may ask for with --constraint; kinds of GPU need not be said: a list, or none
     ///   switch    where its cable goes: a name, or a path from the top of at most 4, such as core/rack1; none. Nodes of a
     ///             job are chosen under as few lowest switches as can be, and as close to each other; --switches asks for it
+    ///   failures  0 forgets how often it was lost of late, as after a repair. Each time counts half after a week; where it is
+    ///             more than a tenth likely that a job is lost within its time limit, others are taken as long as there
+    ///             are enough. A node that was drained before is not counted
     #[command(verbatim_doc_comment)]
     Set {
         /// Nodes: ws1, ws[1-4]
         #[arg(value_name = "NODES")]
         nodes: String,
-        /// features=LIST, switch=PATH
+        /// features=LIST, switch=PATH, failures=0
         #[arg(value_name = "KEY=VALUE", required = true)]
         settings: Vec<String>,
     },
@@ -253,6 +258,8 @@ pub(super) fn describe(node: &NodeView, link: Option<&LinkView>, said: &[RuleVie
     line("Features", super::nodes::features(node, said).join(","));
     let switch = super::nodes::setting(node, said, "switch");
     line("Switch", switch.unwrap_or_default().to_owned());
+    let failures = super::nodes::setting(node, said, "failures");
+    line("Failures", failures.map(lost_of_late).unwrap_or_default());
     line("Jobs", node.jobs.join(" "));
     line(
         "Worker",
@@ -263,6 +270,11 @@ pub(super) fn describe(node: &NodeView, link: Option<&LinkView>, said: &[RuleVie
         line("Note", remark.clone());
     }
     text
+}
+
+/// How often a node was lost of late, in words.
+fn lost_of_late(failures: &str) -> String {
+    format!("lost {failures} times of late, each half forgotten after a week")
 }
 
 /// How a node is reached, in words.

@@ -35,7 +35,7 @@ impl Verb for Nodes {
                 .try_for_each(|node| array.push(&json::Node::new(node, &links, &said)))?;
             array.end()?;
         } else {
-            table(&nodes).print()?;
+            table(&nodes, &said(target)?).print()?;
         }
         Ok(exit::DONE)
     }
@@ -91,8 +91,20 @@ pub(super) fn features<'v>(node: &'v NodeView, said: &'v [RuleView]) -> Vec<&'v 
     features
 }
 
+/// Why a node is as it is; of one that is well whether it fails now and then.
+fn reason(node: &NodeView, said: &[RuleView]) -> String {
+    if let Some(reason) = &node.reason {
+        return reason.clone();
+    }
+    let failures = setting(node, said, "failures");
+    failures.map_or_else(
+        || "-".to_owned(),
+        |count| format!("flaky: lost {count} times of late"),
+    )
+}
+
 /// The table of `hpc nodes`; a star after the state marks a node that does not answer.
-pub(super) fn table(nodes: &[NodeView]) -> Table {
+pub(super) fn table(nodes: &[NodeView], said: &[RuleView]) -> Table {
     let mut table = Table::new(&[
         elastic("NODE", 8),
         left("STATE"),
@@ -119,7 +131,7 @@ pub(super) fn table(nodes: &[NodeView]) -> Table {
             ))
             .add(&format!("{gpus_free}/{}", node.gpus.len()))
             .add(&node.jobs.len().to_string())
-            .add(node.reason.as_deref().unwrap_or("-"));
+            .add(&reason(node, said));
     }
     table
 }

@@ -386,6 +386,10 @@ impl Cluster {
                 self.survey();
                 effects.push(Effect::Plan);
             }
+            Event::FailuresChanged { node, failures } => {
+                self.failures_changed(node, failures);
+                effects.push(Effect::Plan);
+            }
             Event::NodeRemoved { node } => {
                 self.nodes.remove(&node);
                 self.survey();

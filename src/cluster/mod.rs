@@ -96,6 +96,8 @@ pub struct Settings {
     pub half_life_s: u32,
     /// How long all nodes of a gang may take to say that they have its slot.
     pub gang_start_ms: i64,
+    /// Whether nodes that fail are remembered, and jobs kept off them.
+    pub remember_failures: bool,
 }
 
 impl Default for Settings {
@@ -112,6 +114,7 @@ impl Default for Settings {
             policy: Policy::default(),
             half_life_s: 7 * 86_400,
             gang_start_ms: 30_000,
+            remember_failures: true,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::command::Principal;
 use super::{Cluster, Event, Reply, reservations};
+use crate::model::fading::Fading;
 use crate::model::identity::Role;
 use crate::model::job::Job;
 use crate::model::refusal::{Code, Refusal};
@@ -36,6 +37,19 @@ pub(super) fn change(
     } else {
         change
     };
+    let mut events = Vec::new();
+    let kept;
+    let change = match forgets(cluster, change)? {
+        Some((forgotten, rest)) => {
+            events.push(forgotten);
+            if rest.settings.is_empty() {
+                return Ok((Reply::Done, events));
+            }
+            kept = rest;
+            &kept
+        }
+        None => change,
+    };
     let mut rules = cluster.rules.change(change)?;
     if change.noun == Noun::Reservation && change.act != Act::Remove {
         rules = reservations::place(cluster, now, rules, &change.name)?;
@@ -67,7 +81,33 @@ pub(super) fn change(
             return Err(Refusal::new(Code::Conflict, what, hint));
         }
     }
-    Ok((Reply::Done, vec![Event::RulesChanged(Box::new(rules))]))
+    events.push(Event::RulesChanged(Box::new(rules)));
+    Ok((Reply::Done, events))
+}
+
+/// `failures=0` of a node is no rule: it forgets what the cluster has counted. The rest of the change is one.
+fn forgets(cluster: &Cluster, change: &RuleChange) -> Result<Option<(Event, RuleChange)>, Refusal> {
+    let said = change.settings.iter().find(|(key, _)| key == "failures");
+    let Some((_, value)) = said.filter(|_| change.noun == Noun::Node) else {
+        return Ok(None);
+    };
+    let name = &change.name;
+    if value != "0" {
+        let what = format!("node {name}: failures={value}: they are counted, not set");
+        let hint = format!("`hpc node set {name} failures=0` forgets them");
+        return Err(Refusal::new(Code::Invalid, what, hint));
+    }
+    let Some(node) = cluster.nodes.values().find(|node| node.name() == name) else {
+        let what = format!("there is no node `{name}`");
+        return Err(Refusal::new(Code::UnknownNode, what, "see `hpc nodes`"));
+    };
+    let mut rest = change.clone();
+    rest.settings.retain(|(key, _)| key != "failures");
+    let forgotten = Event::FailuresChanged {
+        node: node.id,
+        failures: Fading::default(),
+    };
+    Ok(Some((forgotten, rest)))
 }
 
 impl Cluster {

@@ -381,6 +381,8 @@ pub enum Reason {
     Reservation(String),
     /// There is room, but under more switches than it accepts; the text says how long it waits for that.
     Switches(String),
+    /// There is room, but on nodes that fail too often for so long a job; the text names them.
+    FlakyNodes(String),
 }
 
 impl Reason {
@@ -410,6 +412,7 @@ impl Reason {
             Reason::Licenses => "Licenses",
             Reason::Reservation(_) => "Reservation",
             Reason::Switches(_) => "Switches",
+            Reason::FlakyNodes(_) => "FlakyNodes",
         }
     }
 
@@ -420,7 +423,8 @@ impl Reason {
             Reason::JobLaunchFailure(text)
             | Reason::SystemFailure(text)
             | Reason::Reservation(text)
-            | Reason::Switches(text) => Some(text.clone()),
+            | Reason::Switches(text)
+            | Reason::FlakyNodes(text) => Some(text.clone()),
             Reason::Limit(hit) => Some(hit.to_string()),
             _ => None,
         }

@@ -14,6 +14,7 @@ pub mod cpu_set;
 pub mod dependency;
 pub mod directive;
 pub mod export;
+pub mod fading;
 pub mod filename;
 pub mod gres;
 pub mod history;

@@ -229,6 +229,8 @@ struct Planner<'a> {
     /// By shape, or by group where it matters who asks.
     shapes: Vec<ShapeState<'a>>,
     everyone: bool,
+    /// By group, where it matters to nodes how long a job runs: the number of its shape and its time.
+    by_time: Option<Vec<usize>>,
     /// None = which cores is of no interest.
     picks: Option<Picks>,
     sketched: Vec<Sketched>,
@@ -266,6 +268,7 @@ impl<'a> Planner<'a> {
         let ranks =
             classes.map(|class| class.map_or_else(ClassRank::default, |class| ranker.class(class)));
         let everyone = view.pool.serves_everyone();
+        let by_time = patience::shapes_by_time(view, now);
         let classes = view.queue.classes();
         let takes = classes.map(|class| class.is_some_and(|class| evict::takes(view.rules, class)));
         let evictions = Evictions::new(takes.collect(), view, now);
@@ -273,7 +276,9 @@ impl<'a> Planner<'a> {
             ask: None,
             failed: i64::MAX,
         };
-        let mut count = if everyone {
+        let mut count = if let Some((_, count)) = by_time.as_ref().filter(|_| everyone) {
+            *count
+        } else if everyone {
             view.queue.shapes().count()
         } else {
             view.queue.heads().len()
@@ -295,6 +300,7 @@ impl<'a> Planner<'a> {
             has_head: Vec::new(),
             shapes: vec![blank; count],
             everyone,
+            by_time: by_time.map(|(places, _)| places),
             picks,
             sketched: Vec::new(),
             added: Tally::default(),
@@ -558,8 +564,7 @@ impl<'a> Planner<'a> {
         let reason = if lacks {
             Reason::Licenses
         } else {
-            let switches = self.waits_for_switches(&self.pass.free, &ask, job.id);
-            switches.unwrap_or(Reason::Resources)
+            self.waits_for_others(&ask, job)
         };
         self.plan.blocked.push((job.id, reason));
         self.blocked.push(partition);
@@ -615,10 +620,10 @@ impl<'a> Planner<'a> {
 
     /// Where what is known of the asks of a job of a group stands. Whoever takes any switches by now has the second half.
     fn shape_of(&self, at: usize, id: JobId) -> usize {
-        let place = if self.everyone {
-            self.view.queue.heads()[at].shape as usize
-        } else {
-            at
+        let place = match &self.by_time {
+            Some(places) if self.everyone => places[at],
+            None if self.everyone => self.view.queue.heads()[at].shape as usize,
+            _ => at,
         };
         match self.view.takes_any_switches(id, self.now) {
             true => place + self.shapes.len() / 2,
@@ -644,14 +649,11 @@ impl<'a> Planner<'a> {
         let anywhere = self.goes_anywhere(request, &group.key.class.partition);
         let (view, now) = (&self.view, self.now);
         let ask = self.shapes[place].ask.get_or_insert_with(|| {
-            if anywhere {
-                return view.pool.ask_anywhere(request);
-            }
-            let ask = view.pool.ask(request, view.open_to(job));
-            match view.takes_any_switches(job.id, now) {
-                true => ask.under_any_switches(),
-                false => ask,
-            }
+            let ask = match anywhere {
+                true => view.pool.ask_anywhere(request),
+                false => view.pool.ask(request, view.open_to(job)),
+            };
+            view.as_wanted(ask, job, now)
         });
         ask.clone()
     }

@@ -8,10 +8,12 @@
 //! room first; each gets at least one task and the first ones are filled (Slurm's order: 3 + 1, not 2 + 2). Where nodes lie
 //! under several switches, those are chosen first, so that a job's nodes are close together ([`switches`]).
 
+mod flaky;
 mod site;
 mod switches;
 mod wanted;
 
+pub use flaky::chance_percent;
 pub use site::{Free, Gpus, KINDS, Part, Parts, Site, Totals};
 pub use wanted::might_fit;
 
@@ -23,6 +25,7 @@ use crate::model::node::Node;
 use crate::model::partition::Partition;
 use crate::model::resource::{GpuRequest, Request};
 use crate::model::rules::Rules;
+use flaky::Care;
 use imbl::OrdMap;
 use site::{narrow, sum};
 use smallvec::SmallVec;
@@ -76,6 +79,8 @@ pub struct Ask<'a> {
     licenses: SmallVec<[(usize, u32); 1]>,
     /// Under at most so many switches.
     switches: Option<u32>,
+    /// Where nodes have failed of late.
+    care: Option<Care>,
 }
 
 impl Ask<'_> {
@@ -113,6 +118,8 @@ struct Ground {
     /// Those that accept work.
     accepting: Places,
     serve_everyone: bool,
+    /// Whether any has ever failed.
+    has_failed: bool,
     all: Free,
     /// Pools of licences, and how many there are.
     licenses: Vec<(Arc<str>, u32)>,
@@ -224,6 +231,7 @@ impl NodePool {
         let ground = Ground {
             accepting: Places::of(sites.iter().map(|site| site.accepts_work)),
             serve_everyone: sites.iter().all(|site| site.serves_everyone),
+            has_failed: sites.iter().any(|site| site.failures.amount > 0.0),
             sites,
             places,
             all,
@@ -431,6 +439,7 @@ impl NodePool {
             open: Places::of(sites.map(|site| admits(site.id))),
             licenses: self.licenses_asked(request),
             switches: self.switches_asked(request),
+            care: None,
         }
     }
 
@@ -442,6 +451,7 @@ impl NodePool {
             open: self.ground.accepting.clone(),
             licenses: self.licenses_asked(request),
             switches: self.switches_asked(request),
+            care: None,
         }
     }
 
@@ -490,7 +500,8 @@ impl NodePool {
         let wanted = Wanted::of(ask.request);
         let (least, most) = node_range(ask.request);
         if least <= 1 {
-            let mut best: Option<(u32, u32, u32, u32)> = None;
+            let mut best: Option<(u32, u32, u32, u32, u32, u32)> = None;
+            let care = |at| ask.care.as_ref().map_or((0, 0), |care| care.of_one(at));
             for at in self.candidates(ask, wanted.per_task) {
                 let site = &self.ground.sites[at as usize];
                 let free = free_at(at as usize);
@@ -502,7 +513,8 @@ impl NodePool {
                 } else {
                     0
                 };
-                let key = (spared, free.cpus, avoid(at as usize), at);
+                let (first, last) = care(at);
+                let key = (first, spared, free.cpus, avoid(at as usize), last, at);
                 if best.is_none_or(|best| key < best)
                     && wanted.parts(&[(site, free, wanted.tasks)]).is_some()
                 {
@@ -542,7 +554,8 @@ impl NodePool {
             return None;
         }
         let range = (least, most);
-        let pack = |rooms| self.pack(wanted, rooms, range, &free_at, &avoid);
+        let care = ask.care.as_ref();
+        let pack = |rooms| self.pack((wanted, care), rooms, range, &free_at, &avoid);
         let Some(switches) = &self.ground.switches else {
             return pack(by_room);
         };
@@ -557,7 +570,7 @@ impl NodePool {
     /// As few of these nodes as hold all tasks, those with most room first.
     fn pack(
         &self,
-        wanted: &Wanted<'_>,
+        (wanted, care): (&Wanted<'_>, Option<&Care>),
         mut by_room: Vec<Room>,
         range: (usize, usize),
         free_at: &impl Fn(usize) -> Free,
@@ -565,6 +578,17 @@ impl NodePool {
     ) -> Option<Parts> {
         if by_room.len() < range.0 {
             return None;
+        }
+        if let Some(care) = care {
+            let key = |(holds, at): &Room| {
+                let avoid = avoid(*at as usize);
+                (care.failures(*at), Reverse(*holds), avoid, *at)
+            };
+            by_room.sort_by_cached_key(key);
+            let steady = self.fill(wanted, &by_room, range, free_at);
+            if steady.is_some() {
+                return steady;
+            }
         }
         let key = |(holds, at): &(u32, u32)| (Reverse(*holds), avoid(*at as usize), *at);
         by_room.sort_by_cached_key(key);

@@ -1,16 +1,20 @@
-//! Jobs that accept few switches only, for a time.
+//! Jobs that want other nodes than those that are free: under few switches, for a time; off those that fail.
 //!
 //! How long one has waited counts from when it may start. That is not stored: after a restart of the controller it waits
 //! at most once more. Until then it is looked for room under few switches, from then on under any.
 
-use super::nodes::{Ask, NodePool};
+use super::nodes::{Ask, NodePool, chance_percent};
 use super::pool::Pool;
-use super::{Planner, View};
+use super::{Planner, View, length_ms};
 use crate::model::ids::JobId;
 use crate::model::job::{Job, Reason};
+use crate::model::node::FAILURES_HALF_LIFE_S;
 use crate::model::switches::SwitchWish;
 use crate::model::time::Timestamp;
 use std::collections::BTreeMap;
+
+/// Most nodes that are named.
+const NAMED_MAX: usize = 5;
 
 /// Who waits for few switches, and since when.
 #[derive(Debug, Clone, Default)]
@@ -65,15 +69,38 @@ impl Patience {
     }
 }
 
+/// Numbers of what groups ask for and for how long, by group, and how many there are, where nodes are flaky: which of
+/// them are too flaky for a job goes by its time.
+pub(super) fn shapes_by_time(view: &View<'_>, now: Timestamp) -> Option<(Vec<usize>, usize)> {
+    if !view.pool.is_flaky(now) {
+        return None;
+    }
+    let mut known: BTreeMap<(u32, Option<u32>), usize> = BTreeMap::new();
+    let heads = view.queue.heads().iter();
+    let places = heads.map(|head| {
+        let next = known.len();
+        *known.entry((head.shape, head.limit_s)).or_insert(next)
+    });
+    let places = places.collect();
+    Some((places, known.len()))
+}
+
 impl View<'_> {
     /// What a job asks for now, and where it may go.
     #[must_use]
     pub fn ask_of<'j>(&self, job: &'j Job, now: Timestamp) -> Ask<'j> {
         let ask = self.pool.ask(&job.spec.request, self.open_to(job));
-        if self.takes_any_switches(job.id, now) {
-            return ask.under_any_switches();
-        }
-        ask
+        self.as_wanted(ask, job, now)
+    }
+
+    /// An ask of a job, by how long it has waited and may run.
+    pub(super) fn as_wanted<'r>(&self, ask: Ask<'r>, job: &Job, now: Timestamp) -> Ask<'r> {
+        let ask = match self.takes_any_switches(job.id, now) {
+            true => ask.under_any_switches(),
+            false => ask,
+        };
+        let length = length_ms(job.spec.time_limit_s);
+        self.pool.kept_off_flaky(ask, self.emptied, length, now)
     }
 
     /// Whether a job that wanted few switches has waited long enough for them.
@@ -89,6 +116,35 @@ impl View<'_> {
 }
 
 impl Planner<'_> {
+    /// What an ask that found no room waits for, nodes or those that it wants.
+    pub(super) fn waits_for_others(&self, ask: &Ask<'_>, job: &Job) -> Reason {
+        let free = &self.pass.free;
+        let switches = self.waits_for_switches(free, ask, job.id);
+        let found = switches.or_else(|| self.waits_for_steady(free, ask, job));
+        found.unwrap_or(Reason::Resources)
+    }
+
+    /// If there is room on nodes only that have failed too often of late.
+    fn waits_for_steady(&self, free: &NodePool, ask: &Ask<'_>, job: &Job) -> Option<Reason> {
+        let all = ask.on_flaky_too()?;
+        if !free.fits(&all) {
+            return None;
+        }
+        let length = length_ms(job.spec.time_limit_s);
+        let named = free.kept_from(ask).filter(|(_, free)| free.cpus > 0);
+        let named: Vec<String> = named
+            .take(NAMED_MAX)
+            .filter_map(|(site, _)| {
+                let name = self.view.nodes.get(&site.id)?.name();
+                let failures = site.failures().at(self.now, FAILURES_HALF_LIFE_S);
+                let percent = chance_percent(failures, length);
+                Some(format!("{name} ({percent} %)"))
+            })
+            .collect();
+        let what = "for nodes that fail less: its chance to be lost is too high on";
+        Some(Reason::FlakyNodes(format!("{what} {}", named.join(", "))))
+    }
+
     /// What an ask that found no room among these nodes waits for, if it is few switches: under more of them there is room.
     pub(super) fn waits_for_switches(
         &self,

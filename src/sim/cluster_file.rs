@@ -21,6 +21,7 @@
 //! at = "2h"
 //! for = "30m"
 //! ```
+//! `[policy]` with `forget-failures = true` starts jobs on nodes as if none had failed before.
 //! Partitions, accounts, users, QOS and licences have the keys of [`Rules::change`]; `[[reservation]]` has `name`, `at`, `for`
 //! and those of a reservation.
 
@@ -400,6 +401,9 @@ fn read_policy(settings: &mut Settings, mut fields: Fields<'_>) -> Result<(), Wr
     weights.max_age_s = max_age.unwrap_or(weights.max_age_s);
     let half_life = seconds(fields.span("half-life")?);
     settings.half_life_s = half_life.unwrap_or(settings.half_life_s);
+    if fields.truth("forget-failures")? {
+        settings.remember_failures = false;
+    }
     fields.finish()
 }
 

@@ -7,6 +7,7 @@
 )]
 
 mod cluster;
+mod flaky;
 mod foresight;
 mod packing;
 mod properties;

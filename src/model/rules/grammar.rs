@@ -283,6 +283,7 @@ pub(super) fn set_node(one: &mut NodeRule, key: &str, value: &str) -> Result<(),
             one.features = features;
         }
         "switch" => one.switch = switches::parse_path(value)?,
+        "failures" => return Err("they are counted by the cluster, not set".to_owned()),
         _ => return Err(unknown_key(Noun::Node)),
     }
     Ok(())

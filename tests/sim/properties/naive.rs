@@ -116,7 +116,10 @@ impl<'a> Naive<'a> {
             let node = &self.view.nodes[&id];
             is_open(request, node) && admits(request, &job.owner, partition, node)
         };
-        self.free.ask(request, there)
+        let ask = self.free.ask(request, there);
+        let (view, now) = (&self.view, Timestamp(self.now));
+        let length = length_ms(job);
+        view.pool.kept_off_flaky(ask, view.emptied, length, now)
     }
 
     fn advance(&mut self, job: &'a Job) {

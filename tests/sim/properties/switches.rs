@@ -37,6 +37,7 @@ fn cluster(nodes: &Nodes) -> (Rules, OrdMap<NodeId, Arc<Node>>) {
             link: Link::Up,
             drain: None,
             serves: Serves::Everyone,
+            failures: Default::default(),
             cpus_free: Default::default(),
             memory_granted_mib: 0,
             gpus_free: Vec::new(),

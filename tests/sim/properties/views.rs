@@ -71,6 +71,8 @@ pub(super) struct Machine {
     serves: u8,
     /// Under which switch: one without a name, or one of several.
     switch: usize,
+    /// How often it failed just now.
+    failures: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -124,6 +126,8 @@ pub(super) struct Features {
     pub(super) gpus_in_total: bool,
     /// Nodes under several switches, and jobs that accept few of them.
     pub(super) switches: bool,
+    /// In half of the cases nodes that have failed.
+    pub(super) flaky: bool,
 }
 
 pub(super) const PLAIN: Features = Features {
@@ -131,14 +135,17 @@ pub(super) const PLAIN: Features = Features {
     idle: false,
     gpus_in_total: false,
     switches: false,
+    flaky: false,
 };
 
 fn machine() -> impl Strategy<Value = Machine> {
     let gpus = prop_oneof![2 => Just(vec![]), 2 => prop::collection::vec(0usize..2, 1..4)];
     let memory = prop_oneof![Just(512u64), Just(1000)];
     let switch = 0usize..SWITCHES.len();
-    (1u32..4, 1u32..6, memory, gpus, 0u8..9, 0u8..8, switch).prop_map(
-        |(numa_nodes, cpus_each, memory_each, gpus, state, serves, switch)| Machine {
+    let failures = prop_oneof![2 => Just(0u32), 1 => 1u32..4];
+    let wear = (switch, failures);
+    (1u32..4, 1u32..6, memory, gpus, 0u8..9, 0u8..8, wear).prop_map(
+        |(numa_nodes, cpus_each, memory_each, gpus, state, serves, (switch, failures))| Machine {
             numa_nodes,
             cpus_each,
             memory_each,
@@ -146,6 +153,7 @@ fn machine() -> impl Strategy<Value = Machine> {
             state,
             serves,
             switch,
+            failures,
         },
     )
 }
@@ -311,6 +319,9 @@ pub(super) fn labs(features: Features) -> impl Strategy<Value = Lab> {
             move |(mut machines, partitions, limits, requests, running, waiting, used, crowded)| {
                 if !features.switches {
                     machines.iter_mut().for_each(|one| one.switch = 0);
+                }
+                if !features.flaky || used[0] % 2 == 0 {
+                    machines.iter_mut().for_each(|one| one.failures = 0);
                 }
                 let lab = Lab {
                     machines,
@@ -619,6 +630,7 @@ fn node(id: u32, machine: &Machine, now: Timestamp) -> Node {
         } else {
             Link::Up
         },
+        failures: Default::default(),
         drain: (machine.state == 5).then(String::new),
         serves: match machine.serves {
             5 => Serves::Uid(1001),
@@ -630,6 +642,7 @@ fn node(id: u32, machine: &Machine, now: Timestamp) -> Node {
         gives_leases: false,
     };
     node.reset_free();
+    (0..machine.failures).for_each(|_| node.fail(now));
     node
 }
 
@@ -644,6 +657,7 @@ impl Lab {
             state: 0,
             serves: 0,
             switch: 0,
+            failures: 0,
         };
         let division = Division {
             nodes: u8::MAX,
