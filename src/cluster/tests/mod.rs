@@ -881,4 +881,5 @@ mod gangs;
 mod leases;
 mod lives;
 mod nodes;
+mod switches;
 mod virtual_time;
