@@ -136,7 +136,7 @@ pub(super) const OPTIONS: &[JobOption] = options! {
     ("licenses", 'L') Of("LIST"), ALL => |d, v| set_to(&mut d.request.wishes.licenses, Wishes::parse_licenses(v)?);
     /// Run inside a reservation; `hpc reserve list` shows them
     ("reservation") Of("NAME"), ALL, "RESERVATION" => |d, v| set(&mut d.request.wishes.reservation, reservation(v)?);
-    /// Nodes under at most N lowest switches; after TIME (5 minutes when not said) from when it may start under any
+    /// Nodes under at most N lowest switches; under any once it has waited TIME for that, 5 minutes when not said
     ("switches") Of("N[@TIME]"), ALL, "REQ_SWITCH" => |d, v| set(&mut d.request.wishes.switches, SwitchWish::parse(v)?);
 
     ["Queue"]

@@ -73,12 +73,16 @@ enum Act {
     ///   hpc node set ws3 failures=0
     ///
     /// Keys:
-    ///   features  words that jobs may ask for with --constraint; kinds of GPU need not be said: a list, or none
-    ///   switch    where its cable goes: a name, or a path from the top of at most 4, such as core/rack1; none. Nodes of a
-    ///             job are chosen under as few lowest switches as can be, and as close to each other; --switches asks for it
-    ///   failures  0 forgets how often it was lost of late, as after a repair. Each time counts half after a week; where it is
-    ///             more than a tenth likely that a job is lost within its time limit, others are taken as long as there
-    ///             are enough. A node that was drained before is not counted
+    ///   features  words for --constraint: a list; kinds of GPU need not be said
+    ///   switch    where its cable goes: rack1, or from the top core/rack1; none
+    ///   failures  0 forgets how often it was lost of late, as after a repair
+    ///
+    /// A job over several nodes gets those that are close together, under as few switches as
+    /// can be; --switches asks for few.
+    ///
+    /// Each time that a node is lost though nobody drained it is half forgotten after a week.
+    /// Jobs that it would lose with more than 10 % within their time limits are kept off it as
+    /// long as other nodes can hold them.
     #[command(verbatim_doc_comment)]
     Set {
         /// Nodes: ws1, ws[1-4]
