@@ -26,6 +26,7 @@ use crate::model::resource::{GpuCount, GpuRequest, MemoryRequest};
 use crate::model::rules::{Noun, Rules};
 use crate::model::signal::SignalSpec;
 use crate::model::size::parse_memory_mib;
+use crate::model::switches::SwitchWish;
 use crate::model::time::{parse_begin, parse_time_limit};
 use crate::model::wishes::Wishes;
 use clap::error::{ContextKind, ErrorKind};
@@ -135,6 +136,8 @@ pub(super) const OPTIONS: &[JobOption] = options! {
     ("licenses", 'L') Of("LIST"), ALL => |d, v| set_to(&mut d.request.wishes.licenses, Wishes::parse_licenses(v)?);
     /// Run inside a reservation; `hpc reserve list` shows them
     ("reservation") Of("NAME"), ALL, "RESERVATION" => |d, v| set(&mut d.request.wishes.reservation, reservation(v)?);
+    /// Nodes under at most N lowest switches; under any once it has waited TIME for that, 5 minutes when not said
+    ("switches") Of("N[@TIME]"), ALL, "REQ_SWITCH" => |d, v| set(&mut d.request.wishes.switches, SwitchWish::parse(v)?);
 
     ["Queue"]
     /// Name of the job

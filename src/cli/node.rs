@@ -10,7 +10,7 @@ use crate::model::hostlist;
 use crate::model::refusal::Code;
 use crate::model::rules::{Act as Change, Noun, RuleChange, Setting};
 use crate::wire::client::{NodeChange, Request};
-use crate::wire::view::{GpuView, LinkView, NodeView};
+use crate::wire::view::{GpuView, LinkView, NodeView, RuleView};
 use clap::{Args, Subcommand};
 use std::fmt::Write as _;
 
@@ -20,7 +20,8 @@ use std::fmt::Write as _;
 ///   hpc node ws1
 ///   hpc node drain ws1 --reason "new disk"
 ///   hpc node resume ws[1-4]
-///   hpc node set ws[1-4] features=fast,infiniband
+///   hpc node set ws[1-4] features=fast,infiniband switch=core/rack1
+///   hpc node set ws3 failures=0
 #[derive(Debug, Args)]
 #[command(
     verbatim_doc_comment,
@@ -64,16 +65,30 @@ enum Act {
         #[arg(value_name = "NODES")]
         nodes: String,
     },
-    /// Say which features nodes have, for `--constraint`; kinds of GPU need not be said
+    /// Say which features nodes have and which switch their cables go to, or forget that they failed
     ///
     /// Examples:
     ///   hpc node set ws[1-4] features=fast,infiniband
+    ///   hpc node set ws[1-4] switch=core/rack1
+    ///   hpc node set ws3 failures=0
+    ///
+    /// Keys:
+    ///   features  words for --constraint: a list; kinds of GPU need not be said
+    ///   switch    where its cable goes: rack1, or from the top core/rack1; none
+    ///   failures  0 forgets how often it was lost of late, as after a repair
+    ///
+    /// A job over several nodes gets those that are close together, under as few switches as
+    /// can be; --switches asks for few.
+    ///
+    /// Each time that a node is lost though nobody drained it is half forgotten after a week.
+    /// Jobs that it would lose with more than 10 % within their time limits are kept off it as
+    /// long as other nodes can hold them.
     #[command(verbatim_doc_comment)]
     Set {
         /// Nodes: ws1, ws[1-4]
         #[arg(value_name = "NODES")]
         nodes: String,
-        /// features=LIST
+        /// features=LIST, switch=PATH, failures=0
         #[arg(value_name = "KEY=VALUE", required = true)]
         settings: Vec<String>,
     },
@@ -195,14 +210,13 @@ fn show(target: &Target, name: &str, as_json: bool) -> Outcome {
         json::object(&mut output::stdout(), &json::Node::new(node, &links, &said))?;
     } else {
         let link = links.iter().find(|link| link.node == name);
-        let features = super::nodes::features(node, &said);
-        output::text(&describe(node, link, &features))?;
+        output::text(&describe(node, link, &said))?;
     }
     Ok(exit::DONE)
 }
 
 /// A node in lines of `Word: value`.
-pub(super) fn describe(node: &NodeView, link: Option<&LinkView>, features: &[&str]) -> String {
+pub(super) fn describe(node: &NodeView, link: Option<&LinkView>, said: &[RuleView]) -> String {
     let mut text = String::new();
     let mut line = |word: &str, value: String| {
         if !value.is_empty() {
@@ -245,7 +259,11 @@ pub(super) fn describe(node: &NodeView, link: Option<&LinkView>, features: &[&st
     for gpu in &node.gpus {
         line("GPU", gpu_line(gpu));
     }
-    line("Features", features.join(","));
+    line("Features", super::nodes::features(node, said).join(","));
+    let switch = super::nodes::setting(node, said, "switch");
+    line("Switch", switch.unwrap_or_default().to_owned());
+    let failures = super::nodes::setting(node, said, "failures");
+    line("Failures", failures.map(lost_of_late).unwrap_or_default());
     line("Jobs", node.jobs.join(" "));
     line(
         "Worker",
@@ -256,6 +274,11 @@ pub(super) fn describe(node: &NodeView, link: Option<&LinkView>, features: &[&st
         line("Note", remark.clone());
     }
     text
+}
+
+/// How often a node was lost of late, in words.
+fn lost_of_late(failures: &str) -> String {
+    format!("lost {failures} times of late, each half forgotten after a week")
 }
 
 /// How a node is reached, in words.

@@ -35,7 +35,7 @@ impl Verb for Nodes {
                 .try_for_each(|node| array.push(&json::Node::new(node, &links, &said)))?;
             array.end()?;
         } else {
-            table(&nodes).print()?;
+            table(&nodes, &said(target)?).print()?;
         }
         Ok(exit::DONE)
     }
@@ -71,12 +71,18 @@ pub(super) fn said(target: &Target) -> Outcome<Vec<RuleView>> {
     }
 }
 
+/// What is said of a node under this key, if anything is.
+pub(super) fn setting<'v>(node: &NodeView, said: &'v [RuleView], key: &str) -> Option<&'v str> {
+    let view = said.iter().find(|view| view.name == node.name)?;
+    let found = view.settings.iter().find(|(known, _)| known == key);
+    let value = found.map(|(_, value)| value.as_str());
+    value.filter(|value| *value != "none")
+}
+
 /// The features of a node: what is said, and the kinds of its GPUs.
 pub(super) fn features<'v>(node: &'v NodeView, said: &'v [RuleView]) -> Vec<&'v str> {
-    let view = said.iter().find(|view| view.name == node.name);
-    let settings = view.into_iter().flat_map(|view| &view.settings);
-    let lists = settings.filter(|(key, value)| key == "features" && value != "none");
-    let mut features: Vec<&str> = lists.flat_map(|(_, value)| value.split(',')).collect();
+    let list = setting(node, said, "features");
+    let mut features: Vec<&str> = list.into_iter().flat_map(|list| list.split(',')).collect();
     for gpu in &node.gpus {
         if !features.contains(&gpu.kind.as_str()) {
             features.push(&gpu.kind);
@@ -85,8 +91,20 @@ pub(super) fn features<'v>(node: &'v NodeView, said: &'v [RuleView]) -> Vec<&'v 
     features
 }
 
+/// Why a node is as it is; of one that is well whether it fails now and then.
+fn reason(node: &NodeView, said: &[RuleView]) -> String {
+    if let Some(reason) = &node.reason {
+        return reason.clone();
+    }
+    let failures = setting(node, said, "failures");
+    failures.map_or_else(
+        || "-".to_owned(),
+        |count| format!("flaky: lost {count} times of late"),
+    )
+}
+
 /// The table of `hpc nodes`; a star after the state marks a node that does not answer.
-pub(super) fn table(nodes: &[NodeView]) -> Table {
+pub(super) fn table(nodes: &[NodeView], said: &[RuleView]) -> Table {
     let mut table = Table::new(&[
         elastic("NODE", 8),
         left("STATE"),
@@ -113,7 +131,7 @@ pub(super) fn table(nodes: &[NodeView]) -> Table {
             ))
             .add(&format!("{gpus_free}/{}", node.gpus.len()))
             .add(&node.jobs.len().to_string())
-            .add(node.reason.as_deref().unwrap_or("-"));
+            .add(&reason(node, said));
     }
     table
 }

@@ -209,7 +209,6 @@ const REFUSED: &[Refused] = &[
     refused("power", None, Of("FLAGS"), ALL, LATER),
     refused("network", None, Of("TYPE"), ALL, LATER),
     refused("mcs-label", None, Of("LABEL"), ALL, LATER),
-    refused("switches", None, Of("COUNT"), ALL, LATER),
     refused("reboot", None, No, ALL, LATER),
     refused(
         "verbose",

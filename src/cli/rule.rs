@@ -209,7 +209,10 @@ const OF_ACCOUNT: &[Own] = &[("parent", left("PARENT")), ("shares", right("SHARE
 const OF_USER: &[Own] = &[("account", left("ACCOUNT")), ("shares", right("SHARES"))];
 const OF_QOS: &[Own] = &[("priority", right("PRIORITY"))];
 const OF_LICENSE: &[Own] = &[("count", right("COUNT"))];
-const OF_NODE: &[Own] = &[("features", elastic("FEATURES", 12))];
+const OF_NODE: &[Own] = &[
+    ("features", elastic("FEATURES", 12)),
+    ("switch", elastic("SWITCH", 12)),
+];
 const OF_RESERVATION: &[Own] = &[
     ("start", left("START")),
     ("end", left("END")),

@@ -71,6 +71,7 @@ fn own(noun: Noun, key: &str) -> &'static str {
         (Noun::User, "default-qos") => "the QOS of jobs that name none; none = normal",
         (Noun::License, "count") => "how many there are: a number",
         (Noun::Node, "features") => "words that jobs may ask for with --constraint: a list",
+        (Noun::Node, "switch") => "where its cable goes, from the top: rack1, core/rack1; none",
         (Noun::Reservation, "start") => "when it begins: as --begin, 2026-01-31T14:00, fri14:00",
         (Noun::Reservation, "end") => "when it ends: likewise, or +4h from its start",
         (Noun::Reservation, "repeat") => "once, daily or weekly",

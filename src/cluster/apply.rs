@@ -10,7 +10,6 @@ use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{ExitStatus, Job, KillCause, Reason, RunningStep, Slot};
 use crate::model::node::{Link, Node};
-use crate::model::rules::{Noun, Rules};
 use crate::model::stops::Stops;
 use crate::model::time::Timestamp;
 use crate::wire::worker::{StepLaunch, ToSlot};
@@ -379,6 +378,10 @@ impl Cluster {
                 self.survey();
                 effects.push(Effect::Plan);
             }
+            Event::FailuresChanged { node, failures } => {
+                self.failures_changed(node, failures);
+                effects.push(Effect::Plan);
+            }
             Event::NodeRemoved { node } => {
                 self.nodes.remove(&node);
                 self.survey();
@@ -450,24 +453,6 @@ impl Cluster {
                 }
             });
             self.end_moves(key.job, key.slot);
-        }
-    }
-
-    /// The rules are as these; what of them differs is stored.
-    fn rules_changed(&mut self, rules: Rules) {
-        for noun in Noun::ALL {
-            let before = self.rules.names(noun).into_iter();
-            for name in before.chain(rules.names(noun)) {
-                if self.rules.settings(noun, name) != rules.settings(noun, name) {
-                    self.touched.rules.insert((noun, name.to_owned()));
-                }
-            }
-        }
-        let licenses = self.rules.licenses != rules.licenses;
-        self.booked_until = Timestamp::default();
-        self.rules = Arc::new(rules);
-        if licenses {
-            self.licenses_changed();
         }
     }
 

@@ -1,6 +1,7 @@
 //! What has happened, with every choice already made. Every event applies.
 
 use crate::model::allocation::Allocation;
+use crate::model::fading::Fading;
 use crate::model::history::{EndedJob, NeverStarted, StepRow};
 use crate::model::identity::{Invitation, KeyId, KnownKey, TokenHash};
 use crate::model::ids::{JobId, NodeId, SlotId, StepId};
@@ -359,6 +360,13 @@ pub enum Event {
         node: NodeId,
         /// Why.
         drain: Option<String>,
+    },
+    /// It was lost once more, or that is forgotten.
+    FailuresChanged {
+        /// Which.
+        node: NodeId,
+        /// How often of late.
+        failures: Fading,
     },
     /// Forgotten.
     NodeRemoved {

@@ -149,8 +149,7 @@ fn books_are_true(cluster: &Cluster) -> Result<(), String> {
         let known = &cluster.tally;
         return Err(format!("counted is {known:?}, there is {tally:?}"));
     }
-    let pool = NodePool::of(cluster.nodes.values().map(|node| &**node));
-    let mut pool = pool.with_licenses(cluster.rules.licenses.values());
+    let mut pool = NodePool::under(&cluster.rules, &cluster.nodes);
     let parts = cluster.occupancy.iter().map(|(.., parts)| parts);
     pool.count_licenses(parts);
     if pool != cluster.pool {

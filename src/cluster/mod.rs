@@ -97,6 +97,8 @@ pub struct Settings {
     pub half_life_s: u32,
     /// How long all nodes of a gang may take to say that they have its slot.
     pub gang_start_ms: i64,
+    /// Whether nodes that fail are remembered, and jobs kept off them.
+    pub remember_failures: bool,
 }
 
 impl Default for Settings {
@@ -113,6 +115,7 @@ impl Default for Settings {
             policy: Policy::default(),
             half_life_s: 7 * 86_400,
             gang_start_ms: 30_000,
+            remember_failures: true,
         }
     }
 }
@@ -501,7 +504,8 @@ impl Cluster {
     /// nothing has changed since the last one found that none of them can start.
     fn waits_like_others(&self, job: &Job) -> bool {
         let fresh = |at: Timestamp| (0..SETTLED_MS).contains(&job.submitted.minus(at));
-        if !self.settled.is_some_and(fresh) || !Self::is_eligible(job) {
+        let waits_by_time = job.spec.request.wishes.switches.is_some();
+        if waits_by_time || !self.settled.is_some_and(fresh) || !Self::is_eligible(job) {
             return false;
         }
         let key = crate::scheduler::queue::GroupKey::of(job);
@@ -543,6 +547,7 @@ impl Cluster {
     fn round(&mut self, now: Timestamp) -> Vec<Effect> {
         self.stand(now);
         self.book(now);
+        self.queue.note(now);
         let mut orders = std::mem::take(&mut self.orders);
         let plan = plan_again(&self.view(), now, self.settings.policy, &mut orders);
         self.orders = orders;

@@ -33,12 +33,18 @@ pub(super) fn register(
         link: Link::Up,
         drain: known.and_then(|node| node.drain.clone()),
         serves,
+        failures: known.map(|node| node.failures).unwrap_or_default(),
         cpus_free: crate::model::cpu_set::CpuSet::new(),
         memory_granted_mib: 0,
         gpus_free: Vec::new(),
         gives_leases,
     };
     node.reset_free();
+    // One that is down was counted then, or has left.
+    let was_there = known.is_some_and(|node| !matches!(node.link, Link::Down(_)));
+    if rebooted && was_there && is_failure(cluster, &node) {
+        node.fail(now);
+    }
     let mut events = vec![Event::NodeRegistered(Box::new(node))];
     let there: BTreeSet<SlotKey> = slots.iter().copied().collect();
     let mut ours = BTreeSet::new();
@@ -89,6 +95,11 @@ pub(super) fn register(
         });
     }
     (Reply::Registered(id), events)
+}
+
+/// Whether it is a failure that a node is lost: it is none where somebody has drained it.
+fn is_failure(cluster: &Cluster, node: &Node) -> bool {
+    cluster.settings.remember_failures && node.drain.is_none()
 }
 
 /// Everything a slot held ends as NODE_FAIL, or goes back to the queue where the job allows it.
@@ -216,6 +227,15 @@ pub(super) fn time_out(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
         link: Link::Down(now),
     };
     let mut events: Vec<Event> = gone.iter().map(down).collect();
+    let failed = gone.iter().filter_map(|id| cluster.nodes.get(id));
+    events.extend(failed.filter(|node| is_failure(cluster, node)).map(|node| {
+        let mut after = Node::clone(node);
+        after.fail(now);
+        Event::FailuresChanged {
+            node: after.id,
+            failures: after.failures,
+        }
+    }));
     // Slot by slot: one may lose several of its nodes at once, and ends once.
     let hit = |slot: &&Slot| {
         let mut nodes = slot.allocation.nodes.iter();

@@ -1,8 +1,9 @@
 //! The books that follow what runs: until when at the latest, what is in use of limits, who is charged.
 
 use super::Cluster;
+use crate::model::fading::Fading;
 use crate::model::history::EndedJob;
-use crate::model::ids::{JobId, SlotId, SlotKey};
+use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
 use crate::model::job::{Job, Slot};
 use crate::model::time::Timestamp;
 use crate::scheduler::bookings::Bookings;
@@ -43,11 +44,19 @@ impl Cluster {
 
     /// The nodes have changed: what is free on them is counted anew.
     pub(super) fn survey(&mut self) {
-        let pool = NodePool::of(self.nodes.values().map(|node| &**node));
-        self.pool = pool.with_licenses(self.rules.licenses.values());
+        self.pool = NodePool::under(&self.rules, &self.nodes);
         self.emptied = self.pool.emptied();
         self.count_licenses();
         self.booked_until = Timestamp::default();
+    }
+
+    /// A node was lost so often of late.
+    pub(super) fn failures_changed(&mut self, node: NodeId, failures: Fading) {
+        if let Some(known) = self.nodes.get_mut(&node) {
+            Arc::make_mut(known).failures = failures;
+            self.touched.nodes.insert(node);
+            self.survey();
+        }
     }
 
     /// What is reserved, as seen from now on.

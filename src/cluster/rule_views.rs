@@ -1,9 +1,12 @@
 //! What is shown of partitions, accounts, users and QOS, and which limits they put on a job.
 
+use super::Snapshot;
 use super::command::Principal;
 use crate::model::limits::{Level, LimitKind};
+use crate::model::node::FAILURES_HALF_LIFE_S;
 use crate::model::refusal::{Code, Refusal};
 use crate::model::rules::{NORMAL, Noun, Rules};
+use crate::model::time::Timestamp;
 use crate::wire::view::{LimitView, LimitsView, RuleView};
 
 /// All of a noun, or of every noun.
@@ -20,6 +23,33 @@ pub fn rule_views(rules: &Rules, noun: Option<Noun>) -> Vec<RuleView> {
         })
     });
     all.collect()
+}
+
+/// The same, and of nodes how often they were lost of late.
+#[must_use]
+pub fn rule_views_at(snapshot: &Snapshot, noun: Option<Noun>, now: Timestamp) -> Vec<RuleView> {
+    let mut views = rule_views(&snapshot.rules, noun);
+    if noun.is_some_and(|noun| noun != Noun::Node) {
+        return views;
+    }
+    for node in snapshot.nodes.values() {
+        let failures = node.failures.at(now, FAILURES_HALF_LIFE_S);
+        // Less than this is not shown.
+        if failures < 0.005 {
+            continue;
+        }
+        let setting = ("failures".to_owned(), format!("{failures:.2}"));
+        let same = |view: &&mut RuleView| view.noun == Noun::Node && view.name == node.name();
+        match views.iter_mut().find(same) {
+            Some(view) => view.settings.push(setting),
+            None => views.push(RuleView {
+                noun: Noun::Node,
+                name: node.name().to_owned(),
+                settings: vec![setting],
+            }),
+        }
+    }
+    views
 }
 
 /// A job whose limits are asked for, as far as it is named.

@@ -1,12 +1,14 @@
-//! decide: may the rules be changed so? What jobs still need cannot be taken away.
+//! decide: may the rules be changed so? What jobs still need cannot be taken away. And what follows once they are.
 
 use super::command::Principal;
 use super::{Cluster, Event, Reply, reservations};
+use crate::model::fading::Fading;
 use crate::model::identity::Role;
 use crate::model::job::Job;
 use crate::model::refusal::{Code, Refusal};
-use crate::model::rules::{Act, Noun, RuleChange};
+use crate::model::rules::{Act, Noun, RuleChange, Rules};
 use crate::model::time::Timestamp;
+use std::sync::Arc;
 
 pub(super) fn change(
     cluster: &Cluster,
@@ -30,6 +32,19 @@ pub(super) fn change(
         &completed
     } else {
         change
+    };
+    let mut events = Vec::new();
+    let kept;
+    let change = match forgets(cluster, change)? {
+        Some((forgotten, rest)) => {
+            events.push(forgotten);
+            if rest.settings.is_empty() {
+                return Ok((Reply::Done, events));
+            }
+            kept = rest;
+            &kept
+        }
+        None => change,
     };
     let mut rules = cluster.rules.change(change)?;
     if is_own {
@@ -65,5 +80,55 @@ pub(super) fn change(
             return Err(Refusal::new(Code::Conflict, what, hint));
         }
     }
-    Ok((Reply::Done, vec![Event::RulesChanged(Box::new(rules))]))
+    events.push(Event::RulesChanged(Box::new(rules)));
+    Ok((Reply::Done, events))
+}
+
+/// `failures=0` of a node is no rule: it forgets what the cluster has counted. The rest of the change is one.
+fn forgets(cluster: &Cluster, change: &RuleChange) -> Result<Option<(Event, RuleChange)>, Refusal> {
+    let said = change.settings.iter().find(|(key, _)| key == "failures");
+    let Some((_, value)) = said.filter(|_| change.noun == Noun::Node) else {
+        return Ok(None);
+    };
+    let name = &change.name;
+    if value != "0" {
+        let what = format!("node {name}: failures={value}: they are counted, not set");
+        let hint = format!("`hpc node set {name} failures=0` forgets them");
+        return Err(Refusal::new(Code::Invalid, what, hint));
+    }
+    let Some(node) = cluster.nodes.values().find(|node| node.name() == name) else {
+        let what = format!("there is no node `{name}`");
+        return Err(Refusal::new(Code::UnknownNode, what, "see `hpc nodes`"));
+    };
+    let mut rest = change.clone();
+    rest.settings.retain(|(key, _)| key != "failures");
+    let forgotten = Event::FailuresChanged {
+        node: node.id,
+        failures: Fading::default(),
+    };
+    Ok(Some((forgotten, rest)))
+}
+
+impl Cluster {
+    /// The rules are as these; what of them differs is stored.
+    pub(super) fn rules_changed(&mut self, rules: Rules) {
+        for noun in Noun::ALL {
+            let before = self.rules.names(noun).into_iter();
+            for name in before.chain(rules.names(noun)) {
+                if self.rules.settings(noun, name) != rules.settings(noun, name) {
+                    self.touched.rules.insert((noun, name.to_owned()));
+                }
+            }
+        }
+        let licenses = self.rules.licenses != rules.licenses;
+        let nodes = self.rules.nodes != rules.nodes;
+        self.booked_until = Timestamp::default();
+        self.rules = Arc::new(rules);
+        if licenses {
+            self.licenses_changed();
+        } else if nodes {
+            // Their cables may go elsewhere.
+            self.survey();
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! later is warned of and not applied: an administrator's last word on the command line would be undone by the next
 //! start.
 
-use super::run::Shared;
+use super::run::{Shared, now};
 use crate::cluster::rule_views;
 use crate::config::Config;
 use crate::model::refusal::{Code, Refusal};
@@ -17,7 +17,7 @@ const AROUND: usize = 8;
 
 /// What is decided of a noun, or of all.
 pub(super) fn list(shared: &Shared, noun: Option<Noun>) -> Result<ToClient, Refusal> {
-    let views = rule_views::rule_views(&shared.snapshot.load().rules, noun);
+    let views = rule_views::rule_views_at(&shared.snapshot.load(), noun, now());
     let texts = views.iter().flat_map(|view| {
         let settings = view.settings.iter();
         let settings = settings.flat_map(|(key, value)| [key, value]);

@@ -380,6 +380,10 @@ pub enum Reason {
     Licenses,
     /// Its reservation does not let it start; the text says why.
     Reservation(String),
+    /// There is room, but under more switches than it accepts; the text says how long it waits for that.
+    Switches(String),
+    /// There is room, but on nodes that fail too often for so long a job; the text names them.
+    FlakyNodes(String),
 }
 
 impl Reason {
@@ -408,6 +412,8 @@ impl Reason {
             Reason::PartitionDown => "PartitionDown",
             Reason::Licenses => "Licenses",
             Reason::Reservation(_) => "Reservation",
+            Reason::Switches(_) => "Switches",
+            Reason::FlakyNodes(_) => "FlakyNodes",
         }
     }
 
@@ -417,7 +423,9 @@ impl Reason {
         match self {
             Reason::JobLaunchFailure(text)
             | Reason::SystemFailure(text)
-            | Reason::Reservation(text) => Some(text.clone()),
+            | Reason::Reservation(text)
+            | Reason::Switches(text)
+            | Reason::FlakyNodes(text) => Some(text.clone()),
             Reason::Limit(hit) => Some(hit.to_string()),
             _ => None,
         }

@@ -27,6 +27,8 @@ pub struct NodeRule {
     pub name: String,
     /// Words that jobs may ask for with `--constraint`.
     pub features: Vec<String>,
+    /// Where its cable goes: the path of a switch.
+    pub switch: Option<String>,
 }
 
 impl NodeRule {
@@ -36,6 +38,7 @@ impl NodeRule {
         NodeRule {
             name: name.to_owned(),
             features: Vec::new(),
+            switch: None,
         }
     }
 }

@@ -10,12 +10,16 @@
 //! Draining is beside this: a drained node starts nothing new, whatever its link does.
 
 use super::cpu_set::CpuSet;
+use super::fading::Fading;
 use super::ids::NodeId;
 use super::job::Owner;
 use super::time::Timestamp;
 use super::topology::Topology;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+
+/// A failure of a node counts half after so long; seconds.
+pub const FAILURES_HALF_LIFE_S: u32 = 7 * 86_400;
 
 /// Longest name of a node; bytes.
 pub const NODE_NAME_MAX: usize = 64;
@@ -152,6 +156,8 @@ pub struct Node {
     pub drain: Option<String>,
     /// Whose jobs it runs.
     pub serves: Serves,
+    /// How often it was lost of late though nobody had asked for it.
+    pub failures: Fading,
     /// Cpus not granted. Not stored: follows from the jobs.
     #[serde(skip)]
     pub cpus_free: CpuSet,
@@ -222,6 +228,11 @@ impl Node {
     pub fn memory_free_mib(&self) -> u64 {
         self.memory_total_mib()
             .saturating_sub(self.memory_granted_mib)
+    }
+
+    /// It was lost and nobody had asked for it.
+    pub fn fail(&mut self, now: Timestamp) {
+        self.failures.add(1.0, now, FAILURES_HALF_LIFE_S);
     }
 
     /// The state word, from link, drain and what is free.

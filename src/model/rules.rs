@@ -148,7 +148,7 @@ impl Noun {
                 "usage-factor",
             ],
             Noun::License => &["count"],
-            Noun::Node => &["features"],
+            Noun::Node => &["features", "switch"],
             Noun::Reservation => &[
                 "start",
                 "end",

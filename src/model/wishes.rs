@@ -1,10 +1,11 @@
-//! What jobs may ask for beside amounts: features of nodes, licences, a reservation.
+//! What jobs may ask for beside amounts: features of nodes, licences, a reservation, few switches.
 //!
 //! Most ask for none of it. On the wire and in the store it is one text or nothing, `constraint=a&b;licenses=x:2`, where
 //! earlier builds had a text that was always absent: so both understand each other as long as nothing of it is asked for.
 
 use super::constraint::Constraint;
 use super::rules::Rules;
+use super::switches::SwitchWish;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt::Write as _;
@@ -32,6 +33,8 @@ pub struct Wishes {
     pub licenses: Vec<LicenseWish>,
     /// The reservation in which it is to run.
     pub reservation: Option<String>,
+    /// Under few switches.
+    pub switches: Option<SwitchWish>,
 }
 
 impl Wishes {
@@ -88,10 +91,12 @@ impl Wishes {
     fn to_text(&self) -> Option<String> {
         let mut text = String::new();
         let licenses = (!self.licenses.is_empty()).then(|| self.show_licenses());
+        let switches = self.switches.map(|wish| wish.to_string());
         let parts = [
             ("constraint", self.constraint.as_deref()),
             ("licenses", licenses.as_deref()),
             ("reservation", self.reservation.as_deref()),
+            ("switches", switches.as_deref()),
         ];
         for (key, value) in parts {
             if let Some(value) = value {
@@ -124,6 +129,7 @@ impl Wishes {
                     Rules::check_name(noun, value).map_err(|refusal| refusal.what)?;
                     wishes.reservation = Some(value.to_owned());
                 }
+                "switches" => wishes.switches = Some(SwitchWish::parse(value)?),
                 _ => {
                     return Err(format!(
                         "`{}` cannot be asked for",
@@ -162,6 +168,10 @@ mod tests {
             constraint: Some("fast&(a|b)".to_owned()),
             licenses: Wishes::parse_licenses("matlab:2,comsol,matlab").unwrap(),
             reservation: Some("course".to_owned()),
+            switches: Some(SwitchWish {
+                most: 2,
+                wait_s: 300,
+            }),
         };
         assert_eq!(all.show_licenses(), "comsol:1,matlab:3");
         let bytes = postcard::to_stdvec(&all).unwrap();
@@ -173,6 +183,7 @@ mod tests {
             "constraint=",
             "licenses=a:0",
             "reservation=a b",
+            "switches=0",
             "x=1",
             "",
         ] {

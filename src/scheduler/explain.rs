@@ -195,7 +195,7 @@ fn in_the_way(outlook: &Outlook, now: Timestamp, job: &Job) -> Vec<(String, Time
     let alone = |view: &super::View<'_>| {
         let stage = Stage::open(view, now);
         let view = stage.view(view);
-        let ask = view.pool.ask(&job.spec.request, view.open_to(job));
+        let ask = view.ask_of(job, now);
         let mut pass = Pass::new(now.0, view.pool.clone());
         bookings::book(&mut pass, &view, now);
         if pass.find(&ask, length).is_some() {
@@ -244,7 +244,7 @@ fn holders(outlook: &Outlook, now: Timestamp, job: &Job) -> (Vec<NodeId>, Vec<Ho
         None => Stage::open(&whole, now),
     };
     let view = stage.view(&whole);
-    let ask = view.pool.ask(&job.spec.request, view.open_to(job));
+    let ask = view.ask_of(job, now);
     let slots: Vec<(i64, &Parts)> = view
         .occupancy
         .iter()
@@ -390,6 +390,11 @@ fn candidates(
             ..request.clone()
         };
         ask("exclusive", "without --exclusive".to_owned(), other);
+    }
+    if request.wishes.switches.is_some() {
+        let mut other = request.clone();
+        other.wishes.switches = None;
+        ask("switches", "without --switches".to_owned(), other);
     }
     if !request.nodelist.is_empty() {
         let other = Request {

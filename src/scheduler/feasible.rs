@@ -1,6 +1,6 @@
 //! May it ever run here? Asked at submission, against what the nodes have in all.
 
-use super::nodes::{NodePool, serving};
+use super::nodes::{Ask, NodePool, serving};
 use super::pool::Pool;
 use crate::model::ids::NodeId;
 use crate::model::job::Owner;
@@ -50,8 +50,22 @@ pub fn never(
     let ask = emptied.ask(request, |id| numbers.binary_search(&id).is_ok());
     match emptied.find(&ask) {
         Some(_) => None,
-        None => Some(explain(request, &admitted)),
+        None => {
+            Some(too_many_switches(&ask, emptied).unwrap_or_else(|| explain(request, &admitted)))
+        }
     }
+}
+
+/// What fits under more switches only.
+fn too_many_switches(ask: &Ask<'_>, emptied: &NodePool) -> Option<String> {
+    let wish = ask.request.wishes.switches?;
+    let found = |most| emptied.fits(&ask.clone().under_at_most(most));
+    let all = u32::try_from(emptied.sites().len()).unwrap_or(u32::MAX);
+    let needed = (wish.most..=all).find(|most| found(*most))?;
+    Some(format!(
+        "nodes under at most {} are asked for, it needs {needed}: write --switches={needed}",
+        wish.counted()
+    ))
 }
 
 /// Licences and features that there are not.

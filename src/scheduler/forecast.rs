@@ -243,6 +243,7 @@ impl Run {
             }
         }
         outlook.idle.clear();
+        outlook.queue.note(now);
         let mut run = Run {
             outlook,
             tally,

@@ -119,7 +119,10 @@ impl Planner<'_> {
 
     /// Whether [`Planner::is_hopeless`] says so of all groups of a row like this one; nothing of them runs.
     fn are_hopeless(&self, row: usize, one: usize) -> bool {
-        if self.some_take || !self.everyone || !self.skips_hopeless() {
+        // What is known of a row is known of each of its groups, unless it goes by their times or by how long they have waited.
+        let by_row =
+            self.everyone && self.by_time.is_none() && self.view.queue.patience().is_empty();
+        if self.some_take || !by_row || !self.skips_hopeless() {
             return false;
         }
         let shortest = length_ms(self.view.queue.rows()[row].shortest_s);

@@ -29,6 +29,7 @@ pub mod occupancy;
 pub mod order;
 pub mod pace;
 pub mod packing;
+mod patience;
 pub mod place;
 pub mod plan;
 pub mod pool;
@@ -143,6 +144,18 @@ fn run(
     picks: Option<Picks>,
     orders: &mut Orders,
 ) -> (Plan, Vec<Sketched>) {
+    let (mut plan, sketched) = stages(view, now, policy, picks, orders);
+    plan.again = plan.again.into_iter().chain(view.next_patience(now)).min();
+    (plan, sketched)
+}
+
+fn stages(
+    view: &View<'_>,
+    now: Timestamp,
+    policy: Policy,
+    picks: Option<Picks>,
+    orders: &mut Orders,
+) -> (Plan, Vec<Sketched>) {
     orders.renew(now, policy.weights, view.queue.heads().len());
     if view.bookings.is_empty() {
         let mut planner = Planner::new(view, now, policy, picks, None, orders);
@@ -232,6 +245,8 @@ struct Planner<'a> {
     everyone: bool,
     /// Whether jobs of any class may take places of others.
     some_take: bool,
+    /// By group, where it matters to nodes how long a job runs: the number of its shape and its time.
+    by_time: Option<Vec<usize>>,
     /// None = which cores is of no interest.
     picks: Option<Picks>,
     sketched: Vec<Sketched>,
@@ -269,6 +284,7 @@ impl<'a> Planner<'a> {
         let ranks =
             classes.map(|class| class.map_or_else(ClassRank::default, |class| ranker.class(class)));
         let everyone = view.pool.serves_everyone();
+        let by_time = patience::shapes_by_time(view, now);
         let classes = view.queue.classes();
         let takes = classes.map(|class| class.is_some_and(|class| evict::takes(view.rules, class)));
         let evictions = Evictions::new(takes.collect(), view, now);
@@ -276,11 +292,16 @@ impl<'a> Planner<'a> {
             ask: None,
             failed: i64::MAX,
         };
-        let count = if everyone {
+        let mut count = if let Some((_, count)) = by_time.as_ref().filter(|_| everyone) {
+            *count
+        } else if everyone {
             view.queue.shapes().count()
         } else {
             view.queue.heads().len()
         };
+        if !view.queue.patience().is_empty() {
+            count *= 2;
+        }
         let mut planner = Planner {
             view: *view,
             now,
@@ -297,6 +318,7 @@ impl<'a> Planner<'a> {
             shapes: vec![blank; count],
             everyone,
             some_take: false,
+            by_time: by_time.map(|(places, _)| places),
             picks,
             sketched: Vec::new(),
             added: Tally::default(),
@@ -386,7 +408,8 @@ impl<'a> Planner<'a> {
             return false;
         }
         let partition = self.partitions[head.class as usize];
-        self.has_head[partition] && length_ms(head.limit_s) >= self.shapes[self.shape_of(at)].failed
+        self.has_head[partition]
+            && length_ms(head.limit_s) >= self.shapes[self.shape_of(at, id)].failed
     }
 
     /// The next job of a group waits for its turn, the one behind this.
@@ -440,7 +463,8 @@ impl<'a> Planner<'a> {
         let ask = self.ask(at, group, job);
         if !self.view.emptied.fits(&ask) {
             // Its nodes are away: others need not wait for it.
-            let reason = Reason::ReqNodeNotAvail;
+            let switches = self.waits_for_switches(self.view.emptied, &ask, job.id);
+            let reason = switches.unwrap_or(Reason::ReqNodeNotAvail);
             self.plan.held.push(((*group.key).clone(), reason));
             self.bring_back(self.class_of(at));
             return;
@@ -454,7 +478,7 @@ impl<'a> Planner<'a> {
         let reason = if lacks {
             Reason::Licenses
         } else {
-            Reason::Resources
+            self.waits_for_others(&ask, job)
         };
         self.plan.blocked.push((job.id, reason));
         self.blocked.push(partition);
@@ -509,12 +533,16 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Where what is known of the asks of a group stands.
-    fn shape_of(&self, at: usize) -> usize {
-        if self.everyone {
-            self.view.queue.heads()[at].shape as usize
-        } else {
-            at
+    /// Where what is known of the asks of a job of a group stands. Whoever takes any switches by now has the second half.
+    fn shape_of(&self, at: usize, id: JobId) -> usize {
+        let place = match &self.by_time {
+            Some(places) if self.everyone => places[at],
+            None if self.everyone => self.view.queue.heads()[at].shape as usize,
+            _ => at,
+        };
+        match self.view.takes_any_switches(id, self.now) {
+            true => place + self.shapes.len() / 2,
+            false => place,
         }
     }
 
@@ -526,19 +554,21 @@ impl<'a> Planner<'a> {
             && request.nodelist.is_empty()
             && request.exclude.is_empty()
             && request.wishes.constraint.is_none()
+            && request.wishes.switches.is_none()
             && !request.takes_nothing()
     }
 
     fn ask(&mut self, at: usize, group: &'a Group, job: &Job) -> Ask<'a> {
-        let place = self.shape_of(at);
+        let place = self.shape_of(at, job.id);
         let request: &'a Request = &group.key.request;
         let anywhere = self.goes_anywhere(request, &group.key.class.partition);
-        let view = &self.view;
+        let (view, now) = (&self.view, self.now);
         let ask = self.shapes[place].ask.get_or_insert_with(|| {
-            if anywhere {
-                return view.pool.ask_anywhere(request);
-            }
-            view.pool.ask(request, view.open_to(job))
+            let ask = match anywhere {
+                true => view.pool.ask_anywhere(request),
+                false => view.pool.ask(request, view.open_to(job)),
+            };
+            view.as_wanted(ask, job, now)
         });
         ask.clone()
     }
@@ -690,7 +720,7 @@ impl<'a> Planner<'a> {
         if let Some(parts) = rather.filter(|parts| self.pass.holds(parts, length)) {
             return Some(parts.clone());
         }
-        let shape = self.shape_of(at);
+        let shape = self.shape_of(at, job.id);
         if length >= self.shapes[shape].failed {
             return None;
         }

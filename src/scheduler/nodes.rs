@@ -5,11 +5,15 @@
 //!
 //! One node where one serves: a job without GPUs first where no GPU is free, then the one with the fewest free cpus that
 //! still holds all tasks, so that room stays together for wide jobs. Else as few nodes as hold the tasks, those with most
-//! room first; each gets at least one task and the first ones are filled (Slurm's order: 3 + 1, not 2 + 2).
+//! room first; each gets at least one task and the first ones are filled (Slurm's order: 3 + 1, not 2 + 2). Where nodes lie
+//! under several switches, those are chosen first, so that a job's nodes are close together ([`switches`]).
 
+mod flaky;
 mod site;
+mod switches;
 mod wanted;
 
+pub use flaky::chance_percent;
 pub use site::{Free, Gpus, KINDS, Part, Parts, Site, Totals, cpus_among, less, plus};
 pub use wanted::might_fit;
 
@@ -21,10 +25,13 @@ use crate::model::node::Node;
 use crate::model::partition::Partition;
 use crate::model::resource::{GpuRequest, Request};
 use crate::model::rules::Rules;
+use flaky::Care;
+use imbl::OrdMap;
 use site::{narrow, sum};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::sync::Arc;
+use switches::{Need, Room, Switches};
 use wanted::{Wanted, node_range};
 
 /// Places of nodes, a bit each.
@@ -70,10 +77,40 @@ pub struct Ask<'a> {
     open: Places,
     /// Licences, by their places, and how many; one that there is not has no place.
     licenses: SmallVec<[(usize, u32); 1]>,
+    /// Under at most so many switches.
+    switches: Option<u32>,
+    /// Where nodes have failed of late.
+    care: Option<Care>,
+}
+
+impl Ask<'_> {
+    /// Whether it accepts few switches only.
+    #[must_use]
+    pub fn is_for_few_switches(&self) -> bool {
+        self.switches.is_some()
+    }
+
+    /// The same under at most so many switches.
+    #[must_use]
+    pub fn under_at_most(self, switches: u32) -> Self {
+        Ask {
+            switches: Some(switches),
+            ..self
+        }
+    }
+
+    /// The same under any switches.
+    #[must_use]
+    pub fn under_any_switches(self) -> Self {
+        Ask {
+            switches: None,
+            ..self
+        }
+    }
 }
 
 /// What all nodes have in common that a pool may know.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Ground {
     sites: Vec<Site>,
     /// By the number of a node, its place among the sites; `u32::MAX` = it is not there.
@@ -81,9 +118,13 @@ struct Ground {
     /// Those that accept work.
     accepting: Places,
     serve_everyone: bool,
+    /// Whether any has ever failed.
+    has_failed: bool,
     all: Free,
     /// Pools of licences, and how many there are.
     licenses: Vec<(Arc<str>, u32)>,
+    /// Where their cables go, if that makes a difference.
+    switches: Option<Switches>,
 }
 
 /// Nodes and what is free on them.
@@ -102,6 +143,7 @@ impl PartialEq for NodePool {
         self.ground.sites == other.ground.sites
             && self.free == other.free
             && self.ground.licenses == other.ground.licenses
+            && self.ground.switches == other.ground.switches
             && self.licenses == other.licenses
     }
 }
@@ -144,6 +186,27 @@ pub fn is_open(request: &Request, node: &Node) -> bool {
 }
 
 impl NodePool {
+    /// Of these nodes, as they are now, under these rules: with the licences there are, none of them in use.
+    #[must_use]
+    pub fn under(rules: &Rules, nodes: &OrdMap<NodeId, Arc<Node>>) -> Self {
+        let nodes = || nodes.values().map(|node| &**node);
+        let pool = NodePool::of(nodes()).with_licenses(rules.licenses.values());
+        let has_switches = rules.nodes.values().any(|one| one.switch.is_some());
+        let path = |node: &Node| rules.nodes.get(node.name())?.switch.as_deref();
+        let switches = has_switches.then(|| Switches::of(nodes().map(path)));
+        match switches.flatten() {
+            None => pool,
+            Some(switches) => {
+                let mut ground = Arc::unwrap_or_clone(pool.ground);
+                ground.switches = Some(switches);
+                NodePool {
+                    ground: Arc::new(ground),
+                    ..pool
+                }
+            }
+        }
+    }
+
     /// Of these nodes, as they are now.
     pub fn of<'n>(nodes: impl IntoIterator<Item = &'n Node>) -> Self {
         let (mut sites, mut free) = (Vec::new(), Vec::new());
@@ -168,10 +231,12 @@ impl NodePool {
         let ground = Ground {
             accepting: Places::of(sites.iter().map(|site| site.accepts_work)),
             serve_everyone: sites.iter().all(|site| site.serves_everyone),
+            has_failed: sites.iter().any(|site| site.failures.amount > 0.0),
             sites,
             places,
             all,
             licenses: Vec::new(),
+            switches: None,
         };
         NodePool {
             ground: Arc::new(ground),
@@ -191,13 +256,8 @@ impl NodePool {
             return self;
         }
         let free = licenses.iter().map(|(_, count)| *count).collect();
-        let ground = Ground {
-            licenses,
-            sites: self.ground.sites.clone(),
-            places: self.ground.places.clone(),
-            accepting: self.ground.accepting.clone(),
-            ..*self.ground
-        };
+        let mut ground = Arc::unwrap_or_clone(self.ground);
+        ground.licenses = licenses;
         NodePool {
             ground: Arc::new(ground),
             licenses: free,
@@ -261,6 +321,12 @@ impl NodePool {
                 (at.unwrap_or(usize::MAX), wish.count)
             })
             .collect()
+    }
+
+    /// At most so many switches, where there are several.
+    fn switches_asked(&self, request: &Request) -> Option<u32> {
+        let wish = request.wishes.switches?;
+        self.ground.switches.is_some().then_some(wish.most)
     }
 
     /// As if nothing were granted.
@@ -372,6 +438,8 @@ impl NodePool {
             request,
             open: Places::of(sites.map(|site| admits(site.id))),
             licenses: self.licenses_asked(request),
+            switches: self.switches_asked(request),
+            care: None,
         }
     }
 
@@ -382,6 +450,8 @@ impl NodePool {
             request,
             open: self.ground.accepting.clone(),
             licenses: self.licenses_asked(request),
+            switches: self.switches_asked(request),
+            care: None,
         }
     }
 
@@ -435,7 +505,8 @@ impl NodePool {
         let wanted = Wanted::of(ask.request);
         let (least, most) = node_range(ask.request);
         if least <= 1 {
-            let mut best: Option<(u32, u32, u32, u32)> = None;
+            let mut best: Option<(u32, u32, u32, u32, u32, u32)> = None;
+            let care = |at| ask.care.as_ref().map_or((0, 0), |care| care.of_one(at));
             for at in self.candidates(ask, wanted.per_task) {
                 let site = &self.ground.sites[at as usize];
                 let free = free_at(at as usize);
@@ -447,7 +518,8 @@ impl NodePool {
                 } else {
                     0
                 };
-                let key = (spared, free.cpus, avoid(at as usize), at);
+                let (first, last) = care(at);
+                let key = (first, spared, free.cpus, avoid(at as usize), last, at);
                 if best.is_none_or(|best| key < best)
                     && wanted.parts(&[(site, free, wanted.tasks)]).is_some()
                 {
@@ -475,7 +547,7 @@ impl NodePool {
         free_at: impl Fn(usize) -> Free,
         avoid: impl Fn(usize) -> u32,
     ) -> Option<Parts> {
-        let mut by_room: Vec<(u32, u32)> = self
+        let by_room: Vec<Room> = self
             .candidates(ask, wanted.per_task)
             .map(|at| {
                 let free = free_at(at as usize);
@@ -486,10 +558,47 @@ impl NodePool {
         if by_room.len() < least {
             return None;
         }
+        let range = (least, most);
+        let care = ask.care.as_ref();
+        let pack = |rooms| self.pack((wanted, care), rooms, range, &free_at, &avoid);
+        let Some(switches) = &self.ground.switches else {
+            return pack(by_room);
+        };
+        let need = Need {
+            nodes: range,
+            tasks: wanted.tasks,
+            switches: ask.switches,
+        };
+        switches.nearest(&by_room, need, pack)
+    }
+
+    /// As few of these nodes as hold all tasks, those with most room first.
+    fn pack(
+        &self,
+        (wanted, care): (&Wanted<'_>, Option<&Care>),
+        mut by_room: Vec<Room>,
+        range: (usize, usize),
+        free_at: &impl Fn(usize) -> Free,
+        avoid: &impl Fn(usize) -> u32,
+    ) -> Option<Parts> {
+        if by_room.len() < range.0 {
+            return None;
+        }
+        if let Some(care) = care {
+            let key = |(holds, at): &Room| {
+                let avoid = avoid(*at as usize);
+                (care.failures(*at), Reverse(*holds), avoid, *at)
+            };
+            by_room.sort_by_cached_key(key);
+            let steady = self.fill(wanted, &by_room, range, free_at);
+            if steady.is_some() {
+                return steady;
+            }
+        }
         let key = |(holds, at): &(u32, u32)| (Reverse(*holds), avoid(*at as usize), *at);
         by_room.sort_by_cached_key(key);
-        let found = self.fill(wanted, &by_room, (least, most), &free_at);
-        if found.is_some() || !matches!(ask.request.gpus, GpuRequest::Total(_)) {
+        let found = self.fill(wanted, &by_room, range, free_at);
+        if found.is_some() || !matches!(wanted.request.gpus, GpuRequest::Total(_)) {
             return found;
         }
         // Those with most room need not be those with the GPUs.
@@ -499,7 +608,7 @@ impl NodePool {
         };
         let key = |(holds, at): &(u32, u32)| (Reverse(gpus(*at)), Reverse(*holds), *at);
         by_room.sort_by_cached_key(key);
-        self.fill(wanted, &by_room, (least, most), &free_at)
+        self.fill(wanted, &by_room, range, free_at)
     }
 
     /// The first so many of these nodes that hold all tasks: (room, place) each.
@@ -583,8 +692,8 @@ impl Pool for NodePool {
 
     fn fits(&self, ask: &Ask<'_>) -> bool {
         let wanted = Wanted::of(ask.request);
-        // How GPUs over the whole job lie on nodes is found out by choosing some.
-        if matches!(ask.request.gpus, GpuRequest::Total(_)) {
+        // How GPUs over the whole job lie on nodes, or nodes under switches, is found out by choosing some.
+        if matches!(ask.request.gpus, GpuRequest::Total(_)) || ask.switches.is_some() {
             return self.find(ask).is_some();
         }
         if self.licensed(&[], ask).is_none() {

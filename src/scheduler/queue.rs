@@ -7,6 +7,7 @@
 //! Groups lie in a row, with what a pass reads of each; whose they are and what they ask for have numbers, so that a pass
 //! works out once for each what depends on it.
 
+use super::patience::Patience;
 use crate::model::ids::JobId;
 use crate::model::job::Job;
 use crate::model::resource::Request;
@@ -257,6 +258,7 @@ pub struct Queue {
     /// By shape.
     rows: Vec<Row>,
     jobs: usize,
+    patience: Patience,
 }
 
 fn narrow(at: usize) -> u32 {
@@ -283,6 +285,7 @@ impl Queue {
         if let Some(first) = group.jobs.iter().next().map(member) {
             self.lead(at, first);
         }
+        self.patience.enter(job);
     }
 
     /// This is the first job of a group.
@@ -292,6 +295,16 @@ impl Queue {
             head.first = first;
             self.rows[head.shape as usize].mark.renew();
         }
+    }
+
+    /// Who waits for few switches waits from now on.
+    pub fn note(&mut self, now: Timestamp) {
+        self.patience.note(now);
+    }
+
+    /// Who waits for few switches.
+    pub(super) fn patience(&self) -> &Patience {
+        &self.patience
     }
 
     fn open(&mut self, key: GroupKey, first: Member) -> usize {
@@ -348,6 +361,7 @@ impl Queue {
         let Some(group) = &mut self.groups[at] else {
             return;
         };
+        self.patience.leave(job);
         if let Some(runs) = group.jobs.remove(&(job.submitted, job.id)) {
             self.jobs -= 1;
             group.running -= usize::from(runs);

@@ -61,6 +61,7 @@ fn node(id: u32, name: &str, cpus: u32) -> Arc<Node> {
         }),
         link: Link::Up,
         drain: None,
+        failures: Default::default(),
         cpus_free: CpuSet::new(),
         memory_granted_mib: 0,
         gpus_free: Vec::new(),

@@ -21,6 +21,7 @@
 //! at = "2h"
 //! for = "30m"
 //! ```
+//! `[policy]` with `forget-failures = true` starts jobs on nodes as if none had failed before.
 //! Partitions, accounts, users, QOS and licences have the keys of [`Rules::change`]; `[[reservation]]` has `name`, `at`, `for`
 //! and those of a reservation.
 
@@ -229,7 +230,10 @@ fn reserved(mut fields: Fields<'_>) -> Result<Reserved, Wrong> {
 }
 
 fn add_nodes(described: &mut Description, mut fields: Fields<'_>) -> Result<(), Wrong> {
-    let features = fields.text("features")?;
+    let said = [
+        ("features", fields.text("features")?),
+        ("switch", fields.text("switch")?),
+    ];
     let nodes = &mut described.nodes;
     let list = fields.name("name")?;
     let names = hostlist::parse(list).map_err(|error| fields.wrong("name", error))?;
@@ -254,14 +258,14 @@ fn add_nodes(described: &mut Description, mut fields: Fields<'_>) -> Result<(), 
             let shown = excerpt(&name);
             return Err(fields.wrong("name", format!("`{shown}` is no name for a node")));
         }
-        if let Some(features) = features {
-            let said = (
-                Noun::Node,
-                name.clone(),
-                vec![("features".to_owned(), features.to_owned())],
-            );
+        for (key, value) in said
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?)))
+        {
+            let setting = vec![(key.to_owned(), value.to_owned())];
+            let said = (Noun::Node, name.clone(), setting);
             let rules = described.rules.with_settings(&[said]);
-            described.rules = rules.map_err(|refusal| fields.wrong("features", refusal.what))?;
+            described.rules = rules.map_err(|refusal| fields.wrong(key, refusal.what))?;
         }
         nodes.push(machine.inventory(&name));
     }
@@ -397,6 +401,9 @@ fn read_policy(settings: &mut Settings, mut fields: Fields<'_>) -> Result<(), Wr
     weights.max_age_s = max_age.unwrap_or(weights.max_age_s);
     let half_life = seconds(fields.span("half-life")?);
     settings.half_life_s = half_life.unwrap_or(settings.half_life_s);
+    if fields.truth("forget-failures")? {
+        settings.remember_failures = false;
+    }
     fields.finish()
 }
 
@@ -491,7 +498,7 @@ mod tests {
             ),
             (
                 "[[node]]\nname = \"a\"\ncpus = 1\nmemory = \"1G\"\ncolour = \"red\"\n",
-                "[[node]] 1: colour = \"red\": no such key; there are: features, name, cpus, memory, numa, gpus",
+                "[[node]] 1: colour = \"red\": no such key; there are: features, switch, name, cpus, memory, numa, gpus",
             ),
         ];
         for (text, said) in cases {

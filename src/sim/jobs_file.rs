@@ -22,6 +22,7 @@ use crate::model::array::{ArraySpec, MAX_INDEX};
 use crate::model::constraint::Constraint;
 use crate::model::job::JobSpec;
 use crate::model::resource::{GpuRequest, MemoryRequest, Request};
+use crate::model::switches::SwitchWish;
 use crate::model::time::Timestamp;
 use crate::model::wishes::Wishes;
 use std::sync::Arc;
@@ -109,10 +110,15 @@ fn wishes(fields: &mut Fields<'_>) -> Result<Wishes, Wrong> {
     let licenses = licenses
         .transpose()
         .map_err(|why| fields.wrong("licenses", why))?;
+    let switches = fields.text("switches")?.map(SwitchWish::parse);
+    let switches = switches
+        .transpose()
+        .map_err(|why| fields.wrong("switches", why))?;
     Ok(Wishes {
         constraint: constraint.map(|constraint| constraint.to_string()),
         licenses: licenses.unwrap_or_default(),
         reservation: fields.text("reservation")?.map(str::to_owned),
+        switches,
     })
 }
 

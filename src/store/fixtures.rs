@@ -294,6 +294,7 @@ pub(crate) fn node(id: u32) -> Node {
         }),
         link: Link::Silent(Timestamp(START)),
         drain: Some("fan".into()),
+        failures: Default::default(),
         cpus_free: Default::default(),
         memory_granted_mib: 0,
         gpus_free: vec![],

@@ -10,6 +10,7 @@ use crate::cluster::changes::Counters;
 use crate::model::allocation::Allocation;
 use crate::model::audit::AuditRecord;
 use crate::model::bounded;
+use crate::model::fading::Fading;
 use crate::model::history::{EndedJob, Granted, StepRow};
 use crate::model::identity::{Invitation, KnownKey};
 use crate::model::ids::{JobId, NodeId, SlotId, StepId};
@@ -67,7 +68,8 @@ const V1: u8 = 1;
 /// Of hot jobs: slots say whether they have begun, which steps run in them and which leases they have. Of ended ones: the
 /// last slot. Of nodes: whose jobs they run.
 const V2: u8 = 2;
-/// Of hot jobs of which slots are or were stopped: beside version 2, how, slot by slot.
+/// Of hot jobs of which slots are or were stopped: beside version 2, how, slot by slot. Of nodes that have
+/// failed of late: how often.
 const V3: u8 = 3;
 
 /// The fields of a version-1 record.
@@ -458,26 +460,29 @@ pub fn encode_node(buffer: &mut Vec<u8>, node: &Node) {
         link,
         drain,
         serves,
+        failures,
         cpus_free: _,
         memory_granted_mib: _,
         gpus_free: _,
         gives_leases: _,
     } = node;
-    encode_version(
-        buffer,
-        V2,
-        &NodeRow {
-            inventory: Cow::Borrowed(inventory),
-            link: *link,
-            drain: Cow::Borrowed(drain),
-            serves: Cow::Borrowed(serves),
-        },
-    );
+    let row = NodeRow {
+        inventory: Cow::Borrowed(inventory),
+        link: *link,
+        drain: Cow::Borrowed(drain),
+        serves: Cow::Borrowed(serves),
+    };
+    if failures.amount > 0.0 {
+        encode_version(buffer, V3, &(row, failures));
+    } else {
+        encode_version(buffer, V2, &row);
+    }
 }
 
 /// A node from its number and record; what is free on it follows from the jobs.
 pub fn decode_node(id: NodeId, bytes: &[u8]) -> Result<Node, RecordError> {
-    let row = match versioned(bytes, V2)? {
+    let mut failures = Fading::default();
+    let row = match versioned(bytes, V3)? {
         (V1, body) => {
             let row: NodeRowV1 = fields("node", body)?;
             let serves = Serves::local(row.inventory.uid);
@@ -488,7 +493,15 @@ pub fn decode_node(id: NodeId, bytes: &[u8]) -> Result<Node, RecordError> {
                 serves: Cow::Owned(serves),
             }
         }
-        (_, body) => fields::<NodeRow<'static>>("node", body)?,
+        (V2, body) => fields::<NodeRow<'static>>("node", body)?,
+        (_, body) => {
+            let (row, known): (NodeRow<'static>, Fading) = fields("node", body)?;
+            if !known.is_sound() {
+                return Err(RecordError::malformed("node", known.amount));
+            }
+            failures = known;
+            row
+        }
     };
     Ok(Node {
         id,
@@ -496,6 +509,7 @@ pub fn decode_node(id: NodeId, bytes: &[u8]) -> Result<Node, RecordError> {
         link: row.link,
         drain: row.drain.into_owned(),
         serves: row.serves.into_owned(),
+        failures,
         cpus_free: Default::default(),
         memory_granted_mib: 0,
         gpus_free: Vec::new(),
@@ -553,7 +567,7 @@ pub fn decode_rule(bytes: &[u8]) -> Result<Vec<Setting>, RecordError> {
 /// What somebody has used.
 pub fn decode_usage(bytes: &[u8]) -> Result<priority::Usage, RecordError> {
     let usage: priority::Usage = decode("usage", bytes)?;
-    if usage.amount.is_finite() && usage.amount >= 0.0 {
+    if usage.is_sound() {
         Ok(usage)
     } else {
         Err(RecordError::malformed("usage", usage.amount))
@@ -630,6 +644,29 @@ mod tests {
         encode_job(&mut bytes, &job);
         let read = decode_job(job.id, &bytes, job.spec.clone()).unwrap();
         assert_eq!(read, job);
+    }
+
+    #[test]
+    fn failures_of_a_node_are_kept_and_cost_nothing_where_there_are_none() {
+        let mut node = fixtures::node(1);
+        let mut bytes = Vec::new();
+        encode_node(&mut bytes, &node);
+        assert_eq!(bytes[0], V2, "as it was before failures were counted");
+        let before = bytes.len();
+        assert_eq!(decode_node(node.id, &bytes).unwrap(), node);
+        node.fail(Timestamp(fixtures::START));
+        encode_node(&mut bytes, &node);
+        assert_eq!((bytes[0], bytes.len() > before), (V3, true));
+        assert_eq!(decode_node(node.id, &bytes).unwrap(), node);
+        for amount in [f64::NAN, -1.0, f64::INFINITY] {
+            node.failures.amount = f64::MAX;
+            encode_node(&mut bytes, &node);
+            let at = bytes
+                .windows(8)
+                .rposition(|eight| eight == f64::MAX.to_le_bytes());
+            bytes[at.unwrap()..][..8].copy_from_slice(&amount.to_le_bytes());
+            assert!(decode_node(node.id, &bytes).is_err(), "{amount}");
+        }
     }
 
     #[test]

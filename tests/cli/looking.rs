@@ -430,8 +430,28 @@ fn nodes_partitions_and_status() {
         address: Some("10.0.0.7:51234".into()),
         certificate_until: Some(at(86_400)),
     };
+    let said = |name: &str, settings: &[(&str, &str)]| RuleView {
+        noun: Noun::Node,
+        name: name.into(),
+        settings: settings
+            .iter()
+            .map(|(key, value)| ((*key).into(), (*value).into()))
+            .collect(),
+    };
+    let rules = vec![
+        said(
+            "ws1",
+            &[
+                ("features", "fast"),
+                ("switch", "core/rack1"),
+                ("failures", "1.93"),
+            ],
+        ),
+        said("ws3", &[("features", "none"), ("switch", "none")]),
+    ];
     let fake = Fake::new(move |request, talk| match request {
         Request::Links => talk.say(&ToClient::Links(vec![link.clone()])),
+        Request::Rules { .. } => talk.say(&ToClient::Rules(rules.clone())),
         _ => talk.say(&ToClient::Nodes(vec![
             busy.clone(),
             lost.clone(),

@@ -21,6 +21,7 @@ use hpc::model::job_ref::{self, JobRef};
 use hpc::model::join_line::{JoinLine, parse_address};
 use hpc::model::rules::{Noun, Rules};
 use hpc::model::signal::SignalSpec;
+use hpc::model::switches::{self, SwitchWish};
 use hpc::model::time::{self, Timestamp};
 use hpc::model::wishes::Wishes;
 use hpc::model::{booking, directive, gres, hostlist, reservation, signal, size};
@@ -327,6 +328,7 @@ pub fn values(bytes: &[u8]) -> bool {
         17 => licenses(text),
         18 => reserved_parts(text),
         19 => booking(text),
+        20 => switches(text),
         _ => false,
     }
 }
@@ -350,6 +352,19 @@ fn features(text: &str) -> bool {
             false
         }
     }
+}
+
+fn switches(text: &str) -> bool {
+    let path = switches::parse_path(text).inspect_err(|why| sentence(why));
+    if let Ok(Some(path)) = &path {
+        assert!(path == text && path.split('/').count() <= 4);
+    }
+    let wish = SwitchWish::parse(text).inspect_err(|why| sentence(why));
+    if let Ok(wish) = wish {
+        assert!(wish.most > 0);
+        assert_eq!(SwitchWish::parse(&wish.to_string()), Ok(wish));
+    }
+    path.is_ok() || wish.is_ok()
 }
 
 fn licenses(text: &str) -> bool {

@@ -1082,6 +1082,7 @@ fn values() -> Vec<Vec<u8>> {
             ],
         ),
         (13, &["0-3,8", "65535,64-127", ""]),
+        (20, &["core/rack1", "2@30", "1@1-12:00:00"]),
     ];
     let mut seeds: Vec<Vec<u8>> = texts
         .iter()

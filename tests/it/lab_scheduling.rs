@@ -115,4 +115,25 @@ fn jobs_make_room_wait_and_keep_to_reservations_on_several_machines() {
     head.wait_for_state(third, "RUNNING");
     head.wait_for_state(dependent, "RUNNING");
     cancel(head, &[holders[1], third, dependent]);
+
+    // Two machines are under one switch: a gang is given those, or waits for them as long as it says.
+    head.ok(&["node", "set", "sa", "switch=room/left"]);
+    head.ok(&["node", "set", "sb,sc", "switch=room/right"]);
+    assert_eq!(head.json(&["node", "sc"])["switch"], "room/right");
+    let gang = |more: &[&str]| sleeps(head, &[&["-N", "2", "-c", "2", "-t", "10"], more].concat());
+    let close = gang(&[]);
+    head.wait_for_state(close, "RUNNING");
+    let right: BTreeSet<String> = ["sb", "sc"].map(str::to_owned).into();
+    assert_eq!(nodes_of(head, close), right);
+    cancel(head, &[close]);
+    let busy = sleeps(head, &["-w", "sb", "-c", "2", "-t", "10"]);
+    head.wait_for_state(busy, "RUNNING");
+    let patient = gang(&["--switches=1"]);
+    waits_for(head, patient, "Switches");
+    let why = head.ok(&["why", &patient.to_string()]);
+    assert!(why.contains("under at most 1 switch until"), "{why}");
+    head.ok(&["cancel", &patient.to_string()]);
+    let hasty = gang(&["--switches=1@0:03"]);
+    head.wait_for_state(hasty, "RUNNING");
+    cancel(head, &[busy, hasty]);
 }

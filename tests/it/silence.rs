@@ -129,6 +129,20 @@ fn a_node_that_is_silent_for_too_long_is_down_and_its_jobs_are_lost() {
         node["state"] == "IDLE" && node["responding"] == true
     });
     ended_once(&cluster, job, "NODE_FAIL", 0);
+    // It is remembered, also by the next controller, until somebody has it forgotten.
+    let failures = || cluster.json(&["node", "n2"])["failures"].as_f64().unwrap();
+    assert!((0.99..=1.0).contains(&failures()), "{}", failures());
+    cluster.kill_controller();
+    cluster.start();
+    wait_for(&cluster, "n2", true);
+    assert!((0.99..=1.0).contains(&failures()), "{}", failures());
+    let table = cluster.ok(&["nodes"]);
+    assert!(table.contains("flaky: lost 1.00 times"), "{table}");
+    assert_eq!(cluster.json(&["node", "n1"])["failures"], 0.0);
+    cluster.ok(&["node", "set", "n2", "failures=0"]);
+    assert!(failures() == 0.0);
+    let audit = cluster.ok(&["audit"]);
+    assert!(audit.contains("node set n2 failures=0"), "{audit}");
 }
 
 /// A job that may run again, on `n2`, with `n1` free for it.

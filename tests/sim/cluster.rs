@@ -15,7 +15,7 @@ use hpc::sim::{self, jobs_file, simulate};
 use proptest::prelude::*;
 use std::fmt::Write;
 
-fn setup(text: &str, check: bool) -> Setup {
+pub(super) fn setup(text: &str, check: bool) -> Setup {
     let read = cluster_file::parse(text).unwrap();
     Setup {
         settings: read.settings,

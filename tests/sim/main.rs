@@ -7,9 +7,11 @@
 )]
 
 mod cluster;
+mod flaky;
 mod foresight;
 mod packing;
 mod properties;
+mod topology;
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};

@@ -125,6 +125,10 @@ pub(in crate::cli) struct Node<'a> {
     remarks: &'a [String],
     /// Words that `--constraint` may ask for.
     features: Vec<&'a str>,
+    /// The path of the switch that its cable goes to; null where nothing is said.
+    switch: Option<&'a str>,
+    /// How often it was lost of late, each time half forgotten after a week.
+    failures: f64,
     /// `unix`, `quic` or `tcp`; null while it is not connected.
     path: Option<&'a str>,
     address: Option<&'a str>,
@@ -294,6 +298,10 @@ impl<'a> Node<'a> {
             version: &view.version,
             remarks: &view.remarks,
             features: crate::cli::nodes::features(view, said),
+            switch: crate::cli::nodes::setting(view, said, "switch"),
+            failures: crate::cli::nodes::setting(view, said, "failures")
+                .and_then(|count| count.parse().ok())
+                .unwrap_or(0.0),
         }
     }
 }

@@ -224,7 +224,8 @@ fn a_node_that_is_back_before_that_reports_once() {
     f.part_ends(1, job, JobState::NodeFail);
     f.part_ends(1, job, JobState::NodeFail);
     assert_eq!(f.restarts(job), 1);
-    assert_eq!(f.slots_of(job), [(1, 1)]);
+    // Elsewhere: that one was lost, and its limit is long.
+    assert_eq!(f.slots_of(job), [(1, 2)]);
     f.wait_until(f.now.plus_ms(100 * WAIT_MS));
     assert_eq!(f.restarts(job), 1);
 }

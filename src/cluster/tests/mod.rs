@@ -875,9 +875,11 @@ fn a_million_elements_cost_a_run_and_are_cancelled_as_one_row() {
 mod copies;
 mod dependencies;
 mod fair;
+mod flaky;
 mod forecasts;
 mod gangs;
 mod leases;
 mod lives;
 mod nodes;
+mod switches;
 mod virtual_time;

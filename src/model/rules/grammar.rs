@@ -9,6 +9,7 @@ use super::super::partition::Partition;
 use super::super::preempt::{PreemptMode, Yielding};
 use super::super::qos::Qos;
 use super::super::reservation::{Purpose, Repeat, Reservation, parse_on, show_on};
+use super::super::switches;
 use super::super::time::{Timestamp, format_duration};
 use super::{GRACE_MAX_S, Noun, Setting, TEXT_MAX, unknown_key};
 
@@ -283,13 +284,19 @@ pub(super) fn set_node(one: &mut NodeRule, key: &str, value: &str) -> Result<(),
             }
             one.features = features;
         }
+        "switch" => one.switch = switches::parse_path(value)?,
+        "failures" => return Err("they are counted by the cluster, not set".to_owned()),
         _ => return Err(unknown_key(Noun::Node)),
     }
     Ok(())
 }
 
 pub(super) fn of_node(one: &NodeRule) -> Vec<Setting> {
-    vec![("features".to_owned(), show_list(&one.features, "none"))]
+    let switch = one.switch.clone().unwrap_or_else(|| "none".to_owned());
+    vec![
+        ("features".to_owned(), show_list(&one.features, "none")),
+        ("switch".to_owned(), switch),
+    ]
 }
 
 /// A point in time as RFC 3339.

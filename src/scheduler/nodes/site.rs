@@ -1,6 +1,7 @@
 //! One node as the pool sees it: what it has in numbers, and what is a part of it.
 
 use crate::model::allocation::NodeShare;
+use crate::model::fading::Fading;
 use crate::model::ids::NodeId;
 use crate::model::node::{Node, Serves};
 use smallvec::SmallVec;
@@ -97,6 +98,8 @@ pub struct Site {
     pub(super) kinds: SmallVec<[Arc<str>; 1]>,
     pub(super) accepts_work: bool,
     pub(super) serves_everyone: bool,
+    /// How often it was lost of late.
+    pub(super) failures: Fading,
 }
 
 impl Site {
@@ -122,6 +125,7 @@ impl Site {
             kinds,
             accepts_work: node.accepts_work(),
             serves_everyone: node.serves == Serves::Everyone,
+            failures: node.failures,
         };
         let indices: Vec<u32> = gpus.iter().map(|gpu| gpu.index).collect();
         site.all.gpus = site.count_gpus(node, &indices);
@@ -156,6 +160,12 @@ impl Site {
                 gpus: self.count_gpus(node, &share.gpus),
             },
         }
+    }
+
+    /// How often it was lost of late.
+    #[must_use]
+    pub fn failures(&self) -> Fading {
+        self.failures
     }
 
     /// How large the node is: GPUs first, then cpus, then memory.

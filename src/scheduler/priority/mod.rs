@@ -2,7 +2,7 @@
 //!
 //! The terms are those of Slurm's multifactor priority, so that its users find their knobs again (Slurm's
 //! documentation, "Multifactor Priority Plugin"). Each factor comes from a file of its own: [`age`], [`size`] and
-//! [`fair_share`], which ranks users by [`usage`] that fades away. Partition and QOS are quotients that the caller
+//! [`fair_share`], which ranks users by [`Usage`] that fades away. Partition and QOS are quotients that the caller
 //! knows. [`sum`] rounds every term to an integer before anything is compared, so that neither an optimiser nor a
 //! processor can put two jobs in another order.
 //!
@@ -11,11 +11,10 @@
 pub mod age;
 pub mod fair_share;
 pub mod size;
-pub mod usage;
 
+pub use crate::model::fading::Fading as Usage;
 pub use fair_share::{Node, Standing, fair_tree};
 pub use size::SizeRule;
-pub use usage::Usage;
 
 const DAY_S: u32 = 86_400;
 /// The least that a job which is not held has: 0 means held, as in Slurm.

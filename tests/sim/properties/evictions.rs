@@ -116,6 +116,9 @@ fn has_room(state: &State, job: &Job) -> bool {
         let node = &state.nodes[&id];
         is_open(request, node) && admits(request, &job.owner, partition, node)
     });
+    let length = job.spec.time_limit_s;
+    let length = length.map_or(i64::MAX, |seconds| i64::from(seconds) * 1000);
+    let ask = view.pool.kept_off_flaky(ask, view.emptied, length, NOW);
     view.pool.find(&ask).is_some()
 }
 

@@ -19,7 +19,8 @@
 //! simulator against it. [`backfill`] looks at a single pass, over processors and over nodes, and breaks the rule on
 //! purpose to see that the check finds it. [`views`] has random states of a cluster, [`naive`] a planner that looks at
 //! each job by itself, [`plans`] compares, and [`again`] holds passes that
-//! remember earlier ones against those that do not.
+//! remember earlier ones against those that do not. [`switches`]
+//! holds the nodes of a job against the closest there are.
 
 mod again;
 mod backfill;
@@ -27,6 +28,7 @@ mod evictions;
 mod naive;
 mod plans;
 mod replays;
+mod switches;
 mod traces;
 mod views;
 

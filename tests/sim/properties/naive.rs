@@ -73,7 +73,7 @@ pub(super) fn order_key(ranker: &Ranker<'_>, job: &Job) -> OrderKey {
 
 impl<'a> Naive<'a> {
     pub(super) fn plan(view: View<'a>, now: Timestamp, policy: Policy) -> Self {
-        let free = NodePool::of(view.nodes.values().map(|node| &**node));
+        let free = NodePool::under(view.rules, view.nodes);
         let ranker = view.ranker(policy.weights, now);
         let waits = view.jobs.values().filter(|job| !job.pending.is_empty());
         let mut order: Vec<(OrderKey, &'a Job)> =
@@ -116,7 +116,10 @@ impl<'a> Naive<'a> {
             let node = &self.view.nodes[&id];
             is_open(request, node) && admits(request, &job.owner, partition, node)
         };
-        self.free.ask(request, there)
+        let ask = self.free.ask(request, there);
+        let (view, now) = (&self.view, Timestamp(self.now));
+        let length = length_ms(job);
+        view.pool.kept_off_flaky(ask, view.emptied, length, now)
     }
 
     fn advance(&mut self, job: &'a Job) {

@@ -23,6 +23,8 @@ pub(super) const RULES: [Rule; 4] = [Rule::Fcfs, Rule::Easy, Rule::EasySjbf, Rul
 /// Without GPUs that are counted over all nodes of a job: more room may hide a place for those (see the last test).
 const MANY: Features = Features {
     partitions: 3,
+    switches: true,
+    flaky: true,
     ..PLAIN
 };
 
@@ -34,6 +36,8 @@ pub(super) const ALL: Features = Features {
     partitions: 3,
     idle: true,
     gpus_in_total: true,
+    switches: true,
+    flaky: true,
 };
 
 fn policy(rule: Rule) -> Policy {
@@ -66,7 +70,11 @@ pub(super) fn adopted(state: &State, plan: &Plan) -> State {
 /// Those of which the plan says that they wait for room and stand before others.
 fn heads(plan: &Plan) -> Vec<JobId> {
     let blocked = plan.blocked.iter();
-    let heads = blocked.filter(|(_, reason)| *reason == Reason::Resources);
+    let waits = |reason: &Reason| {
+        let others = matches!(reason, Reason::Switches(_) | Reason::FlakyNodes(_));
+        others || *reason == Reason::Resources
+    };
+    let heads = blocked.filter(|(_, reason)| waits(reason));
     heads.map(|(id, _)| *id).collect()
 }
 
@@ -131,6 +139,10 @@ proptest! {
             for pool in [view.pool.clone(), view.pool.for_pass(), view.emptied.clone()] {
                 let ask = pool.ask(&job.spec.request, view.open_to(job));
                 prop_assert_eq!(pool.fits(&ask), pool.find(&ask).is_some(), "{:?}", job.spec.request);
+                let less = pool.kept_off_flaky(ask.clone(), view.emptied, 7_200_000, NOW);
+                prop_assert_eq!(pool.fits(&less), pool.find(&less).is_some(), "{:?}", job.spec.request);
+                // Kept off some nodes it still has a place on empty ones.
+                prop_assert_eq!(view.emptied.fits(&less), view.emptied.fits(&ask), "{:?}", job.spec.request);
             }
         }
     }

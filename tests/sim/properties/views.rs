@@ -8,6 +8,7 @@ use hpc::model::history::Granted;
 use hpc::model::ids::{BlobId, JobId, NodeId, SlotId, SlotKey};
 use hpc::model::index_set::IndexSet;
 use hpc::model::job::{Hold, Job, JobSpec, Launch, Owner, Reason, Slot};
+use hpc::model::license::NodeRule;
 use hpc::model::limits::LimitKind;
 use hpc::model::node::{Inventory, Link, Node, Serves};
 use hpc::model::partition::Partition;
@@ -15,8 +16,10 @@ use hpc::model::qos::Qos;
 use hpc::model::rare::Rare;
 use hpc::model::resource::{GpuCount, GpuRequest, MemoryRequest, Request};
 use hpc::model::rules::{NORMAL, Rules};
+use hpc::model::switches::{self, SwitchWish};
 use hpc::model::time::Timestamp;
 use hpc::model::topology::{Gpu, LogicalCpu, NumaNode, Topology};
+use hpc::model::wishes::Wishes;
 use hpc::scheduler::bookings::Bookings;
 use hpc::scheduler::limits::{Held, Tally};
 use hpc::scheduler::nodes::{NodePool, Parts, admits, is_open};
@@ -38,6 +41,8 @@ pub(super) const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
 const KINDS: [&str; 2] = ["a100", "t4"];
 const USERS: [&str; 3] = ["ann", "bob", "eve"];
+/// Paths of switches; the first has no name.
+const SWITCHES: [&str; 4] = ["none", "a/x", "a/y", "b"];
 
 /// A cluster in numbers, small enough to shrink well.
 #[derive(Debug, Clone)]
@@ -64,6 +69,10 @@ pub(super) struct Machine {
     state: u8,
     /// Every eighth serves one user only.
     serves: u8,
+    /// Under which switch: one without a name, or one of several.
+    switch: usize,
+    /// How often it failed just now.
+    failures: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -115,25 +124,36 @@ pub(super) struct Features {
     pub(super) idle: bool,
     /// GPUs counted over all nodes of a job.
     pub(super) gpus_in_total: bool,
+    /// Nodes under several switches, and jobs that accept few of them.
+    pub(super) switches: bool,
+    /// In half of the cases nodes that have failed.
+    pub(super) flaky: bool,
 }
 
 pub(super) const PLAIN: Features = Features {
     partitions: 2,
     idle: false,
     gpus_in_total: false,
+    switches: false,
+    flaky: false,
 };
 
 fn machine() -> impl Strategy<Value = Machine> {
     let gpus = prop_oneof![2 => Just(vec![]), 2 => prop::collection::vec(0usize..2, 1..4)];
     let memory = prop_oneof![Just(512u64), Just(1000)];
-    (1u32..4, 1u32..6, memory, gpus, 0u8..9, 0u8..8).prop_map(
-        |(numa_nodes, cpus_each, memory_each, gpus, state, serves)| Machine {
+    let switch = 0usize..SWITCHES.len();
+    let failures = prop_oneof![2 => Just(0u32), 1 => 1u32..4];
+    let wear = (switch, failures);
+    (1u32..4, 1u32..6, memory, gpus, 0u8..9, 0u8..8, wear).prop_map(
+        |(numa_nodes, cpus_each, memory_each, gpus, state, serves, (switch, failures))| Machine {
             numa_nodes,
             cpus_each,
             memory_each,
             gpus,
             state,
             serves,
+            switch,
+            failures,
         },
     )
 }
@@ -161,7 +181,7 @@ fn least(tasks: Option<u32>, per_node: Option<u32>) -> u32 {
     tasks.div_ceil(most)
 }
 
-fn request(in_total: bool) -> impl Strategy<Value = Request> {
+fn request(features: Features) -> impl Strategy<Value = Request> {
     let nodes = prop_oneof![3 => Just(1u32), 1 => 2u32..4];
     let tasks = prop::option::of(1u32..5);
     let cpus = prop_oneof![1 => Just(0u32), 8 => Just(1u32), 6 => 2u32..6];
@@ -175,17 +195,20 @@ fn request(in_total: bool) -> impl Strategy<Value = Request> {
     let name =
         || prop_oneof![7 => Just(vec![]), 1 => (1u32..4).prop_map(|id| vec![format!("n{id}")])];
     let whole = prop_oneof![7 => Just(false), 1 => Just(true)];
+    let wish = |most| SwitchWish { most, wait_s: 300 };
+    let switches =
+        prop_oneof![1 => Just(None), 1 => (1u32..3).prop_map(move |most| Some(wish(most)))];
+    let switches = switches.prop_map(move |wish| wish.filter(|_| features.switches));
     (
         nodes,
         tasks,
         cpus,
         memory,
-        gpus(in_total),
+        gpus(features.gpus_in_total),
         few.clone(),
         few,
         whole,
-        name(),
-        name(),
+        (name(), name(), switches),
     )
         .prop_map(
             |(
@@ -197,8 +220,7 @@ fn request(in_total: bool) -> impl Strategy<Value = Request> {
                 more,
                 per_node,
                 exclusive,
-                nodelist,
-                exclude,
+                (nodelist, exclude, switches),
             )| Request {
                 nodes_min,
                 nodes_max: more.map(|more| nodes_min.max(least(tasks, per_node)) + more),
@@ -210,7 +232,10 @@ fn request(in_total: bool) -> impl Strategy<Value = Request> {
                 exclusive,
                 nodelist,
                 exclude,
-                wishes: Default::default(),
+                wishes: Wishes {
+                    switches,
+                    ..Wishes::default()
+                },
             },
         )
 }
@@ -284,14 +309,20 @@ pub(super) fn labs(features: Features) -> impl Strategy<Value = Lab> {
         prop::collection::vec(machine(), 1..5),
         prop::collection::vec(division, features.partitions),
         limits(),
-        prop::collection::vec(request(features.gpus_in_total), 1..5),
+        prop::collection::vec(request(features), 1..5),
         prop::collection::vec(going, 0..7),
         prop::collection::vec(waiting, 1..16),
         prop::array::uniform3(0u32..1000),
         any::<bool>(),
     )
         .prop_map(
-            |(machines, partitions, limits, requests, running, waiting, used, crowded)| {
+            move |(mut machines, partitions, limits, requests, running, waiting, used, crowded)| {
+                if !features.switches {
+                    machines.iter_mut().for_each(|one| one.switch = 0);
+                }
+                if !features.flaky || used[0] % 2 == 0 {
+                    machines.iter_mut().for_each(|one| one.failures = 0);
+                }
                 let lab = Lab {
                     machines,
                     partitions,
@@ -405,7 +436,7 @@ impl State {
                 "a GPU is granted twice"
             );
         }
-        self.pool = pool_of(&self.nodes);
+        self.pool = NodePool::under(&self.rules, &self.nodes);
         let parts = allocation.nodes.iter().map(|share| {
             let site = self.pool.site(share.node).unwrap();
             site.part_of(&self.nodes[&share.node], share)
@@ -453,7 +484,7 @@ impl State {
             node.gpus_free.extend(&share.gpus);
             node.gpus_free.sort_unstable();
         }
-        self.pool = pool_of(&self.nodes);
+        self.pool = NodePool::under(&self.rules, &self.nodes);
         let ends = self.occupancy.ends(key).unwrap();
         self.tally
             .remove(&class, Held::by_slot(&slot.allocation, ends));
@@ -478,7 +509,7 @@ impl State {
             .rev()
             .map(|(id, node)| (*id, Arc::clone(node)))
             .collect();
-        let pool = pool_of(&nodes);
+        let pool = NodePool::under(&self.rules, &nodes);
         let mut other = State {
             nodes,
             emptied: pool.emptied(),
@@ -527,10 +558,6 @@ impl State {
         self.idle.insert(SlotKey { job: id, slot });
         self.jobs.insert(id, Arc::new(job));
     }
-}
-
-fn pool_of(nodes: &OrdMap<NodeId, Arc<Node>>) -> NodePool {
-    NodePool::of(nodes.values().map(|node| &**node))
 }
 
 fn slot(id: SlotId, allocation: Allocation, queue: IndexSet, granted: Timestamp) -> Slot {
@@ -604,6 +631,7 @@ fn node(id: u32, machine: &Machine, now: Timestamp) -> Node {
         } else {
             Link::Up
         },
+        failures: Default::default(),
         drain: (machine.state == 5).then(String::new),
         serves: match machine.serves {
             5 => Serves::Uid(1001),
@@ -615,6 +643,7 @@ fn node(id: u32, machine: &Machine, now: Timestamp) -> Node {
         gives_leases: false,
     };
     node.reset_free();
+    (0..machine.failures).for_each(|_| node.fail(now));
     node
 }
 
@@ -628,6 +657,8 @@ impl Lab {
             gpus: Vec::new(),
             state: 0,
             serves: 0,
+            switch: 0,
+            failures: 0,
         };
         let division = Division {
             nodes: u8::MAX,
@@ -769,6 +800,12 @@ impl Lab {
     fn rules(&self) -> Rules {
         let mut rules = Rules::initial();
         rules.partitions.clear();
+        for (machine, id) in self.machines.iter().zip(1..) {
+            let mut node = NodeRule::named(&format!("n{id}"));
+            let path = SWITCHES[machine.switch];
+            node.switch = switches::parse_path(path).unwrap();
+            rules.nodes.insert(node.name.clone(), node);
+        }
         for (at, division) in self.partitions.iter().enumerate() {
             let mut partition = Partition::named(&format!("p{at}"));
             let named = (1..=self.machines.len()).filter(|id| division.nodes & (1 << id) != 0);
@@ -880,7 +917,7 @@ impl Lab {
         let nodes = nodes
             .map(|(machine, id)| (NodeId(id), Arc::new(node(id, machine, now))))
             .collect();
-        let pool = pool_of(&nodes);
+        let pool = NodePool::under(&rules, &nodes);
         let mut state = State {
             nodes,
             emptied: pool.emptied(),

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use proptest::prelude::*;
 
-use super::super::usage::Usage;
+use super::super::Usage;
 use super::*;
 use crate::model::time::Timestamp;
 

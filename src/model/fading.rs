@@ -1,13 +1,13 @@
-//! What a user or an account has used, and how it is forgotten.
+//! Amounts that are forgotten: what a user or an account has used, how often a node has failed.
 //!
-//! Usage halves every half-life, a sum of charges each fading by itself: U(t) = sum of u * 2^(-(t - t_u)/h). Slurm
+//! One halves every half-life, a sum of charges each fading by itself: U(t) = sum of u * 2^(-(t - t_u)/h). Slurm
 //! multiplies everybody's usage in a loop every few minutes and so depends on when the loop ran; here the amount is kept
 //! with the time at which it held, and looked at lazily. That costs nothing while nobody asks, and gives the same
 //! answer however often anybody does.
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::time::Timestamp;
+use super::time::Timestamp;
 
 /// Terms of the exponential's series: the last is below 2^-61 for every exponent that is asked for.
 const TERMS: u32 = 20;
@@ -17,14 +17,23 @@ const FRACTION_BITS: u32 = 52;
 
 /// A fading amount, and when it was that much.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Usage {
-    /// How much: CPU-seconds, or whatever else is billed for a second.
+pub struct Fading {
+    /// How much: CPU-seconds or whatever else is billed for a second, failures.
     pub amount: f64,
     /// When it was that much.
     pub at: Timestamp,
 }
 
-impl Usage {
+/// What is kept is a number ([`counted`]), so each is equal to itself.
+impl Eq for Fading {}
+
+impl Fading {
+    /// Whether it is an amount, for one that was stored.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.amount.is_finite() && self.amount >= 0.0
+    }
+
     /// What is left of it at a later time, with this half-life in seconds; 0 never forgets. An earlier `now`, as after
     /// the clock was set back, finds the amount as it is.
     #[must_use]
@@ -80,8 +89,8 @@ mod tests {
 
     const WEEK_S: u32 = 604_800;
 
-    fn usage(amount: f64, at_s: i64) -> Usage {
-        Usage {
+    fn usage(amount: f64, at_s: i64) -> Fading {
+        Fading {
             amount,
             at: Timestamp::from_seconds(at_s),
         }
@@ -136,7 +145,7 @@ mod tests {
 
     #[test]
     fn charges_add_to_what_is_left() {
-        let mut used = Usage::default();
+        let mut used = Fading::default();
         used.add(100.0, Timestamp::from_seconds(0), 60);
         used.add(10.0, Timestamp::from_seconds(60), 60);
         assert_eq!(used, usage(60.0, 60));
@@ -164,7 +173,7 @@ mod tests {
         let used = usage(1.5, 1_769_860_800);
         let bytes = postcard::to_stdvec(&used).unwrap();
         assert!(bytes.len() <= 16);
-        assert_eq!(postcard::from_bytes::<Usage>(&bytes), Ok(used));
+        assert_eq!(postcard::from_bytes::<Fading>(&bytes), Ok(used));
     }
 
     proptest! {
@@ -199,12 +208,12 @@ mod tests {
         fn charges_fade_each_by_itself(
             charges in prop::collection::vec((0.0..1e9, 0_i64..10_000_000), 1..10), half_life_s in 1000_u32..10_000_000,
         ) {
-            let mut used = Usage::default();
+            let mut used = Fading::default();
             let (mut now, mut each) = (Timestamp(0), Vec::new());
             for (amount, wait_s) in charges {
                 now = now.plus_ms(wait_s * 1000);
                 used.add(amount, now, half_life_s);
-                each.push(Usage { amount, at: now });
+                each.push(Fading { amount, at: now });
             }
             let end = now.plus_ms(86_400_000);
             let sum: f64 = each.iter().map(|charge| charge.at(end, half_life_s)).sum();
@@ -215,7 +224,7 @@ mod tests {
         fn never_grows_and_is_never_negative(
             bits in any::<u64>(), at in any::<i64>(), now in any::<i64>(), later in any::<i64>(), half_life_s in any::<u32>(),
         ) {
-            let used = Usage { amount: f64::from_bits(bits), at: Timestamp(at) };
+            let used = Fading { amount: f64::from_bits(bits), at: Timestamp(at) };
             let before = used.at(Timestamp(now.min(later)), half_life_s);
             let after = used.at(Timestamp(now.max(later)), half_life_s);
             prop_assert!(after >= 0.0 && before <= f64::MAX);
