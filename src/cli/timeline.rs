@@ -25,9 +25,10 @@ struct Line {
     /// `None` = it has no limit.
     end: Option<i64>,
     runs: bool,
+    stands_still: bool,
 }
 
-fn line(job: &JobView) -> Option<Line> {
+fn line(job: &JobView, now: Timestamp) -> Option<Line> {
     let runs = job.start_time.is_some() && job.state != "PENDING";
     let start = if runs {
         job.start_time
@@ -35,6 +36,8 @@ fn line(job: &JobView) -> Option<Line> {
         job.expected_start
     }?;
     let limit_ms = job.time_limit_s.map(|limit_s| i64::from(limit_s) * 1000);
+    let since = job.stopped_since.map_or(0, |since| now.minus(since).max(0));
+    let stopped_ms = i64::try_from(job.stopped_ms).unwrap_or(0) + since;
     let place = match job.nodes.as_slice() {
         [] => format!("{} node(s)", job.nodes_requested),
         nodes => hostlist::fold(nodes),
@@ -44,8 +47,9 @@ fn line(job: &JobView) -> Option<Line> {
         name: job.name.clone(),
         place,
         start: start.0,
-        end: limit_ms.map(|limit_ms| start.0 + limit_ms),
+        end: limit_ms.map(|limit_ms| start.0 + limit_ms + stopped_ms),
         runs,
+        stands_still: job.stopped_since.is_some(),
     })
 }
 
@@ -64,7 +68,7 @@ pub(super) fn draw(
     zone: &jiff::tz::TimeZone,
     columns: usize,
 ) -> String {
-    let mut lines: Vec<Line> = jobs.iter().filter_map(line).collect();
+    let mut lines: Vec<Line> = jobs.iter().filter_map(|job| line(job, now)).collect();
     lines.sort_by(|one, other| (one.start, &one.id).cmp(&(other.start, &other.id)));
     let unknown = jobs.len() - lines.len();
     let starts = lines.iter().map(|line| line.start);
@@ -113,7 +117,11 @@ pub(super) fn draw(
     for line in lines.iter().take(LINES_MAX) {
         let from = at(line.start).min(width - 1);
         let to = line.end.map_or(width, at).max(from + 1);
-        let sign = if line.runs { "█" } else { "░" };
+        let sign = match line.runs {
+            true if line.stands_still => "▒",
+            true => "█",
+            false => "░",
+        };
         let mut bar = " ".repeat(from);
         bar.push_str(&sign.repeat(to - from));
         if line.end.is_none() {
@@ -138,7 +146,9 @@ pub(super) fn draw(
             "{unknown} more have no expected start (yet): `hpc why ID` says why"
         );
     }
-    let _ = writeln!(text, "█ runs, to its limit   ░ is expected to run");
+    let still = lines.iter().any(|line| line.stands_still);
+    let still = if still { "   ▒ stands still" } else { "" };
+    let _ = writeln!(text, "█ runs, to its limit   ░ is expected to run{still}");
     text
 }
 

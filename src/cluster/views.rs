@@ -147,6 +147,8 @@ fn blank(id: u32, position: u32, spec: &JobSpec, owner: &Owner, submitted: Times
         submit_time: submitted,
         start_time: None,
         end_time: None,
+        stopped_ms: 0,
+        stopped_since: None,
         expected_start: None,
         begin_time: spec.begin,
         time_limit_s: spec.time_limit_s,
@@ -162,6 +164,7 @@ fn blank(id: u32, position: u32, spec: &JobSpec, owner: &Owner, submitted: Times
         },
         gpus: spec.request.gpus_total(),
         restarts: 0,
+        wishes: spec.request.wishes.clone(),
         dependency: spec.dependency.as_ref().map(ToString::to_string),
         work_dir: spec.work_dir.to_string(),
         stdout_path: None,
@@ -227,10 +230,21 @@ pub fn pending_reason(snapshot: &Snapshot, job: &Job) -> Reason {
 /// What is said of an element that was warned, or stands still for others.
 #[must_use]
 pub fn warning(slot: &Slot, position: u32) -> Option<String> {
-    if let Some(to) = slot.stops.lent_to.filter(|_| slot.is_stopped()) {
-        return Some(format!(
-            "stands still for job {to}, goes on when its cpus are free again"
-        ));
+    if slot.is_stopped() {
+        let by_hand = slot
+            .suspended
+            .then_some("suspended by hand, `hpc resume` lets it go on");
+        let lent = slot.stops.lent_to.map(|to| {
+            let goes = if slot.suspended {
+                ""
+            } else {
+                ", goes on when its cpus are free again"
+            };
+            format!("stands still for job {to}{goes}")
+        });
+        let by_hand = by_hand.map(str::to_owned);
+        let both: Vec<String> = lent.into_iter().chain(by_hand).collect();
+        return Some(both.join("; "));
     }
     let mut warned = slot.warned();
     let (_, until, again, by) = warned.find(|(positions, ..)| positions.contains(position))?;
@@ -252,6 +266,8 @@ fn slot_view(snapshot: &Snapshot, job: &Job, held: &Held<'_>) -> JobView {
     view.time_limit_s = time_limit_s(&snapshot.rules, job);
     view.restarts = job.restarts_of(position);
     view.reason_detail = warning(slot, position);
+    view.stopped_ms = u64::try_from(slot.stops.past_ms).unwrap_or(0);
+    view.stopped_since = slot.stops.since;
     view.nodes = slot
         .allocation
         .nodes
@@ -320,6 +336,13 @@ impl Held<'_> {
         } else {
             JobState::Running
         }
+    }
+
+    /// How long it has run, without the time in which it stood still.
+    fn ran_ms(&self, now: Timestamp) -> i64 {
+        let stops = &self.slot.stops;
+        let until = stops.since.map_or(now, |since| since.min(now));
+        until.minus(self.started()) - stops.past_ms
     }
 
     fn started(&self) -> Timestamp {
@@ -502,7 +525,7 @@ pub fn hot_lines(
         each(JobLine {
             array_task: array.map(|array| array.index_at(held.position)),
             state: held.state(),
-            run_s: u32::try_from(now.minus(held.started()) / 1000).unwrap_or(0),
+            run_s: u32::try_from(held.ran_ms(now) / 1000).unwrap_or(0),
             nodes: u32::try_from(names.len()).unwrap_or(u32::MAX),
             cpus: allocation.cpus(),
             place: hostlist::fold(&names),

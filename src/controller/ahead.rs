@@ -7,7 +7,7 @@ use crate::cluster::rule_views::{self, JobOf};
 use crate::cluster::views::pending_reason;
 use crate::cluster::{Principal, Snapshot, select};
 use crate::model::ids::JobId;
-use crate::model::job::{Job, JobState, Owner, Reason};
+use crate::model::job::{Job, JobState, Owner, Reason, Slot};
 use crate::model::refusal::{Code, Refusal};
 use crate::model::time::Timestamp;
 use crate::scheduler::explain::{self, Experience, Why};
@@ -104,19 +104,27 @@ pub(super) async fn why(shared: &Arc<Shared>, number: u32) -> Result<ToClient, R
         let ended = found.await?.ok_or_else(|| select::unknown(number))?;
         return Ok(explained(blank(ended.id, ended.state)));
     };
-    if job.pending.is_empty() && job.waiting.is_empty() {
-        let suspended = job.slots.iter().any(|slot| slot.is_stopped());
+    // An element that is meant by its own number; the first has the number of the whole.
+    let position = number - job.id.0;
+    let mut held = job.slots.iter();
+    let held = held.find(|slot| position > 0 && slot.queue.contains(position));
+    if held.is_some() || (job.pending.is_empty() && job.waiting.is_empty()) {
+        let slots = || {
+            held.into_iter()
+                .chain(job.slots.iter().filter(|_| held.is_none()))
+        };
+        let suspended = slots().any(Slot::is_stopped);
         let state = if suspended {
             JobState::Suspended
         } else {
             JobState::Running
         };
-        let mut slots = job.slots.iter();
-        let warned = slots.find_map(|slot| {
-            let position = slot.queue.first()?;
-            crate::cluster::views::warning(slot, position)
+        let warned = slots().find_map(|slot| {
+            let first = held.map(|_| position).or_else(|| slot.queue.first())?;
+            crate::cluster::views::warning(slot, first)
         });
         let mut view = blank(job.id, state);
+        view.job = number;
         view.detail = warned;
         return Ok(explained(view));
     }
