@@ -168,8 +168,9 @@ fn weight(end: &ElementEnd) -> (bool, bool, bool, u8) {
     )
 }
 
+/// Whether its nodes were told to end it so that it runs again. On a warning only the leader's processes end.
 fn goes_back(slot: &Slot, position: u32) -> bool {
-    let mut kills = slot.kills.iter();
+    let mut kills = slot.kills.iter().filter(|kill| kill.is_told());
     kills.any(|kill| kill.cause.goes_back() && kill.positions.contains(position))
 }
 

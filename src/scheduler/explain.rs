@@ -5,13 +5,18 @@
 
 use super::backfill::{Pass, Running};
 use super::bookings::{self, Stage};
+use super::evict::{takes, yields};
 use super::forecast::{Assume, Forecast, Outlook, forecast};
 use super::length_ms;
-use super::nodes::Parts;
-use crate::model::ids::{JobId, NodeId};
+use super::nodes::{Parts, cpus_among, less};
+use super::pool::Pool;
+use super::queue::Class;
+use crate::model::ids::{JobId, NodeId, SlotKey};
 use crate::model::job::{Job, JobSpec};
+use crate::model::preempt::PreemptMode;
 use crate::model::resource::{GpuCount, GpuRequest, Request};
 use crate::model::time::{Timestamp, format_duration};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -245,16 +250,30 @@ fn holders(outlook: &Outlook, now: Timestamp, job: &Job) -> (Vec<NodeId>, Vec<Ho
     };
     let view = stage.view(&whole);
     let ask = view.ask_of(job, now);
-    let slots: Vec<(i64, &Parts)> = view
-        .occupancy
-        .iter()
-        .map(|(ends, _, parts)| (ends.0.max(now.0), parts))
-        .collect();
+    // Those who stand still for it lend their cpus at once, and keep the rest.
+    let class = Class::of(job);
+    let may = takes(view.rules, &class);
+    let lends = |key: SlotKey| {
+        let holder = view.jobs.get(&key.job).filter(|_| may);
+        let holder = holder.map(|holder| Class::of(holder));
+        let yields = holder.and_then(|holder| yields(view.rules, &class, &holder));
+        yields.is_some_and(|yields| yields.mode == PreemptMode::Suspend)
+    };
+    let mut pool = view.pool.clone();
+    let mut slots: Vec<(i64, Cow<'_, Parts>)> = Vec::new();
+    for (ends, key, parts) in view.occupancy.iter() {
+        let mut held = Cow::Borrowed(parts);
+        if let Some(frees) = view.occupancy.frees(key).filter(|_| lends(key)) {
+            pool.give(&cpus_among(&frees));
+            held = Cow::Owned(less(parts, &cpus_among(parts)));
+        }
+        slots.push((ends.0.max(now.0), held));
+    }
     let running = slots.iter().map(|(ends, share)| Running {
         ends: *ends,
-        share: *share,
+        share: &**share,
     });
-    let mut pass = Pass::new(now.0, view.pool.clone());
+    let mut pass = Pass::new(now.0, pool);
     if inside.is_none() {
         bookings::book(&mut pass, &view, now);
     }

@@ -651,3 +651,43 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn strict_order_reservations_and_grace_leave_nobody_waiting_for_ever() {
+    let wish = |gap, run, limit, cpus, nodes, urgent, requeue| Wish {
+        gap,
+        run,
+        limit,
+        cpus,
+        nodes,
+        ann: false,
+        inside: false,
+        urgent,
+        requeue,
+    };
+    let story = Story {
+        nodes: 2,
+        cpus: 3,
+        reserved: (159, 60),
+        daily: false,
+        jobs: vec![
+            wish(0, 142, 240, 1, 1, false, false),
+            wish(0, 120, 240, 1, 1, false, false),
+            wish(0, 1, 30, 1, 1, false, false),
+            wish(50, 61, 60, 1, 2, false, true),
+            wish(59, 1, 60, 2, 1, true, false),
+        ],
+        still: false,
+        grace: 34,
+        exempt: 0,
+        rule: Rule::Fcfs,
+    };
+    let (setup, jobs) = lived(&story);
+    let outcome = simulate(setup, &jobs_file::parse(&jobs, 1).unwrap()).unwrap();
+    assert_eq!(
+        outcome.elements.len(),
+        story.jobs.len(),
+        "{:?}",
+        outcome.elements
+    );
+}
