@@ -84,10 +84,14 @@ fn decide(target: &Target, act: Change, name: String, settings: &[String]) -> Ou
         .filter(|_| act == Change::Set)
         .map(|view| point(view, "start"));
     let mut sent = Vec::new();
+    // Times are by the clocks that it goes by.
+    let said = settings.iter().find_map(|text| text.strip_prefix("zone="));
+    let named = said.and_then(|name| jiff::tz::TimeZone::get(name).ok());
+    let zone = named.unwrap_or_else(super::zone);
     for text in settings {
         let (key, mut value) = rule::setting(text)?;
         if key == "start" || key == "end" {
-            let at = booking::parse_point(&value, start, super::now(), &super::zone())
+            let at = booking::parse_point(&value, start, super::now(), &zone)
                 .map_err(|why| Failure::Usage(format!("{key}={value}: {why}")))?;
             if key == "start" {
                 start = Some(at);

@@ -60,7 +60,7 @@ fn own(noun: Noun, key: &str) -> &'static str {
         (Noun::Account, "parent") => "the account above it; root unless set",
         (Noun::Account, "shares") => "its part beside its siblings': a number, 1 unless set",
         (Noun::Account, "reserve-time") => {
-            "its people may reserve for themselves so long: a time, or none"
+            "its people may reserve for themselves so long: a time, off, none"
         }
         (Noun::Account, "qos") => "QOS that its people may use: a list, or all",
         (Noun::Account, "description") => "free text",

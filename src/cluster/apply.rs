@@ -350,6 +350,8 @@ impl Cluster {
             Event::ClockStepped { by_ms } => {
                 self.books.clock_stepped(by_ms);
                 self.grace_steps(by_ms);
+                self.queue.clock_stepped(by_ms);
+                self.failures_step(by_ms);
                 self.booked_until = Timestamp::default();
                 effects.push(Effect::Plan);
                 for since in self.cut_off.values_mut() {

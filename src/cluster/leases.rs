@@ -18,11 +18,12 @@
 //! shepherd have started, when that was killed or stopped and no agent is left to find it; a virtual machine that was
 //! paused from outside, until it goes on and sees the time.
 
-use super::{Cluster, Event, launch, lifecycle};
+use super::{Cluster, Event, launch, lifecycle, nodes};
 use crate::model::ids::NodeId;
 use crate::model::index_set::IndexSet;
 use crate::model::job::{ElementEnd, Job, Kill, KillCause, NodeEnd, Slot};
 use crate::model::time::Timestamp;
+use std::collections::BTreeSet;
 
 /// One part in so many is added: clocks differ by 18 % while two machines' are slewed as fast as chrony ever does, in
 /// opposite directions. They are never stepped: steps do not reach the clocks that leases are measured on.
@@ -105,6 +106,7 @@ pub(super) fn run_out(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
     if cluster.cut_off.is_empty() {
         return events;
     }
+    let mut lost = BTreeSet::new();
     for key in &cluster.leased {
         let Some((job, slot)) = cluster
             .job(key.job)
@@ -119,7 +121,10 @@ pub(super) fn run_out(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
             events.extend(lifecycle::put_back(now, job, slot, absence.back, true));
         }
         events.extend(end_parts(now, job, slot, absence.end));
+        let nodes = slot.allocation.nodes.iter().map(|share| share.node);
+        lost.extend(nodes.filter(|node| cluster.cut_off.contains_key(node)));
     }
+    events.extend(nodes::have_failed(cluster, now, &lost));
     events
 }
 

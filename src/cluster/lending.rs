@@ -118,7 +118,7 @@ struct Sharer {
 
 impl Cluster {
     /// Slots that hold something, with their jobs.
-    fn running(&self) -> impl Iterator<Item = (SlotKey, &Arc<Job>, &Slot)> {
+    pub(super) fn running(&self) -> impl Iterator<Item = (SlotKey, &Arc<Job>, &Slot)> {
         let mut last = None;
         let keys = self.occupancy.stays().map(|(key, _)| key.job);
         let jobs = keys.filter(move |job| last.replace(*job) != Some(*job));

@@ -547,7 +547,7 @@ impl Cluster {
     fn round(&mut self, now: Timestamp) -> Vec<Effect> {
         self.stand(now);
         self.book(now);
-        self.queue.note(now);
+        self.queue.note(now, &self.bookings);
         let mut orders = std::mem::take(&mut self.orders);
         let plan = plan_again(&self.view(), now, self.settings.policy, &mut orders);
         self.orders = orders;
@@ -559,7 +559,9 @@ impl Cluster {
             }
         }
         // What is to be done again at a time, or because of what was just done, is not settled.
-        let settled = nothing && !effects.contains(&Effect::Plan) && self.plan_again.is_none();
+        let later = |at: Timestamp| at.minus(now) > SETTLED_MS;
+        let settled =
+            nothing && !effects.contains(&Effect::Plan) && self.plan_again.is_none_or(later);
         self.settled = settled.then_some(now);
         self.has_planned = true;
         effects

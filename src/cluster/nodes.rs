@@ -42,7 +42,7 @@ pub(super) fn register(
     node.reset_free();
     // One that is down was counted then, or has left.
     let was_there = known.is_some_and(|node| !matches!(node.link, Link::Down(_)));
-    if rebooted && was_there && is_failure(cluster, &node) {
+    if rebooted && was_there && is_failure(cluster, &node, &BTreeSet::new()) {
         node.fail(now);
     }
     let mut events = vec![Event::NodeRegistered(Box::new(node))];
@@ -97,9 +97,47 @@ pub(super) fn register(
     (Reply::Registered(id), events)
 }
 
-/// Whether it is a failure that a node is lost: it is none where somebody has drained it.
-fn is_failure(cluster: &Cluster, node: &Node) -> bool {
-    cluster.settings.remember_failures && node.drain.is_none()
+/// These nodes have failed, if it is their fault that they are lost.
+pub(super) fn have_failed(
+    cluster: &Cluster,
+    now: Timestamp,
+    gone: &BTreeSet<NodeId>,
+) -> Vec<Event> {
+    let nodes = gone.iter().filter_map(|id| cluster.nodes.get(id));
+    let failed = nodes.filter(|node| is_failure(cluster, node, gone));
+    let events = failed.map(|node| {
+        let mut after = Node::clone(node);
+        after.fail(now);
+        Event::FailuresChanged {
+            node: after.id,
+            failures: after.failures,
+        }
+    });
+    events.collect()
+}
+
+/// Whether it is a failure of a node that it is lost, with these others. It is none where somebody has drained it, where
+/// nothing ran there that could be lost, as on one that was switched off, nor where most are lost together: that is the
+/// network or the power.
+fn is_failure(cluster: &Cluster, node: &Node, gone: &BTreeSet<NodeId>) -> bool {
+    let away = cluster.nodes.values();
+    let away =
+        away.filter(|other| !other.is_up() && other.id != node.id && !gone.contains(&other.id));
+    let silent = away
+        .filter(|other| matches!(other.link, Link::Silent(_)))
+        .count()
+        + gone.len();
+    let alone = cluster.nodes.len() < 3 || silent * 2 <= cluster.nodes.len();
+    let holds = |slot: &Slot| slot.allocation.share(node.id).is_some();
+    // What it was lost with may be back in the queue by now: that was counted then.
+    let counted = cluster.cut_off.get(&node.id);
+    let counted =
+        counted.is_some_and(|since| node.failures.amount > 0.0 && node.failures.at > *since);
+    cluster.settings.remember_failures
+        && node.drain.is_none()
+        && alone
+        && !counted
+        && cluster.running().any(|(_, _, slot)| holds(slot))
 }
 
 /// Everything a slot held ends as NODE_FAIL, or goes back to the queue where the job allows it.
@@ -227,15 +265,7 @@ pub(super) fn time_out(cluster: &Cluster, now: Timestamp) -> Vec<Event> {
         link: Link::Down(now),
     };
     let mut events: Vec<Event> = gone.iter().map(down).collect();
-    let failed = gone.iter().filter_map(|id| cluster.nodes.get(id));
-    events.extend(failed.filter(|node| is_failure(cluster, node)).map(|node| {
-        let mut after = Node::clone(node);
-        after.fail(now);
-        Event::FailuresChanged {
-            node: after.id,
-            failures: after.failures,
-        }
-    }));
+    events.extend(have_failed(cluster, now, &gone));
     // Slot by slot: one may lose several of its nodes at once, and ends once.
     let hit = |slot: &&Slot| {
         let mut nodes = slot.allocation.nodes.iter();

@@ -5,6 +5,7 @@ use crate::model::fading::Fading;
 use crate::model::history::EndedJob;
 use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
 use crate::model::job::{Job, Slot};
+use crate::model::node::Node;
 use crate::model::time::Timestamp;
 use crate::scheduler::bookings::Bookings;
 use crate::scheduler::limits::Held;
@@ -55,6 +56,27 @@ impl Cluster {
         if let Some(known) = self.nodes.get_mut(&node) {
             Arc::make_mut(known).failures = failures;
             self.touched.nodes.insert(node);
+            self.survey();
+        }
+    }
+
+    /// The clock was set: when nodes failed is told by it.
+    pub(super) fn failures_step(&mut self, by_ms: i64) {
+        let failed = |node: &&Arc<Node>| node.failures.amount > 0.0;
+        let ids: Vec<NodeId> = self
+            .nodes
+            .values()
+            .filter(failed)
+            .map(|node| node.id)
+            .collect();
+        for id in &ids {
+            if let Some(node) = self.nodes.get_mut(id) {
+                let failures = &mut Arc::make_mut(node).failures;
+                failures.at = failures.at.plus_ms(by_ms);
+                self.touched.nodes.insert(*id);
+            }
+        }
+        if !ids.is_empty() {
             self.survey();
         }
     }

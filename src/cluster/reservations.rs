@@ -11,14 +11,17 @@ use crate::model::job::{JobSpec, Owner};
 use crate::model::node::Node;
 use crate::model::refusal::{Code, Refusal};
 use crate::model::reservation::{KeptPart, Purpose, Repeat, Reservation};
-use crate::model::rules::{Act, Noun, RuleChange, Rules};
+use crate::model::rules::{Act, NORMAL, Noun, RuleChange, Rules};
 use crate::model::time::{Timestamp, format_duration};
 use crate::scheduler::bookings::parts_of;
-use crate::scheduler::nodes::{Free, NodePool, Parts, Site, serving};
+use crate::scheduler::limits::{Check, Held, Tally};
+use crate::scheduler::nodes::{Free, NodePool, Parts, Site, plus, serving};
 use crate::scheduler::occupancy::NEVER;
 use crate::scheduler::pool::Pool;
+use crate::scheduler::queue::Class;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// How far ahead reservations that come again are held against each other; milliseconds.
 const AHEAD_MS: i64 = 62 * 86_400_000;
@@ -67,9 +70,7 @@ pub(super) fn may_alone(
                     `hpc account set ACCOUNT reserve-time=4h`; `hpc reserve list` shows what there is";
         return refuse(what, hint);
     }
-    let is_mine = |one: &Reservation| {
-        one.users.iter().eq([me]) && one.accounts.is_empty() && one.purpose == Purpose::Jobs
-    };
+    let is_mine = |one: &Reservation| is_for(one, me);
     let before = cluster.rules.reservations.get(name);
     if before.is_some_and(|before| !is_mine(before)) {
         let what = format!("reservation {name} is not for {me} alone");
@@ -110,6 +111,50 @@ pub(super) fn may_alone(
         return refuse(what, "remove one with `hpc reserve remove`");
     }
     Ok(())
+}
+
+/// Whether all that somebody has reserved alone is no more than one may run.
+pub(super) fn within_limits(
+    cluster: &Cluster,
+    now: Timestamp,
+    who: &Principal,
+    rules: &Rules,
+) -> Result<(), Refusal> {
+    let me = &*who.owner.name;
+    let user = rules.users.get(me);
+    let qos = user.and_then(|user| user.default_qos.clone());
+    let partition = rules.default_partition().map(|one| one.name.as_str());
+    let class = Class {
+        partition: partition.unwrap_or_default().into(),
+        account: user.map_or(DEFAULT, |user| &user.account).into(),
+        qos: qos.as_deref().unwrap_or(NORMAL).into(),
+        user: Arc::clone(&who.owner.name),
+        uid: who.owner.uid,
+    };
+    let (nothing, mut sum) = (Tally::default(), Parts::new());
+    let mut end = now;
+    let mine = rules.reservations.values();
+    for one in mine.filter(|one| is_for(one, me) && one.end > now) {
+        sum = plus(&sum, &parts_of(one, &cluster.nodes, &cluster.emptied));
+        end = end.max(one.end);
+    }
+    let check = Check {
+        rules,
+        tally: &nothing,
+        now,
+    };
+    match check.holds(&class, &Held::by_parts(&sum, end), &nothing) {
+        None => Ok(()),
+        Some(hit) => {
+            let what = format!("{me} would have reserved more than {me} may run: {hit}");
+            let hint = "reserve less; `hpc limits` shows what holds for you";
+            Err(Refusal::new(Code::NotPermitted, what, hint))
+        }
+    }
+}
+
+fn is_for(one: &Reservation, me: &str) -> bool {
+    one.users.iter().eq([me]) && one.accounts.is_empty() && one.purpose == Purpose::Jobs
 }
 
 /// The rules with a place for this reservation.

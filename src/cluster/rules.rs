@@ -52,6 +52,9 @@ pub(super) fn change(
     }
     if change.noun == Noun::Reservation && change.act != Act::Remove {
         rules = reservations::place(cluster, now, rules, &change.name)?;
+        if is_own {
+            reservations::within_limits(cluster, now, who, &rules)?;
+        }
     }
     if change.act == Act::Remove {
         let named = |job: &Job| match change.noun {

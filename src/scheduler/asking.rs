@@ -27,6 +27,7 @@ pub fn would_place(
         return None;
     }
     queue.enter(job);
+    queue.note(now, view.bookings);
     let mut jobs = view.jobs.clone();
     jobs.insert(job.id, Arc::new(job.clone()));
     let with = View {

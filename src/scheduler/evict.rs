@@ -197,7 +197,7 @@ impl<'a> Planner<'a> {
         // Those who wait before it have their places.
         self.keep_places();
         let ask = self.ask(at, group, job);
-        if !self.view.emptied.fits(&ask) {
+        if !self.view.emptied.fits(&ask) || self.fits_elsewhere(&ask, length) {
             return Ok(None);
         }
         let mut trial = self.trial(length);
@@ -260,7 +260,8 @@ impl<'a> Planner<'a> {
                 matches!(node.link, Link::Silent(_)) && node.drain.is_none() && serves(node)
             })
         };
-        trial.pass.free.fits(&view.pool.ask(request, silent))
+        let ask = view.pool.ask(request, silent);
+        trial.pass.free.fits(&view.as_wanted(ask, job, self.now))
     }
 
     /// The pass as it would be if all had gone that are about to.

@@ -243,7 +243,7 @@ impl Run {
             }
         }
         outlook.idle.clear();
-        outlook.queue.note(now);
+        outlook.queue.note(now, &outlook.bookings);
         let mut run = Run {
             outlook,
             tally,
@@ -286,6 +286,8 @@ impl Run {
 
     /// Starts what the planner would; which jobs, and when there will be more to say.
     fn step(&mut self, at: Timestamp) -> (Vec<JobId>, Option<Timestamp>) {
+        let outlook = &mut self.outlook;
+        outlook.queue.note(at, &outlook.bookings);
         let mut orders = std::mem::take(&mut self.orders);
         let view = self.outlook.view_with(&self.tally);
         let (plan, starts) = sketch_again(&view, at, self.outlook.policy, &mut orders);

@@ -80,7 +80,7 @@ impl<'a> Planner<'a> {
         // Those who wait before it have their places.
         self.keep_places();
         let ask = self.ask(at, group, job);
-        if !self.view.emptied.fits(&ask) {
+        if !self.view.emptied.fits(&ask) || self.fits_elsewhere(&ask, length) {
             return Ok(None);
         }
         self.draw_up_lenders(class, group);

@@ -120,8 +120,9 @@ impl Planner<'_> {
     /// Whether [`Planner::is_hopeless`] says so of all groups of a row like this one; nothing of them runs.
     fn are_hopeless(&self, row: usize, one: usize) -> bool {
         // What is known of a row is known of each of its groups, unless it goes by their times or by how long they have waited.
-        let by_row =
-            self.everyone && self.by_time.is_none() && self.view.queue.patience().is_empty();
+        let group = self.view.queue.group(one);
+        let patient = group.is_none_or(|group| group.key.request.wishes.switches.is_some());
+        let by_row = self.everyone && self.by_time.is_none() && !patient;
         if self.some_take || !by_row || !self.skips_hopeless() {
             return false;
         }

@@ -386,6 +386,7 @@ impl<'a> Planner<'a> {
                 }
                 Advance::NoRoom => {
                     self.no_room(at, group, job);
+                    self.next_patient(at, group, one);
                     if let Some(row) = row {
                         self.thin(row);
                     }
@@ -503,7 +504,7 @@ impl<'a> Planner<'a> {
             };
             let ask = self.ask(at, group, job);
             let length = length_ms(group.key.limit_s);
-            if let Some(shadow) = self.reserve(Ok(&ask), length)
+            if let Some(shadow) = self.reserve_off_flaky(&ask, length)
                 && shadow < occupancy::NEVER.0
             {
                 self.plan.kept.push((job.id, Timestamp(shadow)));
@@ -731,6 +732,7 @@ impl<'a> Planner<'a> {
         // As long as no place is kept, there is no room for shorter ones either.
         let is_full = self.pass.kept().is_empty();
         let found = self.pass.find(&ask, length);
+        let found = found.or_else(|| self.find_on_flaky(&ask, length));
         if found.is_none() {
             self.shapes[shape].failed = if is_full { 0 } else { length };
         }

@@ -13,7 +13,7 @@ mod site;
 mod switches;
 mod wanted;
 
-pub use flaky::chance_percent;
+pub use flaky::{chance_percent, patience_ms};
 pub use site::{Free, Gpus, KINDS, Part, Parts, Site, Totals, cpus_among, less, plus};
 pub use wanted::might_fit;
 
@@ -519,7 +519,7 @@ impl NodePool {
                     0
                 };
                 let (first, last) = care(at);
-                let key = (first, spared, free.cpus, avoid(at as usize), last, at);
+                let key = (spared, first, free.cpus, avoid(at as usize), last, at);
                 if best.is_none_or(|best| key < best)
                     && wanted.parts(&[(site, free, wanted.tasks)]).is_some()
                 {
@@ -584,20 +584,23 @@ impl NodePool {
         if by_room.len() < range.0 {
             return None;
         }
+        let mut steady = None;
         if let Some(care) = care {
             let key = |(holds, at): &Room| {
                 let avoid = avoid(*at as usize);
                 (care.failures(*at), Reverse(*holds), avoid, *at)
             };
             by_room.sort_by_cached_key(key);
-            let steady = self.fill(wanted, &by_room, range, free_at);
-            if steady.is_some() {
-                return steady;
-            }
+            steady = self.fill(wanted, &by_room, range, free_at);
         }
         let key = |(holds, at): &(u32, u32)| (Reverse(*holds), avoid(*at as usize), *at);
         by_room.sort_by_cached_key(key);
         let found = self.fill(wanted, &by_room, range, free_at);
+        // More nodes are no gain.
+        let count = |parts: &Option<Parts>| parts.as_ref().map_or(usize::MAX, |parts| parts.len());
+        if steady.is_some() && count(&steady) <= count(&found) {
+            return steady;
+        }
         if found.is_some() || !matches!(wanted.request.gpus, GpuRequest::Total(_)) {
             return found;
         }

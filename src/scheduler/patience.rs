@@ -3,15 +3,19 @@
 //! How long one has waited counts from when it may start. That is not stored: after a restart of the controller it waits
 //! at most once more. Until then it is looked for room under few switches, from then on under any.
 
-use super::nodes::{Ask, NodePool, chance_percent};
+use super::bookings::Bookings;
+use super::nodes::{Ask, NodePool, Parts, chance_percent, patience_ms};
 use super::pool::Pool;
+use super::queue::{self, Group};
 use super::{Planner, View, length_ms};
 use crate::model::ids::JobId;
 use crate::model::job::{Job, Reason};
 use crate::model::node::FAILURES_HALF_LIFE_S;
 use crate::model::switches::SwitchWish;
 use crate::model::time::Timestamp;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Most nodes that are named.
 const NAMED_MAX: usize = 5;
@@ -19,8 +23,8 @@ const NAMED_MAX: usize = 5;
 /// Who waits for few switches, and since when.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Patience {
-    /// Jobs of the queue, and how long they wait.
-    wishes: BTreeMap<JobId, SwitchWish>,
+    /// Jobs of the queue, how long they wait, and in which reservation they are to run.
+    wishes: BTreeMap<JobId, (SwitchWish, Option<Arc<str>>)>,
     /// As it was noted. Who leaves the queue and is back at once, as a job does that changes, waits since then.
     since: BTreeMap<JobId, Timestamp>,
 }
@@ -29,7 +33,9 @@ impl Patience {
     /// A job may start.
     pub(super) fn enter(&mut self, job: &Job) {
         if let Some(wish) = job.spec.request.wishes.switches {
-            self.wishes.insert(job.id, wish);
+            let reservation = job.spec.request.wishes.reservation.as_deref();
+            self.wishes
+                .insert(job.id, (wish, reservation.map(Arc::from)));
         }
     }
 
@@ -41,19 +47,30 @@ impl Patience {
     }
 
     /// Notes who waits from now on, and forgets who does not any more.
-    pub(super) fn note(&mut self, now: Timestamp) {
+    pub(super) fn note(&mut self, now: Timestamp, bookings: &Bookings) {
         if self.wishes.is_empty() && self.since.is_empty() {
             return;
         }
         self.since.retain(|id, _| self.wishes.contains_key(id));
-        for id in self.wishes.keys() {
-            self.since.entry(*id).or_insert(now);
+        for (id, (_, reservation)) in &self.wishes {
+            // Before its reservation it waits for that.
+            let name = reservation.as_deref();
+            if name.is_none_or(|name| bookings.find_on(name, now).is_some()) {
+                self.since.entry(*id).or_insert(now);
+            }
+        }
+    }
+
+    /// The clock was set.
+    pub(super) fn clock_stepped(&mut self, by_ms: i64) {
+        for since in self.since.values_mut() {
+            *since = since.plus_ms(by_ms);
         }
     }
 
     /// When a job takes any switches.
     fn ends(&self, id: JobId) -> Option<Timestamp> {
-        let wish = self.wishes.get(&id)?;
+        let (wish, _) = self.wishes.get(&id)?;
         Some(self.since.get(&id)?.plus_ms(wish.wait_ms()))
     }
 
@@ -115,7 +132,70 @@ impl View<'_> {
     }
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
+    /// Room now on nodes that fail too, for one that finds none on others for long.
+    pub(super) fn find_on_flaky(&mut self, ask: &Ask<'a>, length: i64) -> Option<Parts> {
+        let wide = ask.on_flaky_too()?;
+        let found = self.pass.find(&wide, length)?;
+        let before = self.pass.clone();
+        let shadow = self.reserve(Ok(ask), length);
+        self.pass = before;
+        let soon = shadow.is_some_and(|shadow| shadow <= self.patient_until(length));
+        (!soon).then_some(found)
+    }
+
+    /// Keeps a place on nodes that do not fail, or, where there is none for long, where there is one sooner.
+    pub(super) fn reserve_off_flaky(&mut self, ask: &Ask<'a>, length: i64) -> Option<i64> {
+        let Some(wide) = ask.on_flaky_too() else {
+            return self.reserve(Ok(ask), length);
+        };
+        let before = self.pass.clone();
+        let steady = self.reserve(Ok(ask), length);
+        if steady.is_some_and(|shadow| shadow <= self.patient_until(length)) {
+            return steady;
+        }
+        let kept = std::mem::replace(&mut self.pass, before);
+        let sooner = self.reserve(Ok(&wide), length);
+        match (steady, sooner) {
+            (Some(steady), Some(sooner)) if steady <= sooner => {
+                self.pass = kept;
+                Some(steady)
+            }
+            _ => sooner,
+        }
+    }
+
+    fn patient_until(&self, length: i64) -> i64 {
+        self.now.0.saturating_add(patience_ms(length))
+    }
+
+    /// Whether there is room for this now where it would rather not be. Nobody else has to go for that.
+    pub(super) fn fits_elsewhere(&self, ask: &Ask<'_>, length: i64) -> bool {
+        let fits = |ask: &Ask<'_>| self.pass.find(ask, length).is_some();
+        ask.on_flaky_too().is_some_and(|wide| fits(&wide))
+            || (ask.is_for_few_switches() && fits(&ask.clone().under_any_switches()))
+    }
+
+    /// The first of a group may wait for few switches while others of it have done so for long enough.
+    pub(super) fn next_patient(
+        &mut self,
+        at: usize,
+        group: &'a Group,
+        (submitted, id): (Timestamp, JobId),
+    ) {
+        if group.key.request.wishes.switches.is_none() || self.view.takes_any_switches(id, self.now)
+        {
+            return;
+        }
+        let behind = |one: &queue::Member| (one.submitted, one.id) > (submitted, id);
+        let patient = |one: &queue::Member| self.view.takes_any_switches(one.id, self.now);
+        let next = group.jobs().find(|one| behind(one) && patient(one));
+        if let Some(next) = next {
+            let rank = &self.ranks[self.class_of(at)];
+            let order = self.ranker.key(rank, &group.key, &next);
+            self.push(Reverse((0, order, at)));
+        }
+    }
     /// What an ask that found no room waits for, nodes or those that it wants.
     pub(super) fn waits_for_others(&self, ask: &Ask<'_>, job: &Job) -> Reason {
         let free = &self.pass.free;

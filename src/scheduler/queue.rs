@@ -7,6 +7,7 @@
 //! Groups lie in a row, with what a pass reads of each; whose they are and what they ask for have numbers, so that a pass
 //! works out once for each what depends on it.
 
+use super::bookings::Bookings;
 use super::patience::Patience;
 use crate::model::ids::JobId;
 use crate::model::job::Job;
@@ -298,8 +299,13 @@ impl Queue {
     }
 
     /// Who waits for few switches waits from now on.
-    pub fn note(&mut self, now: Timestamp) {
-        self.patience.note(now);
+    pub fn note(&mut self, now: Timestamp, bookings: &Bookings) {
+        self.patience.note(now, bookings);
+    }
+
+    /// The clock was set.
+    pub fn clock_stepped(&mut self, by_ms: i64) {
+        self.patience.clock_stepped(by_ms);
     }
 
     /// Who waits for few switches.

@@ -33,6 +33,9 @@ use std::collections::BTreeMap;
 
 /// Most turns of one instant: more means that the controller and its nodes never agree.
 const TURNS_MAX: u32 = 10_000;
+/// How often one element is put back at most, and after how many instants that is looked at.
+const RESTARTS_MAX: u32 = 2_000;
+const LOOK_EVERY: u64 = 4_096;
 /// So often may nodes fail and return after everything else has stopped, for each node and besides.
 const IDLE_MAX: usize = 8;
 
@@ -185,12 +188,16 @@ impl<'a> Engine<'a> {
     }
 
     fn run(mut self) -> Result<Outcome, Broken> {
-        let mut idle = 0;
+        let (mut idle, mut instants) = (0, 0u64);
         let patience = IDLE_MAX * (self.machines.len() + IDLE_MAX);
         while let Some(now) = self.next_instant() {
             self.now = now;
             let before = (self.submitted, self.gathering.open);
             self.instant()?;
+            instants += 1;
+            if instants % LOOK_EVERY == 0 {
+                self.ends_some_day()?;
+            }
             (self.watch)(&Moment {
                 now,
                 cluster: &self.cluster,
@@ -205,6 +212,22 @@ impl<'a> Engine<'a> {
             }
         }
         Ok(self.gathering.finish())
+    }
+
+    /// Refuses a job that is lost again and again: it would never end.
+    fn ends_some_day(&self) -> Result<(), Broken> {
+        for job in self.cluster.jobs() {
+            let restarts = job.restarts.iter().map(|(_, count)| *count).max();
+            if let Some(count) = restarts.filter(|count| *count > RESTARTS_MAX) {
+                let what = format!(
+                    "job {} was put back {count} times and has not ended: nodes fail more often than it can run \
+                     through; give it a shorter `run`, nodes a longer `mtbf`, or `requeue = false`",
+                    job.id
+                );
+                return Err(self.broken(&what));
+            }
+        }
+        Ok(())
     }
 
     /// When something happens next; `None` when nothing more can.

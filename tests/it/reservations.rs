@@ -301,5 +301,17 @@ fn people_reserve_for_themselves_where_their_account_allows_it() {
         "{refused}"
     );
     ann.ok(&["reserve", "remove", "next"]);
+    // No more than one may run.
+    cluster.ok(&["user", "set", "ann", "max-cpus-per-user=1"]);
+    let refused = ann.refused(4, &third);
+    assert!(refused.contains("more than ann may run"), "{refused}");
+    cluster.ok(&["user", "set", "ann", "max-cpus-per-user=2"]);
     ann.ok(&third);
+    // An account can be left out.
+    cluster.ok(&["account", "set", "default", "reserve-time=off"]);
+    let refused = ann.refused(4, &["reserve", "remove", "third"]);
+    assert!(
+        refused.contains("may not change a reservation"),
+        "{refused}"
+    );
 }

@@ -445,3 +445,17 @@ fn a_gang_that_loses_a_shepherd_goes_back_when_its_other_part_has_ended() {
     f.part_ends(1, job, JobState::Cancelled);
     assert_eq!(f.restarts(job), 1);
 }
+
+#[test]
+fn a_node_that_was_given_up_has_failed_once() {
+    let mut f = Fixture::new(&[("a", 1), ("b", 1)]);
+    let job = f.submit(again());
+    f.leased(1, job, 0);
+    f.lose(1);
+    let lost = f.now;
+    f.wait_until(lost.plus_ms(2 * WAIT_MS));
+    f.returns("a", vec![]);
+    let failures = f.cluster.nodes[&NodeId(1)].failures.amount;
+    assert!((0.9..=1.0).contains(&failures), "{failures}");
+    assert_eq!(f.cluster.nodes[&NodeId(2)].failures.amount, 0.0);
+}

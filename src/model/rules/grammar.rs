@@ -40,6 +40,18 @@ fn parse_span(value: &str) -> Result<Option<u32>, String> {
     Ok(span.and_then(|span| u32::try_from(span).ok()))
 }
 
+/// How long people may reserve for themselves.
+fn parse_reserve_time(value: &str) -> Result<Option<u32>, String> {
+    if matches!(value, "off" | "0") {
+        return Ok(Some(0));
+    }
+    let span = parse_span(value)?;
+    if span.is_none() && !matches!(value, "" | "none") {
+        return Err("write a time, off, or none (as the account above says)".to_owned());
+    }
+    Ok(span)
+}
+
 fn show_span(span: Option<u32>) -> String {
     span.map_or_else(
         || "none".to_owned(),
@@ -170,7 +182,7 @@ pub(super) fn set_account(one: &mut Account, key: &str, value: &str) -> Result<(
         "parent" => one.parent = Some(value.to_owned()),
         "shares" => one.shares = parse_u32(value, 0)?,
         "qos" => one.qos = parse_list(value),
-        "reserve-time" => one.reserve_time_s = parse_span(value)?,
+        "reserve-time" => one.reserve_time_s = parse_reserve_time(value)?,
         "description" => one.description = parse_text(value)?,
         _ => set_limit(&mut one.limits, Noun::Account, key, value)?,
     }
@@ -182,7 +194,13 @@ pub(super) fn of_account(one: &Account) -> Vec<Setting> {
         ("parent", one.parent.clone().unwrap_or_default()),
         ("shares", one.shares.to_string()),
         ("qos", show_list(&one.qos, "all")),
-        ("reserve-time", show_span(one.reserve_time_s)),
+        (
+            "reserve-time",
+            match one.reserve_time_s {
+                Some(0) => "off".to_owned(),
+                span => show_span(span),
+            },
+        ),
         ("description", one.description.clone()),
     ];
     listed(settings, &one.limits)

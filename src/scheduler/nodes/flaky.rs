@@ -3,9 +3,11 @@
 //! A node whose failures of late add up to `c`, each counting half after a week, fails as one does that fails `c ln 2 / week`
 //! times in the mean: so many failures are to be expected in the time that a job may run there, a week at most. A job for
 //! which that is more than [`RISK_MAX`] on a node, so that it would be lost there in one of ten cases, is kept off it as long
-//! as other nodes could hold it were they empty; where they could not, it may be on the least flaky ones that are needed
-//! besides. So it waits for nothing that does not come. Jobs over several nodes and long ones take nodes that do not fail
-//! first, and short ones leave those to them where it makes no other difference. A tenth of a failure counts as none.
+//! as other nodes could hold it were they empty; where they could not, it may be on those that fail up to twice as often as the
+//! best that are needed. Where it finds no room on them for more than a tenth of its time, it takes the others
+//! (`Planner::find_on_flaky`): so it waits for nothing that does not come. Jobs over several nodes and long ones take nodes that
+//! do not fail first where it makes no other difference, and short ones leave those to them. A tenth of a failure counts as
+//! none, and a chance of less than two in a hundred.
 
 use super::{Ask, Free, NodePool, Places, Site};
 use crate::model::node::FAILURES_HALF_LIFE_S;
@@ -15,6 +17,8 @@ use std::sync::Arc;
 
 /// The most failures that may be expected in a job's time on a node: 1 - e^-0.10536 = 10 %.
 const RISK_MAX: f64 = 0.105_360_5;
+/// Fewer failures than that are no reason to prefer another node.
+const RISK_LEAST: f64 = 0.02;
 /// Of longer times this counts; milliseconds.
 const LENGTH_MAX_MS: i64 = 7 * 86_400_000;
 /// Jobs of one node that may run for longer keep off nodes that fail; milliseconds.
@@ -25,6 +29,8 @@ const SHORT_MS: i64 = 3_600_000;
 pub(super) struct Care {
     /// By place of a node: its failures of late, in tenths.
     failures: Arc<[u32]>,
+    /// The same where they matter to this job.
+    risky: Arc<[u32]>,
     is_long: bool,
     /// Where it might be but for its chance to be lost.
     kept_from: Option<Places>,
@@ -33,14 +39,14 @@ pub(super) struct Care {
 impl Care {
     /// For a job over several nodes: those that fail least come first.
     pub(super) fn failures(&self, at: u32) -> u32 {
-        self.failures.get(at as usize).copied().unwrap_or(0)
+        self.risky.get(at as usize).copied().unwrap_or(0)
     }
 
-    /// For a job on one node: what comes before all else, and what comes last.
+    /// For a job on one node: what comes before how full nodes are, and what comes last.
     pub(super) fn of_one(&self, at: u32) -> (u32, u32) {
-        let failures = self.failures(at);
+        let failures = self.failures.get(at as usize).copied().unwrap_or(0);
         match self.is_long {
-            true => (failures, 0),
+            true => (self.failures(at), 0),
             false => (0, u32::MAX - failures),
         }
     }
@@ -101,36 +107,32 @@ impl NodePool {
         let failures: Vec<f64> = sites
             .map(|site| site.failures.at(now, FAILURES_HALF_LIFE_S))
             .collect();
+        let nodes = f64::from(ask.request.nodes_min.max(1));
+        let matters = |count: f64| {
+            // Of many nodes one is enough to lose the job.
+            let is_some = risk(count, length_ms) * nodes >= RISK_LEAST;
+            if is_some { tenths(count) } else { 0 }
+        };
         let care = Care {
             failures: failures.iter().map(|count| tenths(*count)).collect(),
+            risky: failures.iter().map(|count| matters(*count)).collect(),
             is_long: length_ms > SHORT_MS,
             kept_from: None,
         };
-        let risky = |at: &u32| risk(failures[*at as usize], length_ms) > RISK_MAX;
-        let mut levels: Vec<f64> = ask
-            .open
-            .iter()
-            .filter(risky)
-            .map(|at| failures[at as usize])
-            .collect();
-        levels.sort_by(f64::total_cmp);
-        levels.dedup();
-        // With all of them it is as it was.
-        _ = levels.pop();
         let ask = Ask {
             care: Some(care.clone()),
             ..ask
         };
-        for level in [f64::NEG_INFINITY].into_iter().chain(levels) {
+        let mut most = RISK_MAX;
+        loop {
             let places = (0..).take(failures.len());
-            let stays = |at: u32| {
-                let steady = !risky(&at) || failures[at as usize] <= level;
-                steady && ask.open.has(at)
-            };
-            let open = Places::of(places.map(stays));
+            let risk_at = |at: u32| risk(failures[at as usize], length_ms);
+            let open = Places::of(places.map(|at| ask.open.has(at) && risk_at(at) <= most));
             if open == ask.open {
                 return ask;
             }
+            let others = ask.open.iter().filter(|at| !open.has(*at));
+            let least = others.map(risk_at).min_by(f64::total_cmp);
             let less = Ask {
                 open,
                 care: Some(Care {
@@ -142,8 +144,8 @@ impl NodePool {
             if emptied.fits(&less) {
                 return less;
             }
+            most = least.map_or(f64::INFINITY, |least| least * 2.0);
         }
-        ask
     }
 
     /// Nodes that an ask is kept off, by their number, with what is free there.
@@ -164,12 +166,23 @@ impl Ask<'_> {
     /// The same without care for nodes that fail, if there are any that it is kept off.
     #[must_use]
     pub fn on_flaky_too(&self) -> Option<Self> {
-        let open = self.care.as_ref()?.kept_from.clone()?;
+        let care = self.care.as_ref()?;
+        let open = care.kept_from.clone()?;
         Some(Ask {
             open,
+            care: Some(Care {
+                kept_from: None,
+                ..care.clone()
+            }),
             ..self.clone()
         })
     }
+}
+
+/// How long a job rather waits for nodes that do not fail than start on others: a tenth of its time.
+#[must_use]
+pub fn patience_ms(length_ms: i64) -> i64 {
+    length_ms.clamp(0, LENGTH_MAX_MS) / 10
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use hpc::model::ids::{JobId, NodeId, SlotKey};
 use hpc::model::job::Job;
 use hpc::model::time::Timestamp;
 use hpc::scheduler::limits::{Check, Held, Tally};
-use hpc::scheduler::nodes::{Ask, NodePool, Parts, admits, is_open};
+use hpc::scheduler::nodes::{Ask, NodePool, Parts, admits, is_open, patience_ms};
 use hpc::scheduler::order::{OrderKey, Ranker};
 use hpc::scheduler::place::Picks;
 use hpc::scheduler::pool::Pool;
@@ -162,7 +162,8 @@ impl<'a> Naive<'a> {
             if check.holds(&class, &more, &self.added).is_some() {
                 return;
             }
-            let Some(parts) = self.room(&ask, length) else {
+            let parts = self.room(&ask, length);
+            let Some(parts) = parts.or_else(|| self.room_on_flaky(&ask, length)) else {
                 return self.no_room(job, &ask, length);
             };
             // Once more with what it would really be given.
@@ -237,6 +238,15 @@ impl<'a> Naive<'a> {
         pool
     }
 
+    /// Room on nodes that fail too, where there is none on others for long.
+    fn room_on_flaky(&self, ask: &Ask<'a>, length: i64) -> Option<Parts> {
+        let found = self.room(&ask.on_flaky_too()?, length)?;
+        let until = self.now.saturating_add(patience_ms(length));
+        let place = self.earliest(ask, length);
+        let soon = place.is_some_and(|place| place.shadow <= until);
+        (!soon).then_some(found)
+    }
+
     fn no_room(&mut self, job: &'a Job, ask: &Ask<'a>, length: i64) {
         let partition = job.spec.partition.as_str();
         if self.rule != Rule::Conservative && self.blocked.contains(partition) {
@@ -251,6 +261,25 @@ impl<'a> Naive<'a> {
         if self.rule == Rule::Fcfs {
             return;
         }
+        let mut place = self.earliest(ask, length);
+        if let Some(wide) = ask.on_flaky_too() {
+            let until = self.now.saturating_add(patience_ms(length));
+            let steady = place.as_ref().map_or(i64::MAX, |place| place.shadow);
+            let other = self.earliest(&wide, length);
+            if steady > until && other.as_ref().is_none_or(|other| other.shadow < steady) {
+                place = other;
+            }
+        }
+        if let Some(place) = place {
+            if Timestamp(place.shadow) < occupancy::NEVER {
+                self.planned.kept.push((job.id, Timestamp(place.shadow)));
+            }
+            self.places.push(place);
+        }
+    }
+
+    /// The first place there is.
+    fn earliest(&self, ask: &Ask<'a>, length: i64) -> Option<Place> {
         let places = self.places.iter();
         let changes = places.flat_map(|place| [place.shadow, place.until]);
         let ends = self.ends().map(|(ends, _)| *ends);
@@ -269,23 +298,22 @@ impl<'a> Naive<'a> {
             if let Some(parts) =
                 pool.find_for_later(&later.iter().collect::<Vec<_>>(), &self.free, ask)
             {
-                self.places.push(Place {
+                return Some(Place {
                     shadow: time,
                     until,
                     parts,
                 });
-                if Timestamp(time) < occupancy::NEVER {
-                    self.planned.kept.push((job.id, Timestamp(time)));
-                }
-                return;
             }
         }
+        None
     }
 
     /// Whether this job could start beside all that was started, by the rule.
     pub(super) fn could_start(&self, job: &'a Job) -> bool {
         let blocked = self.blocked.contains(job.spec.partition.as_str());
         let strict = self.rule == Rule::Fcfs && !job.spec.request.takes_nothing();
-        !(strict && blocked) && self.room(&self.ask(job), length_ms(job)).is_some()
+        let (ask, length) = (self.ask(job), length_ms(job));
+        let room = self.room(&ask, length);
+        !(strict && blocked) && room.or_else(|| self.room_on_flaky(&ask, length)).is_some()
     }
 }
