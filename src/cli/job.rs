@@ -158,10 +158,6 @@ pub(super) fn describe(job: &JobView, now: Timestamp) -> String {
                 .map_or_else(|| words::limit(None), |limit| format_elapsed(limit.into()))
         ),
     );
-    let stopped = stopped_s(job, now);
-    if stopped > 0 {
-        line("Stopped", format_elapsed(stopped));
-    }
     line(
         "Resources",
         format!(
@@ -187,19 +183,6 @@ pub(super) fn describe(job: &JobView, now: Timestamp) -> String {
             ),
         );
     }
-    let wishes = &job.wishes;
-    line("Constraint", wishes.constraint.clone().unwrap_or_default());
-    line("Licenses", wishes.show_licenses());
-    line(
-        "Reservation",
-        wishes.reservation.clone().unwrap_or_default(),
-    );
-    line(
-        "Switches",
-        wishes
-            .switches
-            .map_or_else(String::new, |one| one.to_string()),
-    );
     line("Dependency", job.dependency.clone().unwrap_or_default());
     if job.restarts > 0 {
         line("Restarts", job.restarts.to_string());
@@ -234,13 +217,6 @@ pub(super) fn describe(job: &JobView, now: Timestamp) -> String {
     }
     line("Used", job.usage.as_ref().map_or_else(String::new, used));
     text
-}
-
-/// For how long it stood still; seconds.
-fn stopped_s(job: &JobView, now: Timestamp) -> u64 {
-    let since = job.stopped_since.map_or(0, |since| now.minus(since));
-    let ms = u64::try_from(since).unwrap_or(0);
-    ms.saturating_add(job.stopped_ms) / 1000
 }
 
 /// 0 = by its share of a node, known when it is placed.

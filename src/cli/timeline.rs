@@ -28,7 +28,7 @@ struct Line {
     stands_still: bool,
 }
 
-fn line(job: &JobView, now: Timestamp) -> Option<Line> {
+fn line(job: &JobView) -> Option<Line> {
     let runs = job.start_time.is_some() && job.state != "PENDING";
     let start = if runs {
         job.start_time
@@ -36,8 +36,6 @@ fn line(job: &JobView, now: Timestamp) -> Option<Line> {
         job.expected_start
     }?;
     let limit_ms = job.time_limit_s.map(|limit_s| i64::from(limit_s) * 1000);
-    let since = job.stopped_since.map_or(0, |since| now.minus(since).max(0));
-    let stopped_ms = i64::try_from(job.stopped_ms).unwrap_or(0) + since;
     let place = match job.nodes.as_slice() {
         [] => format!("{} node(s)", job.nodes_requested),
         nodes => hostlist::fold(nodes),
@@ -47,9 +45,9 @@ fn line(job: &JobView, now: Timestamp) -> Option<Line> {
         name: job.name.clone(),
         place,
         start: start.0,
-        end: limit_ms.map(|limit_ms| start.0 + limit_ms + stopped_ms),
+        end: limit_ms.map(|limit_ms| start.0 + limit_ms),
         runs,
-        stands_still: job.stopped_since.is_some(),
+        stands_still: job.state == "SUSPENDED",
     })
 }
 
@@ -68,7 +66,7 @@ pub(super) fn draw(
     zone: &jiff::tz::TimeZone,
     columns: usize,
 ) -> String {
-    let mut lines: Vec<Line> = jobs.iter().filter_map(|job| line(job, now)).collect();
+    let mut lines: Vec<Line> = jobs.iter().filter_map(line).collect();
     lines.sort_by(|one, other| (one.start, &one.id).cmp(&(other.start, &other.id)));
     let unknown = jobs.len() - lines.len();
     let starts = lines.iter().map(|line| line.start);

@@ -147,8 +147,6 @@ fn blank(id: u32, position: u32, spec: &JobSpec, owner: &Owner, submitted: Times
         submit_time: submitted,
         start_time: None,
         end_time: None,
-        stopped_ms: 0,
-        stopped_since: None,
         expected_start: None,
         begin_time: spec.begin,
         time_limit_s: spec.time_limit_s,
@@ -164,7 +162,6 @@ fn blank(id: u32, position: u32, spec: &JobSpec, owner: &Owner, submitted: Times
         },
         gpus: spec.request.gpus_total(),
         restarts: 0,
-        wishes: spec.request.wishes.clone(),
         dependency: spec.dependency.as_ref().map(ToString::to_string),
         work_dir: spec.work_dir.to_string(),
         stdout_path: None,
@@ -266,8 +263,6 @@ fn slot_view(snapshot: &Snapshot, job: &Job, held: &Held<'_>) -> JobView {
     view.time_limit_s = time_limit_s(&snapshot.rules, job);
     view.restarts = job.restarts_of(position);
     view.reason_detail = warning(slot, position);
-    view.stopped_ms = u64::try_from(slot.stops.past_ms).unwrap_or(0);
-    view.stopped_since = slot.stops.since;
     view.nodes = slot
         .allocation
         .nodes

@@ -375,18 +375,23 @@ impl<'a> Planner<'a> {
                     self.next_of_group(at, group, one);
                 }
                 Advance::GroupHeld(reason) => {
-                    // What runs already adds no job.
-                    let counts_jobs =
-                        matches!(&reason, Reason::Limit(hit) if hit.kind.counts_jobs());
-                    if counts_jobs && job.slots.is_empty() {
+                    // What runs already may go on: that adds nothing.
+                    if matches!(&reason, Reason::Limit(_)) {
                         self.next_running(at, group, job);
                     }
-                    self.plan.held.push(((*group.key).clone(), reason));
+                    let mut held = self.plan.held.iter().rev();
+                    if !held.any(|(key, _)| *key == *group.key) {
+                        self.plan.held.push(((*group.key).clone(), reason));
+                    }
                     self.bring_back(self.class_of(at));
                 }
                 Advance::NoRoom => {
                     self.no_room(at, group, job);
-                    self.next_patient(at, group, one);
+                    // Else all of its group have their turns.
+                    if self.policy.rule != Rule::Conservative {
+                        self.next_patient(at, group, one);
+                        self.next_running(at, group, job);
+                    }
                     if let Some(row) = row {
                         self.thin(row);
                     }
@@ -429,9 +434,7 @@ impl<'a> Planner<'a> {
 
     /// The next job of a group that holds something already waits for its turn.
     fn next_running(&mut self, at: usize, group: &Group, job: &Job) {
-        let behind = |one: &queue::Member| (one.submitted, one.id) > (job.submitted, job.id);
-        let next = group.running().find(behind);
-        if let Some(next) = next {
+        if let Some(next) = group.running_after((job.submitted, job.id)) {
             let rank = &self.ranks[self.class_of(at)];
             let order = self.ranker.key(rank, &group.key, &next);
             self.push(Reverse((0, order, at)));

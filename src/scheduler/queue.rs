@@ -14,7 +14,7 @@ use crate::model::job::Job;
 use crate::model::resource::Request;
 use crate::model::shared::Text;
 use crate::model::time::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Whose jobs, and under which rules.
@@ -129,8 +129,8 @@ pub struct Group {
     /// What its jobs have in common.
     pub key: Arc<GroupKey>,
     jobs: Jobs,
-    /// How many of them hold something already.
-    running: usize,
+    /// Those of them that hold something already.
+    running: BTreeSet<(Timestamp, JobId)>,
 }
 
 fn member(entry: (&(Timestamp, JobId), &bool)) -> Member {
@@ -148,11 +148,12 @@ impl Group {
         self.jobs.iter().map(member)
     }
 
-    /// Those that hold something already, the first first.
-    pub fn running(&self) -> impl Iterator<Item = Member> {
-        let some = self.running > 0;
-        let jobs = some.then(|| self.jobs()).into_iter().flatten();
-        jobs.filter(|member| member.runs)
+    /// The first behind this that holds something already.
+    #[must_use]
+    pub fn running_after(&self, one: (Timestamp, JobId)) -> Option<Member> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let next = self.running.range((Excluded(one), Unbounded)).next();
+        next.map(|entry| member((entry, &true)))
     }
 
     /// The one behind this.
@@ -280,9 +281,11 @@ impl Queue {
         };
         match group.jobs.insert(entry.0, entry.1) {
             None => self.jobs += 1,
-            Some(runs) => group.running -= usize::from(runs),
+            Some(_) => _ = group.running.remove(&entry.0),
         }
-        group.running += usize::from(entry.1);
+        if entry.1 {
+            group.running.insert(entry.0);
+        }
         if let Some(first) = group.jobs.iter().next().map(member) {
             self.lead(at, first);
         }
@@ -331,7 +334,7 @@ impl Queue {
         let group = Group {
             key: Arc::clone(&key),
             jobs: Jobs::new(),
-            running: 0,
+            running: BTreeSet::new(),
         };
         let at = match self.vacant.pop() {
             Some(at) => {
@@ -368,9 +371,10 @@ impl Queue {
             return;
         };
         self.patience.leave(job);
-        if let Some(runs) = group.jobs.remove(&(job.submitted, job.id)) {
+        let entry = (job.submitted, job.id);
+        if group.jobs.remove(&entry).is_some() {
             self.jobs -= 1;
-            group.running -= usize::from(runs);
+            group.running.remove(&entry);
         }
         if let Some(first) = group.jobs.iter().next().map(member) {
             self.lead(at, first);

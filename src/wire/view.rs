@@ -8,7 +8,6 @@ use crate::model::limits::{Level, LimitKind};
 use crate::model::rules::{Noun, Setting};
 use crate::model::shared::Text;
 use crate::model::time::Timestamp;
-use crate::model::wishes::Wishes;
 use serde::{Deserialize, Serialize};
 
 /// A job, an array element, or the pending rest of an array.
@@ -54,10 +53,6 @@ pub struct JobView {
     pub start_time: Option<Timestamp>,
     /// Ended.
     pub end_time: Option<Timestamp>,
-    /// Of one that runs: for how long what it runs was stopped before; milliseconds.
-    pub stopped_ms: u64,
-    /// Since when it is stopped.
-    pub stopped_since: Option<Timestamp>,
     /// Will start, as planned now.
     pub expected_start: Option<Timestamp>,
     /// Not before.
@@ -80,8 +75,6 @@ pub struct JobView {
     pub gpus: u32,
     /// Times put back.
     pub restarts: u32,
-    /// Features, licences, a reservation, few switches.
-    pub wishes: Wishes,
     /// Dependency as asked.
     pub dependency: Option<String>,
     /// Working directory.

@@ -28,10 +28,8 @@ pub(in crate::cli) fn counted(count: impl Into<u64>, word: &str) -> String {
 /// How long it ran, or runs: `2:03`.
 pub(in crate::cli) fn elapsed(job: &JobView, now: Timestamp) -> String {
     let until = job.end_time.unwrap_or(now);
-    let until = job.stopped_since.map_or(until, |since| since.min(until));
     let ms = job.start_time.map_or(0, |start| until.minus(start));
-    let ms = u64::try_from(ms).unwrap_or(0);
-    format_elapsed(ms.saturating_sub(job.stopped_ms) / 1000)
+    format_elapsed(u64::try_from(ms / 1000).unwrap_or(0))
 }
 
 /// `1-00:00:00`, or `UNLIMITED`.
