@@ -267,6 +267,8 @@ struct Planner<'a> {
     /// Jobs that are to be kept a place as soon as somebody else could take it.
     waiting: Vec<(usize, &'a Job)>,
     by_length: bool,
+    /// There was room for the job that is looked at where it would rather not be.
+    rather_waits: bool,
     plan: Plan,
 }
 
@@ -331,6 +333,7 @@ impl<'a> Planner<'a> {
             blocked: Vec::new(),
             waiting: Vec::new(),
             by_length: false,
+            rather_waits: false,
             plan: Plan::default(),
         };
         if inside.is_none() {
@@ -368,6 +371,7 @@ impl<'a> Planner<'a> {
                 self.next_of_group(at, group, one);
                 continue;
             };
+            self.rather_waits = false;
             match self.advance(at, group, job) {
                 Advance::Satisfied => self.next_of_group(at, group, one),
                 Advance::Held(reason) => {
@@ -387,10 +391,14 @@ impl<'a> Planner<'a> {
                 }
                 Advance::NoRoom => {
                     self.no_room(at, group, job);
-                    // Else all of its group have their turns.
-                    if self.policy.rule != Rule::Conservative {
-                        self.next_patient(at, group, one);
-                        self.next_running(at, group, job);
+                    match self.policy.rule {
+                        // All of its group have their turns.
+                        Rule::Conservative => {}
+                        _ if self.rather_waits => self.next_of_group(at, group, one),
+                        _ => {
+                            self.next_patient(at, group, one);
+                            self.next_running(at, group, job);
+                        }
                     }
                     if let Some(row) = row {
                         self.thin(row);
@@ -736,7 +744,8 @@ impl<'a> Planner<'a> {
         let is_full = self.pass.kept().is_empty();
         let found = self.pass.find(&ask, length);
         let found = found.or_else(|| self.find_on_flaky(&ask, length));
-        if found.is_none() {
+        // Of one that is kept off nodes each has to be looked at.
+        if found.is_none() && ask.on_flaky_too().is_none() {
             self.shapes[shape].failed = if is_full { 0 } else { length };
         }
         found

@@ -133,14 +133,18 @@ impl View<'_> {
 }
 
 impl<'a> Planner<'a> {
-    /// Room now on nodes that fail too, for one that finds none on others for long.
+    /// Room now on nodes that fail too, for one that finds none on others for long. One that rather waits for those says so:
+    /// others that ask for the same may not.
     pub(super) fn find_on_flaky(&mut self, ask: &Ask<'a>, length: i64) -> Option<Parts> {
         let wide = ask.on_flaky_too()?;
+        // Those who wait before it have their places.
+        self.keep_places();
         let found = self.pass.find(&wide, length)?;
         let before = self.pass.clone();
         let shadow = self.reserve(Ok(ask), length);
         self.pass = before;
         let soon = shadow.is_some_and(|shadow| shadow <= self.patient_until(length));
+        self.rather_waits = soon;
         (!soon).then_some(found)
     }
 
