@@ -10,9 +10,8 @@ use crate::model::allocation::{Allocation, NodeShare};
 use crate::model::cpu_set::CpuSet;
 use crate::model::ids::{JobId, NodeId, SlotId, SlotKey};
 use crate::model::job::{Job, Kill, Slot};
-use crate::model::preempt::PreemptMode;
 use crate::model::time::Timestamp;
-use crate::scheduler::evict::yields;
+use crate::scheduler::lend::stands_still;
 use crate::scheduler::limits::Held;
 use crate::scheduler::nodes::{Part, Parts, Site};
 use crate::scheduler::occupancy::{Sharing, Stay};
@@ -225,7 +224,7 @@ impl Cluster {
         self.change_slot(job, slot, |job, place| {
             let slot = &mut job.slots[place];
             change(slot);
-            let stopped = slot.suspended || slot.stops.lent_to.is_some();
+            let stopped = slot.is_to_stop();
             slot.stops.turn(stopped, at);
         });
         self.tell(job, slot, effects, |_, slot| ToSlot::Suspend {
@@ -399,7 +398,6 @@ impl Cluster {
             };
             self.occupancy.share(key, sharing);
         }
-        self.count_licenses();
     }
 
     /// A slot stays until another time: what limits count follows.
@@ -431,8 +429,8 @@ impl Cluster {
         let stack = stacks.on(node).iter();
         for (order, own) in stack.filter(|((.., key), _)| lends(key)) {
             let lender = self.jobs.get(&order.2.job);
-            let yields = lender.and_then(|one| yields(&self.rules, &class, &Class::of(one)));
-            if yields.is_some_and(|yields| yields.mode == PreemptMode::Suspend) {
+            let lends = |one: &Arc<Job>| stands_still(&self.rules, &class, &Class::of(one));
+            if lender.and_then(lends).is_some() {
                 let above = overlapping(stacks.above(node, *order), own);
                 let idle = above.fold(own.clone(), |idle, (_, cpus)| idle.subtract(cpus));
                 cpus = cpus.union(&idle);

@@ -338,7 +338,7 @@ impl Cluster {
                 for slot in &mut Arc::make_mut(&mut job).slots {
                     slot.heard = now;
                     // Releases before did not say since when.
-                    let stopped = slot.suspended || slot.stops.lent_to.is_some();
+                    let stopped = slot.is_to_stop();
                     slot.stops.turn(stopped, now);
                     cluster.take_off(&slot.allocation);
                 }

@@ -91,7 +91,7 @@ impl Cluster {
     }
 
     /// Licences that are free are counted anew.
-    pub(super) fn count_licenses(&mut self) {
+    fn count_licenses(&mut self) {
         let parts = self.occupancy.iter().map(|(.., parts)| parts);
         self.pool.count_licenses(parts);
     }

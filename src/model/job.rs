@@ -644,11 +644,17 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// Whether it was asked to stand still: by somebody, or for others that have its cpus.
+    #[must_use]
+    pub fn is_to_stop(&self) -> bool {
+        self.suspended || self.stops.lent_to.is_some()
+    }
+
     /// Whether what it runs stands still: somebody asked for that, or others have its cpus. What is to end does not, so that
     /// it can use its grace.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        (self.suspended || self.stops.lent_to.is_some()) && self.leaves().is_none()
+        self.is_to_stop() && self.leaves().is_none()
     }
 
     /// When all that it holds is to be over because that was ordered, or it was warned that it will be; `None` = of some

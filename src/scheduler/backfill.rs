@@ -100,18 +100,8 @@ impl<P: Pool> Pass<P> {
     /// Lets something that holds this share, until `ends` at the latest, go on for `length` more, if no kept place is in
     /// the way.
     pub fn extend(&mut self, share: &P::Share, ends: i64, length: i64) -> bool {
-        let begins = ends.max(self.now);
-        let until = begins.saturating_add(length);
         // Who waits for less than this share's end does not count on it.
-        let concerned = |kept: &Kept<P>| kept.shadow >= begins && kept.shadow < until;
-        let mut kept = self.kept.iter().filter(|kept| concerned(kept));
-        if !kept.all(|kept| kept.later.holds(share)) {
-            return false;
-        }
-        for kept in self.kept.iter_mut().filter(|kept| concerned(kept)) {
-            kept.later.take(share);
-        }
-        true
+        self.stands_still(share, share, ends.max(self.now), length, self.now)
     }
 
     /// Whether [`Pass::stands_still`] would do.

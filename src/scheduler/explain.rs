@@ -5,15 +5,15 @@
 
 use super::backfill::{Pass, Running};
 use super::bookings::{self, Stage};
-use super::evict::{takes, yields};
+use super::evict::takes;
 use super::forecast::{Assume, Forecast, Outlook, forecast};
+use super::lend::stands_still;
 use super::length_ms;
 use super::nodes::{Parts, cpus_among, less};
 use super::pool::Pool;
 use super::queue::Class;
 use crate::model::ids::{JobId, NodeId, SlotKey};
 use crate::model::job::{Job, JobSpec};
-use crate::model::preempt::PreemptMode;
 use crate::model::resource::{GpuCount, GpuRequest, Request};
 use crate::model::time::{Timestamp, format_duration};
 use std::borrow::Cow;
@@ -256,8 +256,7 @@ fn holders(outlook: &Outlook, now: Timestamp, job: &Job) -> (Vec<NodeId>, Vec<Ho
     let lends = |key: SlotKey| {
         let holder = view.jobs.get(&key.job).filter(|_| may);
         let holder = holder.map(|holder| Class::of(holder));
-        let yields = holder.and_then(|holder| yields(view.rules, &class, &holder));
-        yields.is_some_and(|yields| yields.mode == PreemptMode::Suspend)
+        holder.is_some_and(|holder| stands_still(view.rules, &class, &holder).is_some())
     };
     let mut pool = view.pool.clone();
     let mut slots: Vec<(i64, Cow<'_, Parts>)> = Vec::new();

@@ -6,7 +6,7 @@
 //! due.
 
 use super::bookings::Bookings;
-use super::lend::Loans;
+use super::lend::{Loans, own_of};
 use super::limits::{Held, Tally};
 use super::nodes::{NodePool, Parts, cpus_among, less, plus};
 use super::occupancy::slot_start;
@@ -311,10 +311,7 @@ impl Run {
                 slot: SlotId(self.next_slot),
             };
             self.next_slot += 1;
-            let own = one
-                .loans
-                .iter()
-                .fold(parts.clone(), |own, (_, lent)| less(&own, lent));
+            let own = own_of(&parts, &one.loans);
             self.outlook.pool.take(&own);
             if self.has_limits {
                 let class = Class::of(job);

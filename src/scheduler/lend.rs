@@ -12,13 +12,13 @@ pub use super::occupancy::Loans;
 use super::occupancy::Sharing;
 use super::plan::Entry;
 use super::pool::Pool;
-use super::queue::Group;
+use super::queue::{Class, Group};
 use super::{Planner, Sketched};
 use crate::model::allocation::Allocation;
 use crate::model::cpu_set::CpuSet;
 use crate::model::ids::{NodeId, SlotKey};
 use crate::model::job::{Job, Reason};
-use crate::model::preempt::PreemptMode;
+use crate::model::preempt::{PreemptMode, Yielding};
 use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
 use std::collections::BTreeMap;
@@ -30,6 +30,19 @@ pub(super) fn any_stands_still(rules: &Rules) -> bool {
     by_tier
         .chain(by_qos)
         .any(|mode| mode == PreemptMode::Suspend)
+}
+
+/// How a job of `holder` stands still for one of `taker`; `None` = it does not.
+#[must_use]
+pub fn stands_still(rules: &Rules, taker: &Class, holder: &Class) -> Option<Yielding> {
+    yields(rules, taker, holder).filter(|one| one.mode == PreemptMode::Suspend)
+}
+
+/// What of these parts is not borrowed.
+#[must_use]
+pub fn own_of(parts: &Parts, loans: &Loans) -> Parts {
+    let lent = loans.iter().map(|(_, lent)| lent);
+    lent.fold(parts.clone(), |own, lent| less(&own, lent))
 }
 
 /// Somebody who stands still, or would.
@@ -220,9 +233,7 @@ impl<'a> Planner<'a> {
                 });
             }
         }
-        let lent = loans.iter().map(|(_, parts)| parts);
-        let own = lent.fold(parts.clone(), |own, lent| less(&own, lent));
-        self.started.push((until, own));
+        self.started.push((until, own_of(&parts, &loans)));
         let licenses = parts.iter().filter(|part| !part.is_of_node());
         self.licensed.extend(licenses.copied());
         if allocation.is_none() {
@@ -301,8 +312,8 @@ impl<'a> Planner<'a> {
         let occupancy = self.view.occupancy;
         let mut places: Vec<(bool, usize, u32)> = Vec::new();
         for (holder, place) in holders.iter().zip(0..) {
-            let yields = yields(self.view.rules, &group.key.class, &holder.class);
-            if let Some(yields) = yields.filter(|one| one.mode == PreemptMode::Suspend) {
+            let yields = stands_still(self.view.rules, &group.key.class, &holder.class);
+            if let Some(yields) = yields {
                 let sharing = occupancy.sharing(holder.key);
                 let stopped = sharing.is_some_and(|sharing| sharing.back.is_some());
                 places.push((!stopped, place, yields.exempt_s));
