@@ -19,6 +19,7 @@ pub mod journal;
 mod launch_plan;
 mod lease;
 mod outbox;
+pub mod pmi;
 #[cfg(test)]
 mod tests;
 mod vocabulary;

@@ -30,6 +30,7 @@ use hpc::sim::gpu::GpuLines;
 use hpc::sim::swf::Trace;
 use hpc::sim::{Rule, replay};
 use hpc::steps::journal::{self, Record, Replay};
+use hpc::steps::pmi::{self, NameAnswer, PmiAct, PmiFacts, PmiServer};
 use hpc::store::{self, bytes as stored};
 use hpc::wire::client::{FromClient, Request, ToClient};
 use hpc::wire::codec::{self, CodecError, FRAME_MAX, FrameBuffer, REQUEST_MAX};
@@ -48,7 +49,7 @@ use std::sync::Arc;
 pub type Check = fn(&[u8]) -> bool;
 
 /// Every target by its name, which is also that of its corpus.
-pub const TARGETS: [(&str, Check); 10] = [
+pub const TARGETS: [(&str, Check); 11] = [
     ("frames", frames),
     ("client", client),
     ("worker", worker),
@@ -59,6 +60,7 @@ pub const TARGETS: [(&str, Check); 10] = [
     ("config", config),
     ("trace", trace),
     ("gpu_trace", gpu_trace),
+    ("pmi", pmi),
 ];
 
 /// Lists that unfold to more than this are only parsed, so that the fuzzer does not spend its time on them.
@@ -873,6 +875,113 @@ fn replayed(replay: &Replay) -> bool {
     }
     let _ = replay.acknowledge_all(replay.report);
     true
+}
+
+// ---- MPI libraries ------------------------------------------------------------------------------------------
+
+/// What ranks say to the PMI server of their node, a part of a fence, or a rank's greeting. Bytes: which, and for the first
+/// the length of a piece and utterances: whose and what it is, its length, its bytes.
+pub fn pmi(bytes: &[u8]) -> bool {
+    match bytes.split_first() {
+        Some((0, [piece, said @ ..])) => {
+            let whole = conversation(said, usize::MAX);
+            let cut = conversation(said, usize::from(*piece).max(1));
+            assert_eq!(whole, cut, "a cut conversation gives the same acts");
+            let begins = |act: &PmiAct| matches!(act, PmiAct::Initialised { .. });
+            whole.iter().any(begins)
+        }
+        Some((1, part)) => {
+            let mut length = 0;
+            let mut well = true;
+            for pair in pmi::pairs(part) {
+                match pair {
+                    Ok((key, value)) => {
+                        assert!((1..=pmi::KEY_MAX).contains(&key.len()));
+                        assert!(value.len() <= pmi::VALUE_MAX);
+                        length += 3 + key.len() + value.len();
+                    }
+                    Err(why) => {
+                        assert!(!why.contains('\n') && why.len() < 200);
+                        well = false;
+                    }
+                }
+            }
+            assert_eq!(well, length == part.len());
+            well && !part.is_empty()
+        }
+        Some((2, line)) => match pmi::port_hello(line, 100) {
+            Ok((rank, answer)) => {
+                assert!(rank < 100 && answer.ends_with(b"\n"));
+                true
+            }
+            Err(why) => {
+                assert!(!why.contains('\n') && why.len() < 400);
+                false
+            }
+        },
+        _ => false,
+    }
+}
+
+/// Plays utterances of two ranks to a server, whose fences come back when an utterance says so.
+fn conversation(mut said: &[u8], piece: usize) -> Vec<PmiAct> {
+    let mut server = PmiServer::new(PmiFacts {
+        kvs_name: "k".to_owned(),
+        size: 2,
+        ranks: vec![0, 1],
+        app_numbers: vec![0, 1],
+        universe: 4,
+        mapping: pmi::process_mapping(&[0, 0]),
+    });
+    let mut acts = Vec::new();
+    let mut epoch_next = 0;
+    while let [kind, length, rest @ ..] = said {
+        let (bytes, rest) = rest.split_at(rest.len().min(usize::from(*length)));
+        said = rest;
+        let local = u32::from(kind & 1);
+        let before = acts.len();
+        match kind >> 1 {
+            0 => {
+                for piece in bytes.chunks(piece) {
+                    server.receive(local, piece, &mut acts);
+                }
+            }
+            1 => server.closed(local, &mut acts),
+            2 => server.fenced(epoch_next, &[bytes.to_vec()], &mut acts),
+            3 => server.named(u64::from(*length), NameAnswer::NotFound, &mut acts),
+            4 => {
+                let port = String::from_utf8_lossy(bytes).into_owned();
+                server.named(0, NameAnswer::Found(port), &mut acts);
+            }
+            _ => {}
+        }
+        let mut answered = 0;
+        for act in &acts[before..] {
+            match act {
+                PmiAct::Answer { local, bytes } => {
+                    assert!(*local < 2 && !bytes.is_empty());
+                    answered += bytes.len();
+                }
+                PmiAct::Fence { epoch, fresh } => {
+                    assert!(pmi::pairs(fresh).all(|pair| pair.is_ok()));
+                    epoch_next = *epoch;
+                }
+                PmiAct::Broken { text, .. } | PmiAct::Abort { text, .. } => {
+                    assert!(
+                        !text.contains('\n') && text.chars().count() <= 600,
+                        "{text}"
+                    );
+                }
+                PmiAct::Name { .. }
+                | PmiAct::Initialised { .. }
+                | PmiAct::Finalised { .. }
+                | PmiAct::Vanished { .. } => {}
+            }
+        }
+        // The shortest request takes some ten bytes, and the longest answers are a value and some words.
+        assert!(answered <= (bytes.len() + 100) * 300, "{answered}");
+    }
+    acts
 }
 
 // ---- traces -------------------------------------------------------------------------------------------------

@@ -74,6 +74,7 @@ pub(crate) fn all() -> Vec<Seed> {
     for rows in GPU_TRACES {
         add("gpu_trace", gpu_trace(rows));
     }
+    pmi().into_iter().for_each(|seed| add("pmi", seed));
     seeds
 }
 
@@ -98,6 +99,124 @@ const GPU_TRACES: [(&str, &str); 2] = [
 
 fn gpu_trace((nodes, tasks): (&str, &str)) -> Vec<u8> {
     format!("{NODES_HEADER}\n{nodes}---\n{TASKS_HEADER}\n{tasks}").into_bytes()
+}
+
+/// What two ranks of one node may say: whose it is, and the text; other words than `0` and `1` come from the shell.
+const PMI_TALKS: [&[(&str, &str)]; 5] = [
+    &[
+        (
+            "0",
+            "cmd=init pmi_version=1 pmi_subversion=1\ncmd=get_maxes\ncmd=get_appnum\n",
+        ),
+        (
+            "1",
+            "cmd=init pmi_version=1 pmi_subversion=1\ncmd=get_my_kvsname\n",
+        ),
+        (
+            "1",
+            "cmd=get_universe_size\ncmd=get kvsname=k key=PMI_process_mapping\n",
+        ),
+        ("0", "cmd=put kvsname=k key=a value=b c\ncmd=barrier_in\n"),
+        ("1", "cmd=barrier_in\n"),
+        ("fenced", "\x01\x03\0ab c\x01\x01\0zy"),
+        (
+            "1",
+            "cmd=get kvsname=k key=z\ncmd=get kvsname=x key=a\ncmd=finalize\n",
+        ),
+        ("closed 1", ""),
+        ("0", "cmd=abort exitcode=3 message=no more\n"),
+    ],
+    &[
+        (
+            "0",
+            "cmd=init pmi_version=2 pmi_subversion=0\n38    cmd=fullinit;pmirank=0;threaded=FALSE;",
+        ),
+        (
+            "1",
+            "cmd=init pmi_version=2 pmi_subversion=0\n    14cmd=job-getid;",
+        ),
+        ("1", "45    cmd=info-getnodeattr;thrid=7;key=s;wait=TRUE;"),
+        ("0", "41    cmd=info-putnodeattr;key=s;value=a;;b\\;c;"),
+        ("0", "44    cmd=info-getjobattr;key=PMI_process_mapping;"),
+        ("0", "27    cmd=kvs-put;key=a;value=;;;14    cmd=kvs-fence;"),
+        ("1", "14    cmd=kvs-fence;"),
+        ("fenced", "\x01\x01\0a;"),
+        (
+            "0",
+            "34    cmd=kvs-get;jobid=k;srcid=1;key=a;13    cmd=finalize;",
+        ),
+        ("1", "31    cmd=abort;isworld=TRUE;msg=x;;;"),
+    ],
+    &[
+        (
+            "0",
+            "cmd=init pmi_version=1 pmi_subversion=1\ncmd=publish_name service=s port=p q\n",
+        ),
+        ("found", "ignored"),
+        (
+            "0",
+            "cmd=lookup_name service=s\ncmd=unpublish_name service=s\n",
+        ),
+        ("not found 1", ""),
+        (
+            "0",
+            "mcmd=spawn\nnprocs=1\ntotspawns=1\nspawnssofar=1\nendcmd\ncmd=getbyidx kvsname=k idx=0\n",
+        ),
+    ],
+    &[
+        (
+            "0",
+            "cmd=init pmi_version=2 pmi_subversion=0\n23    cmd=name-lookup;name=s;",
+        ),
+        ("found", "tag#0$a;b$"),
+        (
+            "0",
+            "31    cmd=name-publish;name=s;port=p;17    cmd=spawn;argc=0;",
+        ),
+        ("closed 0", ""),
+    ],
+    &[
+        (
+            "1",
+            "cmd=init pmi_version=1 pmi_subversion=1\ncmd=barrier_in\n",
+        ),
+        (
+            "0",
+            "cmd=init pmi_version=1 pmi_subversion=1\ncmd=finalize\n",
+        ),
+        (
+            "0",
+            "cmd=init pmi_version=2 pmi_subversion=0\n14    cmd=kvs-fence;",
+        ),
+        ("fenced", ""),
+        ("1", "cmd=barrier_in\n"),
+        ("fenced", "\x02"),
+    ],
+];
+
+fn pmi() -> Vec<Vec<u8>> {
+    let talk = |talk: &&[(&str, &str)]| {
+        let mut seed = vec![0, 7];
+        for (who, text) in *talk {
+            let length = u8::try_from(text.len()).expect("short");
+            match *who {
+                "0" => seed.extend([0, length]),
+                "1" => seed.extend([1, length]),
+                "closed 0" => seed.extend([2, length]),
+                "closed 1" => seed.extend([3, length]),
+                "fenced" => seed.extend([4, length]),
+                "not found 1" => seed.extend([6, 1]),
+                "found" => seed.extend([8, length]),
+                other => panic!("nobody is {other}"),
+            }
+            seed.extend(text.as_bytes());
+        }
+        seed
+    };
+    let mut seeds: Vec<Vec<u8>> = PMI_TALKS.iter().map(talk).collect();
+    seeds.push(numbered(1, b"\x01\x01\0kv\x03\x00\x00key"));
+    seeds.push(numbered(2, b"cmd=initack pmiid=3\n"));
+    seeds
 }
 
 fn numbered(kind: u8, rest: &[u8]) -> Vec<u8> {
