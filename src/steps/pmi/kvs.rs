@@ -52,6 +52,11 @@ impl Pairs {
     /// The last to put a key is right: a library that starts a second time puts the same keys anew.
     pub(super) fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), PutError> {
         check(key, value).map_err(PutError::Refused)?;
+        self.insert(key, value)
+    }
+
+    /// For a pair that has been checked.
+    fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), PutError> {
         if let Some(known) = self.pairs.get_mut(key) {
             if **known != *value {
                 let held = self.held - known.len() + value.len();
@@ -139,10 +144,7 @@ impl KeySpace {
         }
         for pair in pairs(part) {
             let (key, value) = pair?;
-            self.pairs.put(key, value).map_err(|error| match error {
-                PutError::Refused(why) => why.to_owned(),
-                PutError::Full => full(),
-            })?;
+            self.pairs.insert(key, value).map_err(|_| full())?;
         }
         Ok(())
     }
@@ -175,23 +177,23 @@ pub fn pairs(mut part: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), Str
         if part.is_empty() {
             return None;
         }
-        let pair = first_pair(part);
-        part = match pair {
-            Ok((_, _, rest)) => rest,
-            Err(_) => &[],
-        };
-        Some(pair.map(|(key, value, _)| (key, value)))
+        let pair = take_pair(&mut part);
+        if pair.is_err() {
+            part = &[];
+        }
+        Some(pair)
     })
 }
 
-fn first_pair(part: &[u8]) -> Result<(&[u8], &[u8], &[u8]), String> {
+fn take_pair<'a>(part: &mut &'a [u8]) -> Result<(&'a [u8], &'a [u8]), String> {
     let cut = || "a pair is cut short".to_owned();
     let ([key, low, high], rest) = part.split_first_chunk::<HEADER>().ok_or_else(cut)?;
     let value_length = usize::from(u16::from_le_bytes([*low, *high]));
     let (key, rest) = rest.split_at_checked(usize::from(*key)).ok_or_else(cut)?;
     let (value, rest) = rest.split_at_checked(value_length).ok_or_else(cut)?;
     check(key, value)?;
-    Ok((key, value, rest))
+    *part = rest;
+    Ok((key, value))
 }
 
 #[cfg(test)]
