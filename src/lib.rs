@@ -18,6 +18,7 @@
 //! - [`controller`]: the loop around [`cluster`]: take, decide, apply, plan, commit, publish, act.
 //! - [`worker`]: the agent of a machine: discovery, the link to the controller, routes to shepherds.
 //! - [`shepherd`]: one process for each slot and node, parent of its tasks, which outlives the agent.
+//! - [`pmix`]: one process for each step and node that wants PMIx, around a library opened at run time.
 //! - [`sim`]: [`cluster`] under virtual time, and what a policy would have made of a trace, of jobs or of GPU tasks.
 //! - [`cli`]: one file for each command.
 
@@ -27,6 +28,7 @@ pub mod config;
 pub mod controller;
 pub mod model;
 pub mod net;
+pub mod pmix;
 pub mod scheduler;
 pub mod shepherd;
 pub mod sim;

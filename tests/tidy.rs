@@ -14,7 +14,15 @@ use std::path::{Path, PathBuf};
 
 /// The layers, highest first. A module may use any on a lower line; on its own line only what `SAME_LINE` allows.
 const LAYERS: [&[&str]; 6] = [
-    &["cli", "controller", "worker", "shepherd", "web", "sim"],
+    &[
+        "cli",
+        "controller",
+        "worker",
+        "shepherd",
+        "pmix",
+        "web",
+        "sim",
+    ],
     &["net", "store", "sys", "telemetry"],
     // Both cores speak in the words of `wire/`: its filters, orders and reports are their vocabulary.
     &["cluster", "steps"],
@@ -24,7 +32,7 @@ const LAYERS: [&[&str]; 6] = [
 ];
 
 /// Who may use whom on the same line, and why. Keep it short: each entry is an arrow that the picture does not show.
-const SAME_LINE: [(&str, &str, &str); 7] = [
+const SAME_LINE: [(&str, &str, &str); 8] = [
     (
         "cli",
         "controller",
@@ -35,6 +43,11 @@ const SAME_LINE: [(&str, &str, &str); 7] = [
         "cli",
         "shepherd",
         "the hidden mode that the agent starts, the same",
+    ),
+    (
+        "cli",
+        "pmix",
+        "the hidden mode that a shepherd starts, the same",
     ),
     ("cli", "sim", "`hpc sim`, the same"),
     ("net", "sys", "peer credentials are a system call"),
@@ -47,11 +60,12 @@ const SAME_LINE: [(&str, &str, &str); 7] = [
 ];
 
 /// Folders that may call clock, files and environment, and say so in their mod.rs.
-const IMPURE: [&str; 10] = [
+const IMPURE: [&str; 11] = [
     "cli",
     "controller",
     "worker",
     "shepherd",
+    "pmix",
     "web",
     "sim",
     "net",

@@ -177,6 +177,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if arguments.get(1).is_some_and(|word| word == "shepherd") {
         return ExitCode::from(modes::shepherd(&arguments[2..]));
     }
+    if arguments.get(1).is_some_and(|word| word == modes::PMIX) {
+        return ExitCode::from(modes::pmix_server());
+    }
     if arguments.get(1).is_some_and(|word| word == modes::EXEC) {
         return ExitCode::from(modes::exec(&arguments[2..]));
     }

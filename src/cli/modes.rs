@@ -1,6 +1,6 @@
 //! The long-lived processes that `hpc up` and the agent start: `hpc controller`, `hpc worker`, `hpc shepherd`.
 //!
-//! Hidden from the help; service units start the first two directly.
+//! Hidden from the help, as is `hpc pmix-server`, which a shepherd starts; service units start the first two directly.
 
 use super::Verb;
 use super::connection::Target;
@@ -14,6 +14,7 @@ use crate::model::node::{NODE_NAME_MAX, is_node_name};
 use crate::model::size::parse_memory_mib;
 use crate::model::topology::{Declared, DeclaredGpus};
 use crate::net::identity::{self, Member};
+use crate::pmix;
 use crate::shepherd::{self, ShepherdOptions};
 use crate::telemetry;
 use crate::worker::{self, WorkerError, WorkerOptions};
@@ -240,6 +241,20 @@ pub(super) fn shepherd(arguments: &[OsString]) -> u8 {
         Ok(()) => exit::DONE,
         Err(error) => {
             eprintln!("hpc shepherd: {:#}", anyhow::Error::from(error));
+            exit::REFUSED
+        }
+    }
+}
+
+/// Hidden word of the process that serves PMIx.
+pub(super) const PMIX: &str = "pmix-server";
+
+/// `hpc pmix-server`: one for each step and node that wants PMIx, started by the shepherd.
+pub(super) fn pmix_server() -> u8 {
+    match pmix::run() {
+        Ok(()) => exit::DONE,
+        Err(error) => {
+            eprintln!("hpc pmix-server: {:#}", anyhow::Error::from(error));
             exit::REFUSED
         }
     }

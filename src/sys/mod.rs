@@ -20,6 +20,7 @@ pub mod files;
 pub mod identity;
 pub mod inherited;
 pub mod notify;
+pub mod pmix;
 pub mod reap;
 pub mod signals;
 pub mod spawn;

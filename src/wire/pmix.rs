@@ -1,0 +1,450 @@
+//! Between a shepherd and the process that serves PMIx to the ranks of one step on one node (`hpc pmix-server`).
+//!
+//! The two share one connected stream socket, [`HELPER_FD`] in the helper, and are of one build: the shepherd starts its
+//! own program. A helper is given [`ToPmix::Start`], says [`FromPmix::Ready`] or [`FromPmix::Failed`], and serves until
+//! [`ToPmix::Stop`] or the end of the stream. It writes without caring whether there is room, so a shepherd must never
+//! wait for it to read. The helper runs as the step's user, and a library of the machine's speaks with whatever that
+//! user starts: nothing from it is to be believed beyond its own step.
+//!
+//! What one side asks carries a number that it chose, and the answer repeats it. Numbers of the two sides are apart.
+//! Bytes of ranks are the library's own and are not looked into by anybody else.
+
+use crate::model::bounded;
+use serde::{Deserialize, Serialize};
+
+/// The descriptor on which a helper finds its shepherd.
+pub const HELPER_FD: i32 = 3;
+
+/// The most bytes of one answer: what all nodes brought to a fence. With room for what is around them in a frame.
+pub const BYTES_MAX: usize = super::codec::FRAME_MAX - 1024 * 1024;
+/// The most bytes of one published value.
+pub const NAME_BYTES_MAX: usize = 64 * 1024;
+/// Longest name of a namespace; the library has room for so many bytes.
+pub const NSPACE_MAX: usize = 255;
+
+/// What a call may end with besides success, in the library's numbers.
+pub mod status {
+    /// Something failed.
+    pub const ERROR: i32 = -1;
+    /// A process was aborted.
+    pub const PROCESS_ABORTED: i32 = -7;
+    /// It took longer than the caller wanted to wait.
+    pub const TIMEOUT: i32 = -24;
+    /// The call makes no sense.
+    pub const BAD_PARAMETER: i32 = -27;
+    /// Too much of something.
+    pub const OUT_OF_RESOURCE: i32 = -29;
+    /// Nothing of that name.
+    pub const NOT_FOUND: i32 = -46;
+    /// Not offered here.
+    pub const NOT_SUPPORTED: i32 = -47;
+    /// The key is published already.
+    pub const DUPLICATE_KEY: i32 = -53;
+}
+
+/// Bytes that are passed on as they are.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Blob(#[serde(with = "super::bytes")] pub Vec<u8>);
+
+impl std::fmt::Debug for Blob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Blob({} bytes)", self.0.len())
+    }
+}
+
+/// Bytes, or one of the [`status`] numbers.
+pub type Outcome = Result<Blob, i32>;
+
+/// Shepherd to helper.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToPmix {
+    /// Serve this; said once, and first.
+    Start(Box<PmixStart>),
+    /// How a [`FromPmix::Fence`] ended: what all nodes brought, one after another in any order.
+    Fenced {
+        /// The helper's number.
+        ask: u64,
+        /// The bytes of all nodes, this one's included.
+        outcome: Outcome,
+    },
+    /// Another node wants what a rank here has put; answered by [`FromPmix::ModexFound`], once the rank has put it.
+    ModexWanted {
+        /// The shepherd's number.
+        ask: u64,
+        /// A rank of this node.
+        rank: u32,
+    },
+    /// How a [`FromPmix::Modex`] ended.
+    Modexed {
+        /// The helper's number.
+        ask: u64,
+        /// What the other node's helper found.
+        outcome: Outcome,
+    },
+    /// How a [`FromPmix::Name`] ended.
+    Named {
+        /// The helper's number.
+        ask: u64,
+        /// For a lookup what was found, otherwise nothing; or a [`status`].
+        answer: Result<Names, i32>,
+    },
+    /// A rank of the step, of any node, ended as it should not: the ranks here are told, as far as they listen.
+    RankGone {
+        /// Which.
+        rank: u32,
+    },
+    /// All ranks here have been reaped: clean up and go.
+    Stop,
+}
+
+/// Helper to shepherd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromPmix {
+    /// Ranks may be started now, and not before.
+    Ready {
+        /// What the library says of itself.
+        version: String,
+        /// What each local rank needs in its environment, in the order of [`PmixNode::ranks`].
+        #[serde(deserialize_with = "bounded::list")]
+        environments: Vec<Variables>,
+    },
+    /// It cannot serve, in one sentence for people; the helper ends.
+    Failed {
+        /// What was searched and what would help.
+        text: String,
+    },
+    /// All participants of this node are in. When several run, each list of participants has its own order: the first
+    /// of two with the same purpose and the same ranks is the first on every node.
+    Fence {
+        /// For the answer.
+        ask: u64,
+        /// What for; gathered apart for each.
+        purpose: Purpose,
+        /// All ranks of the step take part; `ranks` is empty then.
+        everyone: bool,
+        /// Who takes part, of all nodes, in ascending order.
+        #[serde(deserialize_with = "bounded::list")]
+        ranks: Vec<u32>,
+        /// What this node brings.
+        bytes: Blob,
+        /// The caller gives up after so long; seconds.
+        timeout_s: Option<u32>,
+    },
+    /// A rank here wants what a rank of another node has put, outside of any fence.
+    Modex {
+        /// For the answer.
+        ask: u64,
+        /// Whose.
+        rank: u32,
+        /// The caller gives up after so long; seconds.
+        timeout_s: Option<u32>,
+    },
+    /// The answer to [`ToPmix::ModexWanted`].
+    ModexFound {
+        /// The shepherd's number.
+        ask: u64,
+        /// What the rank has put.
+        outcome: Outcome,
+    },
+    /// A rank has introduced itself: from now on an end without [`FromPmix::Finalised`] is a failure.
+    Connected {
+        /// Which.
+        rank: u32,
+    },
+    /// A rank has said that it is done.
+    Finalised {
+        /// Which.
+        rank: u32,
+    },
+    /// A rank ends the step.
+    Abort {
+        /// Who.
+        rank: u32,
+        /// The code that it gives.
+        status: i32,
+        /// Its words, if any.
+        text: String,
+    },
+    /// Names that jobs publish for each other.
+    Name {
+        /// For the answer.
+        ask: u64,
+        /// Who asks.
+        rank: u32,
+        /// What.
+        request: NameRequest,
+    },
+}
+
+/// What a fence is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Purpose {
+    /// To meet, and mostly to exchange bytes.
+    Fence,
+    /// Ranks become connected: a failure of one concerns the others.
+    Connect,
+    /// They no longer are.
+    Disconnect,
+}
+
+/// What a rank needs in its environment.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Variables {
+    /// Names and values.
+    #[serde(deserialize_with = "bounded::few")]
+    pub pairs: Vec<(String, String)>,
+}
+
+/// Publish, look up, take back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NameRequest {
+    /// Values under names, none of which may be taken.
+    Publish {
+        /// The values.
+        #[serde(deserialize_with = "bounded::few")]
+        entries: Vec<NameEntry>,
+        /// For whom, in the library's numbers: 2 this node, 3 the step, 4 and 5 everybody.
+        range: Option<u8>,
+        /// For how long, in the library's numbers: 0 until taken back, 1 until read, 2 the rank, 3 the step, 4 the job.
+        persistence: Option<u8>,
+    },
+    /// All of these names.
+    Lookup {
+        /// The names.
+        #[serde(deserialize_with = "bounded::few")]
+        keys: Vec<String>,
+        /// As for publishing.
+        range: Option<u8>,
+        /// Wait until they are there.
+        wait: bool,
+        /// But not longer; seconds.
+        timeout_s: Option<u32>,
+    },
+    /// No longer; no names = all that this rank has published.
+    Unpublish {
+        /// The names.
+        #[serde(deserialize_with = "bounded::few")]
+        keys: Vec<String>,
+        /// As for publishing.
+        range: Option<u8>,
+    },
+}
+
+/// A value under a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameEntry {
+    /// The name.
+    pub key: String,
+    /// The library's number of the value's type.
+    pub kind: u16,
+    /// The value: a text without its end, bytes, or a number as it lies in memory.
+    pub value: Blob,
+}
+
+/// What a lookup found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Names {
+    /// In the order that was asked for.
+    #[serde(deserialize_with = "bounded::few")]
+    pub found: Vec<NameFound>,
+}
+
+/// A published value, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameFound {
+    /// The publisher's namespace.
+    pub nspace: String,
+    /// The publisher's rank.
+    pub rank: u32,
+    /// What was published.
+    pub entry: NameEntry,
+}
+
+/// A step, as the helper of one node must know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PmixStart {
+    /// Names the step and its attempt, as no other is ever named.
+    pub nspace: String,
+    /// For the library's sockets and the ranks' session files: private to the step's user, who owns it, and empty. It
+    /// should be short: socket paths have to fit into 107 bytes.
+    pub directory: String,
+    /// Where the library may be, files or their directories, before the usual places are searched.
+    #[serde(deserialize_with = "bounded::few")]
+    pub libraries: Vec<String>,
+    /// Which of `nodes` this is.
+    pub node_index: u32,
+    /// All nodes of the step. Ranks are numbered from 0 over all of them, and each is on one node.
+    #[serde(deserialize_with = "bounded::list")]
+    pub nodes: Vec<PmixNode>,
+    /// The ranks' user.
+    pub uid: u32,
+    /// The ranks' group.
+    pub gid: u32,
+    /// By rank, to which of the step's programs it belongs; empty = there is one program.
+    #[serde(deserialize_with = "bounded::list")]
+    pub app_numbers: Vec<u32>,
+    /// How many ranks the allocation has room for.
+    pub universe: u32,
+    /// By local rank, the cpus that it is bound to, as `0-3,8`; empty or `None` = not bound.
+    #[serde(deserialize_with = "bounded::list")]
+    pub cpusets: Vec<Option<String>>,
+}
+
+/// A node of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PmixNode {
+    /// Its name here, which is best the host's own.
+    pub name: String,
+    /// Other names that it is known by, the host's own among them.
+    #[serde(deserialize_with = "bounded::few")]
+    pub aliases: Vec<String>,
+    /// Its ranks in ascending order.
+    #[serde(deserialize_with = "bounded::list")]
+    pub ranks: Vec<u32>,
+}
+
+impl PmixStart {
+    /// How many ranks the step has; what does not fit counts as too many for [`PmixStart::check`].
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.nodes.iter().map(|node| node.ranks.len()).sum()
+    }
+
+    /// The ranks of this node.
+    #[must_use]
+    pub fn local(&self) -> &[u32] {
+        let index = usize::try_from(self.node_index).unwrap_or(usize::MAX);
+        self.nodes.get(index).map_or(&[], |node| &node.ranks)
+    }
+
+    /// Whether all of it fits together.
+    ///
+    /// # Errors
+    /// The first thing that does not, as a fragment for people.
+    pub fn check(&self) -> Result<(), String> {
+        if self.nspace.is_empty() || self.nspace.len() > NSPACE_MAX || self.nspace.contains('\0') {
+            return Err(format!(
+                "a namespace has 1 to {NSPACE_MAX} bytes, not {}",
+                self.nspace.len()
+            ));
+        }
+        let size = self.size();
+        if size == 0 || size > bounded::ITEMS_MAX {
+            return Err(format!(
+                "a step has 1 to {} ranks, not {size}",
+                bounded::ITEMS_MAX
+            ));
+        }
+        let mut seen = vec![false; size];
+        for node in &self.nodes {
+            let names = std::iter::once(&node.name).chain(&node.aliases);
+            if let Some(name) = names.into_iter().find(|name| !is_plain(name)) {
+                return Err(format!("no node can be called {name:?}"));
+            }
+            if !node.ranks.is_sorted() {
+                return Err(format!("the ranks of {} are not in order", node.name));
+            }
+            for &rank in &node.ranks {
+                let place = usize::try_from(rank).ok().and_then(|at| seen.get_mut(at));
+                match place {
+                    Some(taken) if !*taken => *taken = true,
+                    _ => return Err(format!("rank {rank} is there twice, or one is missing")),
+                }
+            }
+        }
+        if self.local().is_empty() {
+            return Err("this node has no rank".to_owned());
+        }
+        if !self.app_numbers.is_empty() && self.app_numbers.len() != size {
+            return Err("not every rank has its program".to_owned());
+        }
+        if !self.cpusets.is_empty() && self.cpusets.len() != self.local().len() {
+            return Err("not every local rank has its cpus".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Names are put into lists by commas and semicolons.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|letter: char| matches!(letter, ',' | ';') || letter <= ' ')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::codec::{self, FRAME_MAX};
+
+    fn two_nodes() -> PmixStart {
+        let node = |name: &str, ranks: &[u32]| PmixNode {
+            name: name.to_owned(),
+            aliases: Vec::new(),
+            ranks: ranks.to_vec(),
+        };
+        PmixStart {
+            nspace: "hpc-7.0.1".to_owned(),
+            directory: "/tmp/x".to_owned(),
+            libraries: Vec::new(),
+            node_index: 1,
+            nodes: vec![node("ws1", &[0, 2]), node("ws2", &[1, 3])],
+            uid: 1000,
+            gid: 1000,
+            app_numbers: vec![0, 0, 1, 1],
+            universe: 8,
+            cpusets: vec![Some("0-3".to_owned()), None],
+        }
+    }
+
+    #[test]
+    fn a_step_fits_together_or_says_what_does_not() {
+        let good = two_nodes();
+        assert_eq!(good.check(), Ok(()));
+        assert_eq!((good.size(), good.local()), (4, &[1, 3][..]));
+        let broken: [(&str, fn(&mut PmixStart)); 9] = [
+            ("namespace", |start| start.nspace = "x".repeat(256)),
+            ("1 to 65536 ranks", |start| start.nodes.clear()),
+            ("no node can be called", |start| {
+                start.nodes[0].name = "a,b".into();
+            }),
+            ("no node can be called", |start| {
+                start.nodes[0].aliases.push("a b".into());
+            }),
+            ("not in order", |start| start.nodes[0].ranks = vec![2, 0]),
+            ("rank 1 is there twice", |start| {
+                start.nodes[0].ranks = vec![0, 1];
+            }),
+            ("rank 9 is there twice", |start| {
+                start.nodes[0].ranks = vec![0, 9];
+            }),
+            ("has no rank", |start| start.node_index = 2),
+            ("its program", |start| {
+                start.app_numbers.pop();
+            }),
+        ];
+        for (words, change) in broken {
+            let mut start = two_nodes();
+            change(&mut start);
+            let why = start.check().unwrap_err();
+            assert!(why.contains(words), "{why}");
+        }
+    }
+
+    #[test]
+    fn the_largest_answer_fits_into_a_frame() {
+        let outcome = Ok(Blob(vec![0; BYTES_MAX]));
+        let frame = codec::encode(&ToPmix::Fenced {
+            ask: u64::MAX,
+            outcome,
+        });
+        assert!(frame.len() <= FRAME_MAX);
+        let fence = FromPmix::Fence {
+            ask: u64::MAX,
+            purpose: Purpose::Fence,
+            everyone: false,
+            ranks: (0..65_536).collect(),
+            bytes: Blob(vec![0; BYTES_MAX]),
+            timeout_s: Some(u32::MAX),
+        };
+        assert!(codec::encode(&fence).len() <= FRAME_MAX);
+    }
+}
