@@ -114,8 +114,8 @@ impl Desk {
                 ask,
                 outcome: outcome.and_then(blob),
             }),
-            // Answered once the shepherd has been told, see there.
-            Upcall::Abort { reply, .. } => {
+            // Answered once the shepherd has been told: `told` in `serve.rs`.
+            Upcall::Abort { reply, .. } | Upcall::Log { reply, .. } => {
                 reply.answer(Ok(()));
                 None
             }

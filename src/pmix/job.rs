@@ -55,14 +55,6 @@ pub(super) fn step(start: &PmixStart, node_map: Value, process_map: Value) -> Ve
     let number = |key, value: usize| Info::new(key, Value::Number32(small(value)));
     let size = start.size();
     let local = start.local();
-    let app_size = |app: u32| {
-        let of_it = start.app_numbers.iter().filter(|&&number| number == app);
-        if start.app_numbers.is_empty() {
-            size
-        } else {
-            of_it.count()
-        }
-    };
     let apps = start.app_numbers.iter().max().map_or(1, |last| last + 1);
     let path = |path: PathBuf| path.to_string_lossy().into_owned();
     let mut infos = vec![
@@ -90,7 +82,9 @@ pub(super) fn step(start: &PmixStart, node_map: Value, process_map: Value) -> Ve
         infos.push(Info::new("pmix.lldr", Value::Rank(first)));
     }
     if apps == 1 {
-        infos.push(number("pmix.app.size", app_size(0)));
+        infos.push(number("pmix.app.size", size));
+    } else {
+        infos.extend((0..apps).map(|app| one_app(start, app)));
     }
     for (index, node) in start.nodes.iter().enumerate() {
         if !node.aliases.is_empty() {
@@ -106,6 +100,20 @@ pub(super) fn step(start: &PmixStart, node_map: Value, process_map: Value) -> Ve
     }
     infos.extend(every_rank(start));
     infos
+}
+
+/// A block for one of several programs.
+fn one_app(start: &PmixStart, app: u32) -> Info {
+    let mut ranks = (0..).zip(&start.app_numbers).filter(|&(_, &of)| of == app);
+    let first = ranks.next().map_or(0, |(rank, _)| rank);
+    Info::new(
+        "pmix.app.arr",
+        Value::Infos(vec![
+            Info::new("pmix.appnum", Value::Number32(app)),
+            Info::new("pmix.app.size", Value::Number32(small(1 + ranks.count()))),
+            Info::new("pmix.aldr", Value::Rank(first)),
+        ]),
+    )
 }
 
 /// A block for each rank of the step.

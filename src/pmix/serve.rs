@@ -171,28 +171,41 @@ impl Service<'_> {
 
     fn take_upcalls(&mut self) -> Result<(), PmixError> {
         while let Some(upcall) = self.server.next_upcall() {
-            // The rank goes on to its end once this is answered, and the shepherd should know before why.
-            if let Upcall::Abort {
-                process,
-                status,
-                text,
-                ..
-            } = &upcall
-                && let Some(rank) = self.desk.ours(process)
-            {
-                let text = text.chars().take(TEXT_MAX).collect();
-                let abort = FromPmix::Abort {
-                    rank,
-                    status: *status,
-                    text,
-                };
-                say(&mut self.socket, &abort)?;
+            if let Some(message) = self.told(&upcall) {
+                say(&mut self.socket, &message)?;
             }
             if let Some(message) = self.desk.take(upcall) {
                 say(&mut self.socket, &message)?;
             }
         }
         Ok(())
+    }
+
+    /// What the shepherd should know before the rank goes on, perhaps to its end.
+    fn told(&self, upcall: &Upcall) -> Option<FromPmix> {
+        match upcall {
+            Upcall::Abort {
+                process,
+                status,
+                text,
+                ..
+            } => Some(FromPmix::Abort {
+                rank: self.desk.ours(process)?,
+                status: *status,
+                text: text.chars().take(TEXT_MAX).collect(),
+            }),
+            Upcall::Log {
+                process,
+                error,
+                text,
+                ..
+            } => Some(FromPmix::Log {
+                rank: self.desk.ours(process)?,
+                error: *error,
+                text: text.clone(),
+            }),
+            _ => None,
+        }
     }
 
     /// False = stop.

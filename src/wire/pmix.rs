@@ -19,6 +19,8 @@ pub const HELPER_FD: i32 = 3;
 pub const BYTES_MAX: usize = super::codec::FRAME_MAX - 1024 * 1024;
 /// The most bytes of one published value.
 pub const NAME_BYTES_MAX: usize = 64 * 1024;
+/// The most bytes that a rank says to people at once.
+pub const LOG_BYTES_MAX: usize = 64 * 1024;
 /// Longest name of a namespace; the library has room for so many bytes.
 pub const NSPACE_MAX: usize = 255;
 
@@ -163,6 +165,15 @@ pub enum FromPmix {
         /// The code that it gives.
         status: i32,
         /// Its words, if any.
+        text: String,
+    },
+    /// A rank's library has words for people, which belong into the rank's output. Open MPI 5 says this way why it aborts.
+    Log {
+        /// Whose.
+        rank: u32,
+        /// For standard error, not output.
+        error: bool,
+        /// The words, with the ends of their lines.
         text: String,
     },
     /// Names that jobs publish for each other.

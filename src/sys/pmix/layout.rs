@@ -144,5 +144,6 @@ pub(super) mod slot {
     pub(in crate::sys::pmix) const CONNECT: usize = 9;
     pub(in crate::sys::pmix) const DISCONNECT: usize = 10;
     pub(in crate::sys::pmix) const REGISTER_EVENTS: usize = 11;
+    pub(in crate::sys::pmix) const LOG: usize = 17;
     pub(in crate::sys::pmix) const DEREGISTER_EVENTS: usize = 12;
 }

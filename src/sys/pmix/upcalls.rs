@@ -6,7 +6,7 @@ use super::layout::{
 };
 use super::value::{
     Found, LoweredFound, Process, Published, directives, one_nspace, published, slice, text, texts,
-    unfixed,
+    unfixed, words,
 };
 use crate::wire::pmix::status;
 use nix::sys::eventfd::EventFd;
@@ -19,6 +19,8 @@ use std::sync::mpsc::SyncSender;
 pub(super) const WAITING_MAX: usize = 65_536;
 /// Values in one call to publish, names in one to look up.
 const NAMES_MAX: usize = 1_024;
+/// Bytes of what a rank says at once.
+const LOG_BYTES_MAX: usize = crate::wire::pmix::LOG_BYTES_MAX;
 /// Bytes of a published value.
 const NAME_BYTES_MAX: usize = crate::wire::pmix::NAME_BYTES_MAX;
 
@@ -112,6 +114,17 @@ pub enum Upcall {
         /// As for publishing.
         range: Option<u8>,
         /// Says how it went.
+        reply: DoneReply,
+    },
+    /// A rank's library has words for people, such as why it aborts.
+    Log {
+        /// Whose.
+        process: Process,
+        /// For standard error, not output.
+        error: bool,
+        /// The words.
+        text: String,
+        /// Lets the rank go on.
         reply: DoneReply,
     },
     /// The answer to [`super::Server::request_modex`].
@@ -276,6 +289,7 @@ pub(super) fn module() -> [*const c_void; SLOTS] {
     slots[slot::UNPUBLISH] = on_unpublish as *const c_void;
     slots[slot::CONNECT] = on_connect as *const c_void;
     slots[slot::DISCONNECT] = on_disconnect as *const c_void;
+    slots[slot::LOG] = on_log as *const c_void;
     slots[slot::REGISTER_EVENTS] = on_register_events as *const c_void;
     slots[slot::DEREGISTER_EVENTS] = on_deregister_events as *const c_void;
     slots
@@ -552,6 +566,38 @@ unsafe extern "C" fn on_unpublish(
             context: Context(context),
         },
     })
+}
+
+/// This one has no status to return, so that its callback says everything.
+unsafe extern "C" fn on_log(
+    who: *const RawProcess,
+    infos: *const RawInfo,
+    info_count: usize,
+    _directives: *const RawInfo,
+    _directive_count: usize,
+    call: Option<OnDone>,
+    context: *mut c_void,
+) {
+    let reply = || DoneReply {
+        call,
+        context: Context(context),
+    };
+    // SAFETY: the library passes the client's name and so many infos.
+    let (who, infos) = unsafe { (process(who), slice(infos, info_count)) };
+    // SAFETY: as above.
+    let words = unsafe { words(infos, LOG_BYTES_MAX) };
+    let (Some(process), Some((error, text))) = (who, words) else {
+        return reply().answer(Err(status::NOT_SUPPORTED));
+    };
+    let upcall = Upcall::Log {
+        process,
+        error,
+        text,
+        reply: reply(),
+    };
+    if queue(upcall) != SUCCESS {
+        reply().answer(Err(status::OUT_OF_RESOURCE));
+    }
 }
 
 /// Whatever happens to a step ends it, so there is nothing that would have to be watched for.

@@ -332,6 +332,32 @@ pub(super) unsafe fn published(infos: &[RawInfo], most: usize) -> Option<Vec<Pub
     Some(entries)
 }
 
+/// The texts in a call to log: whether the first is for standard error, and all for that stream, cut to so many bytes.
+///
+/// # Safety
+/// As for [`published`].
+pub(super) unsafe fn words(infos: &[RawInfo], most: usize) -> Option<(bool, String)> {
+    let mut stream = None;
+    let mut said = String::new();
+    for info in infos {
+        let error = match unfixed(&info.key).as_str() {
+            "pmix.log.stderr" => true,
+            "pmix.log.stdout" => false,
+            _ => continue,
+        };
+        if info.value.kind == kind::TEXT && *stream.get_or_insert(error) == error {
+            // SAFETY: the type says that this is a text.
+            said.push_str(&unsafe { text(info.value.data.text) });
+        }
+    }
+    let mut end = said.len().min(most);
+    while !said.is_char_boundary(end) {
+        end -= 1;
+    }
+    said.truncate(end);
+    stream.map(|error| (error, said))
+}
+
 /// How long a plain number of this type is.
 fn number_length(number: u16) -> Option<usize> {
     // Flag, byte, (text), size, pid, int and its sizes, unsigned and its sizes, float, double.
