@@ -63,9 +63,6 @@ impl Desk {
             Upcall::Connected(process) => {
                 self.ours(&process).map(|rank| FromPmix::Connected { rank })
             }
-            Upcall::Finalised(process) => {
-                self.ours(&process).map(|rank| FromPmix::Finalised { rank })
-            }
             Upcall::Fence {
                 nspace,
                 ranks,
@@ -115,7 +112,9 @@ impl Desk {
                 outcome: outcome.and_then(blob),
             }),
             // Answered once the shepherd has been told: `told` in `serve.rs`.
-            Upcall::Abort { reply, .. } | Upcall::Log { reply, .. } => {
+            Upcall::Finalised { reply, .. }
+            | Upcall::Abort { reply, .. }
+            | Upcall::Log { reply, .. } => {
                 reply.answer(Ok(()));
                 None
             }

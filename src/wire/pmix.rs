@@ -24,6 +24,9 @@ pub const LOG_BYTES_MAX: usize = 64 * 1024;
 /// Longest name of a namespace; the library has room for so many bytes.
 pub const NSPACE_MAX: usize = 255;
 
+/// Longest name of a node.
+pub const NAME_MAX: usize = 255;
+
 /// What a call may end with besides success, in the library's numbers.
 pub mod status {
     /// Something failed.
@@ -153,7 +156,8 @@ pub enum FromPmix {
         /// Which.
         rank: u32,
     },
-    /// A rank has said that it is done.
+    /// A rank has said that it is done. Written before the rank is let go on: once its end was seen, reading what is there
+    /// tells for certain whether it had said so. The same goes for [`FromPmix::Abort`].
     Finalised {
         /// Which.
         rank: u32,
@@ -347,13 +351,13 @@ impl PmixStart {
             ));
         }
         let mut seen = vec![false; size];
-        for node in &self.nodes {
+        for (index, node) in self.nodes.iter().enumerate() {
             let names = std::iter::once(&node.name).chain(&node.aliases);
-            if let Some(name) = names.into_iter().find(|name| !is_plain(name)) {
-                return Err(format!("no node can be called {name:?}"));
+            if !names.into_iter().all(|name| is_plain(name)) {
+                return Err(format!("node {index} has a name that no node can have"));
             }
             if !node.ranks.is_sorted() {
-                return Err(format!("the ranks of {} are not in order", node.name));
+                return Err(format!("the ranks of node {index} are not in order"));
             }
             for &rank in &node.ranks {
                 let place = usize::try_from(rank).ok().and_then(|at| seen.get_mut(at));
@@ -378,7 +382,8 @@ impl PmixStart {
 
 /// Names are put into lists by commas and semicolons.
 fn is_plain(name: &str) -> bool {
-    !name.is_empty() && !name.contains(|letter: char| matches!(letter, ',' | ';') || letter <= ' ')
+    (1..=NAME_MAX).contains(&name.len())
+        && !name.contains(|letter: char| matches!(letter, ',' | ';') || letter <= ' ')
 }
 
 #[cfg(test)]
@@ -414,10 +419,10 @@ mod tests {
         let broken: [(&str, fn(&mut PmixStart)); 9] = [
             ("namespace", |start| start.nspace = "x".repeat(256)),
             ("1 to 65536 ranks", |start| start.nodes.clear()),
-            ("no node can be called", |start| {
+            ("that no node can have", |start| {
                 start.nodes[0].name = "a,b".into();
             }),
-            ("no node can be called", |start| {
+            ("that no node can have", |start| {
                 start.nodes[0].aliases.push("a b".into());
             }),
             ("not in order", |start| start.nodes[0].ranks = vec![2, 0]),

@@ -36,6 +36,7 @@ use hpc::wire::client::{FromClient, Request, ToClient};
 use hpc::wire::codec::{self, CodecError, FRAME_MAX, FrameBuffer, REQUEST_MAX};
 use hpc::wire::hello::{Hello, HelloReply, VERSION, VERSION_OLDEST};
 use hpc::wire::join::{Credential, JoinReply, JoinRequest};
+use hpc::wire::pmix::{FromPmix, ToPmix};
 use hpc::wire::shepherd::{FromShepherd, ToShepherd};
 use hpc::wire::worker::{FromSlot, FromWorker, LogChunk, ToSlot, ToWorker};
 use serde::Serialize;
@@ -85,6 +86,7 @@ pub fn frames(bytes: &[u8]) -> bool {
         6 => framed::<FromShepherd>(stream, cut, FRAME_MAX),
         7 => framed::<ToShepherd>(stream, cut, FRAME_MAX),
         8 => step_log(stream),
+        9 => framed::<FromPmix>(stream, cut, FRAME_MAX),
         _ => false,
     }
 }
@@ -190,7 +192,7 @@ pub fn client(bytes: &[u8]) -> bool {
     }
 }
 
-/// One message between controller, agent and shepherd, or a blob that one brings. Bytes: what kind, the payload.
+/// One message between controller, agent, shepherd and the server of PMIx, or a blob that one brings. Bytes: what kind, the payload.
 pub fn worker(bytes: &[u8]) -> bool {
     let Some((kind, payload)) = bytes.split_first() else {
         return false;
@@ -216,6 +218,16 @@ pub fn worker(bytes: &[u8]) -> bool {
         5 => message::<ToShepherd>(payload).is_some(),
         6 => message::<Surroundings>(payload).is_some(),
         7 => message::<Vec<String>>(payload).is_some(),
+        8 => message::<FromPmix>(payload).is_some(),
+        9 => message::<ToPmix>(payload).is_some_and(|message| {
+            if let ToPmix::Start(start) = &message {
+                match start.check() {
+                    Ok(()) => assert!(!start.local().is_empty()),
+                    Err(why) => sentence(&why),
+                }
+            }
+            true
+        }),
         _ => false,
     }
 }

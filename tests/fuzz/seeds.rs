@@ -32,6 +32,10 @@ use hpc::wire::client::{
 use hpc::wire::codec;
 use hpc::wire::hello::{Hello, HelloReply, Role, VERSION};
 use hpc::wire::join::{Credential, JoinReply, JoinRequest, Membership};
+use hpc::wire::pmix::{
+    Blob, FromPmix, NameEntry, NameFound, NameRequest, Names, PmixNode, PmixStart, Purpose, ToPmix,
+    Variables,
+};
 use hpc::wire::shepherd::{Account, Assignment, FromShepherd, Site, ToShepherd};
 use hpc::wire::view::{
     ElementsView, GpuView, JobLine, JobView, LimitView, LimitsView, NodeView, PartitionView,
@@ -766,7 +770,138 @@ fn worker() -> Vec<(u8, Vec<u8>)> {
     seeds.extend(to_shepherd().iter().map(|message| (5, payload(message))));
     seeds.push((6, payload(&surroundings())));
     seeds.push((7, payload(&vec!["python3".to_owned(), "-c".to_owned()])));
+    seeds.extend(from_pmix().iter().map(|message| (8, payload(message))));
+    seeds.extend(to_pmix().iter().map(|message| (9, payload(message))));
     seeds
+}
+
+fn pmix_name() -> NameEntry {
+    NameEntry {
+        key: "ocean".to_owned(),
+        kind: 3,
+        value: Blob(b"3613598099.0:3732544352".to_vec()),
+    }
+}
+
+fn from_pmix() -> Vec<FromPmix> {
+    let keys = || vec!["ocean".to_owned()];
+    let names = [
+        NameRequest::Publish {
+            entries: vec![pmix_name()],
+            range: Some(4),
+            persistence: Some(4),
+        },
+        NameRequest::Lookup {
+            keys: keys(),
+            range: None,
+            wait: true,
+            timeout_s: Some(5),
+        },
+        NameRequest::Unpublish {
+            keys: keys(),
+            range: None,
+        },
+    ];
+    let pair = ("PMIX_RANK".to_owned(), "0".to_owned());
+    let mut messages = vec![
+        FromPmix::Ready {
+            version: "OpenPMIx 4.2.2".to_owned(),
+            environments: vec![Variables { pairs: vec![pair] }, Variables::default()],
+        },
+        FromPmix::Failed {
+            text: "no usable PMIx library".to_owned(),
+        },
+        FromPmix::Fence {
+            ask: 1,
+            purpose: Purpose::Fence,
+            everyone: true,
+            ranks: Vec::new(),
+            bytes: Blob(b"btl.tcp.4.1".to_vec()),
+            timeout_s: None,
+        },
+        FromPmix::Fence {
+            ask: 2,
+            purpose: Purpose::Disconnect,
+            everyone: false,
+            ranks: vec![0, 3],
+            bytes: Blob::default(),
+            timeout_s: Some(60),
+        },
+        FromPmix::Modex {
+            ask: 3,
+            rank: 2,
+            timeout_s: None,
+        },
+        FromPmix::ModexFound {
+            ask: 9,
+            outcome: Ok(Blob(b"pml.base.2.0".to_vec())),
+        },
+        FromPmix::ModexFound {
+            ask: 9,
+            outcome: Err(-46),
+        },
+        FromPmix::Connected { rank: 1 },
+        FromPmix::Finalised { rank: 1 },
+        FromPmix::Abort {
+            rank: 1,
+            status: 42,
+            text: "N/A".to_owned(),
+        },
+        FromPmix::Log {
+            rank: 0,
+            error: true,
+            text: "MPI_ABORT was invoked\n".to_owned(),
+        },
+    ];
+    messages.extend(names.map(|request| FromPmix::Name {
+        ask: 4,
+        rank: 0,
+        request,
+    }));
+    messages
+}
+
+fn to_pmix() -> Vec<ToPmix> {
+    let node = |name: &str, ranks: &[u32]| PmixNode {
+        name: name.to_owned(),
+        aliases: vec![format!("{name}.lab")],
+        ranks: ranks.to_vec(),
+    };
+    let start = PmixStart {
+        nspace: "hpc-7.0.1".to_owned(),
+        directory: "/tmp/hpc-7".to_owned(),
+        libraries: vec!["/opt/pmix/lib".to_owned()],
+        node_index: 1,
+        nodes: vec![node("n1", &[0, 2]), node("n2", &[1, 3])],
+        uid: 1000,
+        gid: 1000,
+        app_numbers: vec![0, 0, 1, 1],
+        universe: 8,
+        cpusets: vec![Some("0-3".to_owned()), None],
+    };
+    let found = NameFound {
+        nspace: "hpc-7.0.1".to_owned(),
+        rank: 0,
+        entry: pmix_name(),
+    };
+    vec![
+        ToPmix::Start(Box::new(start)),
+        ToPmix::Fenced {
+            ask: 1,
+            outcome: Ok(Blob(b"both".to_vec())),
+        },
+        ToPmix::ModexWanted { ask: 9, rank: 1 },
+        ToPmix::Modexed {
+            ask: 3,
+            outcome: Err(-24),
+        },
+        ToPmix::Named {
+            ask: 4,
+            answer: Ok(Names { found: vec![found] }),
+        },
+        ToPmix::RankGone { rank: 0 },
+        ToPmix::Stop,
+    ]
 }
 
 fn key() -> SlotKey {
@@ -1078,6 +1213,7 @@ fn frames() -> Vec<Vec<u8>> {
         stream(6, &from_shepherd()),
         stream(7, &to_shepherd()[1..]),
         [8, 0].into_iter().chain(log).collect(),
+        stream(9, &from_pmix()),
     ]
 }
 

@@ -58,7 +58,7 @@ pub fn settle_environment(variables: &[(&str, &str)]) -> std::io::Result<()> {
         .map(|(name, _)| name)
         .filter(|name| {
             let name = name.as_encoded_bytes();
-            [&b"PMIX_"[..], b"OMPI_", b"PRTE_", b"OPAL_", b"PMI_"]
+            [&b"PMIX_"[..], b"OMPI_", b"PRTE_", b"OPAL_", b"HWLOC_"]
                 .iter()
                 .any(|prefix| name.starts_with(prefix))
         })

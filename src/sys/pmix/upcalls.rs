@@ -30,7 +30,12 @@ pub enum Upcall {
     /// A rank has introduced itself.
     Connected(Process),
     /// A rank is done.
-    Finalised(Process),
+    Finalised {
+        /// Which.
+        process: Process,
+        /// Lets the rank go on to its own end.
+        reply: DoneReply,
+    },
     /// A rank ends the step.
     Abort {
         /// Who.
@@ -323,14 +328,25 @@ unsafe extern "C" fn on_connected(
 unsafe extern "C" fn on_finalised(
     who: *const RawProcess,
     _object: *mut c_void,
-    _call: Option<OnDone>,
-    _context: *mut c_void,
+    call: Option<OnDone>,
+    context: *mut c_void,
 ) -> c_int {
     // SAFETY: the library passes the client's name.
-    match unsafe { process(who) }.map(|who| queue(Upcall::Finalised(who))) {
-        Some(SUCCESS) => DONE_ALREADY,
-        Some(status) => status,
-        None => status::BAD_PARAMETER,
+    let Some(process) = (unsafe { process(who) }) else {
+        return status::BAD_PARAMETER;
+    };
+    let answer = queue(Upcall::Finalised {
+        process,
+        reply: DoneReply {
+            call,
+            context: Context(context),
+        },
+    });
+    // Without a callback there is nothing that it could wait for.
+    if answer == SUCCESS && call.is_none() {
+        DONE_ALREADY
+    } else {
+        answer
     }
 }
 
