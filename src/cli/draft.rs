@@ -17,6 +17,7 @@ use crate::model::refusal::Code;
 use crate::model::resource::{GpuRequest, MemoryRequest, Request};
 use crate::model::shared::Text;
 use crate::model::signal::SignalSpec;
+use crate::model::step::StepOptions;
 use crate::model::time::Timestamp;
 use anyhow::Context;
 use std::env;
@@ -72,6 +73,8 @@ pub(super) struct Draft {
     pub(super) dry_run: bool,
     pub(super) quiet: bool,
     pub(super) label: bool,
+    /// How its tasks are to be started, beyond their program.
+    pub(super) step: StepOptions,
     /// Copy the program to the nodes first; where to, or empty.
     pub(super) bcast: Option<String>,
 }
@@ -139,8 +142,12 @@ impl Draft {
             Program::Command(arguments) => Launch::Command {
                 arguments: add(&mut blobs, pack(&arguments)),
             },
-            Program::Tasks(arguments) => Launch::Tasks {
+            Program::Tasks(arguments) if self.step.is_empty() => Launch::Tasks {
                 arguments: add(&mut blobs, pack(&arguments)),
+            },
+            Program::Tasks(arguments) => Launch::Step {
+                arguments: add(&mut blobs, pack(&arguments)),
+                options: self.step.clone(),
             },
             Program::Hold => Launch::Hold,
         };

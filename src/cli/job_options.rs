@@ -26,6 +26,7 @@ use crate::model::resource::{GpuCount, GpuRequest, MemoryRequest};
 use crate::model::rules::{Noun, Rules};
 use crate::model::signal::SignalSpec;
 use crate::model::size::parse_memory_mib;
+use crate::model::step::{Mpi, StepOption};
 use crate::model::switches::SwitchWish;
 use crate::model::time::{parse_begin, parse_time_limit};
 use crate::model::wishes::Wishes;
@@ -186,6 +187,12 @@ pub(super) const OPTIONS: &[JobOption] = options! {
     ("signal") Of("[B:]SIG[@SECONDS]"), ALL, "SIGNAL" => |d, v| set(&mut d.signal, SignalSpec::parse(v).map_err(words)?);
     /// Seconds between SIGTERM and SIGKILL at a limit or cancel
     ("kill-wait") Of("SECONDS"), ALL, "KILL_WAIT" => |d, v| set(&mut d.kill_wait_s, number(v)?);
+    /// How MPI ranks find each other: auto, pmi1, pmi2, pmix, none
+    ("mpi") Of("TYPE"), RUN, "MPI_TYPE" => |d, v| say(d, StepOption::Mpi(Mpi::parse(v)?));
+    /// End the step once one task ends badly; with 0 not even when others wait for it
+    ("kill-on-bad-exit", 'K') Perhaps("0|1"), RUN, "KILL_BAD_EXIT" => |d, v| say(d, StepOption::KillOnBadExit(zero_or_one(v)?));
+    /// End the step so many seconds after its first task has ended; 0 = when the last has
+    ("wait", 'W') Of("SECONDS"), RUN, "WAIT" => |d, v| say(d, StepOption::Wait(number(v)?));
     /// Run this shell command instead of a script
     ("wrap") Of("COMMAND"), SUBMIT => |d, v| set(&mut d.wrap, some_text(v)?);
 
@@ -470,6 +477,24 @@ fn words(error: impl std::error::Error + Send + Sync + 'static) -> String {
 fn set<T>(field: &mut Option<T>, value: T) -> Result<(), String> {
     *field = Some(value);
     Ok(())
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "every setter of the table has one type"
+)]
+fn say(draft: &mut Draft, option: StepOption) -> Result<(), String> {
+    draft.step.say(option);
+    Ok(())
+}
+
+/// Whether a switch is on, which it is when nothing follows it.
+fn zero_or_one(text: &str) -> Result<bool, String> {
+    match text {
+        "" | "1" => Ok(true),
+        "0" => Ok(false),
+        _ => Err(format!("`{text}`: write 0 or 1")),
+    }
 }
 
 #[expect(

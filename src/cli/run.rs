@@ -13,7 +13,7 @@ use super::submit::{augment, queue, settings, would_run};
 use super::{Verb, submit, surroundings};
 use crate::model::export::ExportSpec;
 use crate::model::ids::StepId;
-use crate::wire::client::{Request, StepRequest, ToClient};
+use crate::wire::client::{Request, StepRequest, StepWish, ToClient};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use std::env;
 
@@ -28,7 +28,12 @@ const OF_A_STEP: &[&str] = &[
     "quiet",
     "unbuffered",
     "bcast",
+    "mpi",
+    "kill-on-bad-exit",
+    "wait",
 ];
+/// Options of a step that variables stand for as well, `SLURM_` or `HPC_` before the name in the table.
+const SAID_BY_VARIABLES: &[&str] = &["mpi", "kill-on-bad-exit", "wait"];
 
 /// Arguments of `hpc run`: the table of job options, then a program.
 #[derive(Debug)]
@@ -101,6 +106,16 @@ impl Run {
             .iter()
             .any(|setting| setting.long() == "nodes");
         let mut given = Draft::default();
+        // Those of the job around us speak of that job; these do not.
+        let variables = job_options::from_variables(RUN, |name| match name.strip_prefix("HPC_") {
+            Some("JOB_ID") | None => None,
+            Some(rest) => env::var(format!("SLURM_{rest}"))
+                .or_else(|_| env::var(name))
+                .ok(),
+        })?;
+        let variables = variables.into_iter();
+        let variables = variables.filter(|one| SAID_BY_VARIABLES.contains(&one.long()));
+        job_options::apply(&mut given, variables)?;
         job_options::apply(&mut given, self.settings)?;
         let environment = surroundings::environment();
         let mut words = self.words;
@@ -120,7 +135,13 @@ impl Run {
             nodes: asked_nodes.then_some(given.request.nodes_min),
             cpus_per_task: given.request.cpus_per_task,
         };
-        let step = match target.ask(&Request::StartStep(Box::new(request)))? {
+        let options = given.step.clone();
+        let request = if options.is_empty() {
+            Request::StartStep(Box::new(request))
+        } else {
+            Request::StartStepAs(Box::new(StepWish { request, options }))
+        };
+        let step = match target.ask(&request)? {
             ToClient::StepStarted { step } => step,
             other => return Err(unexpected(&other)),
         };
@@ -143,6 +164,16 @@ fn within(bcast: &str, given: &Draft, words: Vec<String>) -> Vec<String> {
     step.push(format!("--bcast={bcast}"));
     step.extend(given.label.then(|| "--label".to_owned()));
     step.extend(given.quiet.then(|| "--quiet".to_owned()));
+    let options = &given.step;
+    if !options.is_empty() {
+        step.push(format!("--mpi={}", options.mpi()));
+        step.extend(
+            options
+                .kill_on_bad_exit()
+                .map(|kill| format!("--kill-on-bad-exit={}", u8::from(kill))),
+        );
+        step.extend(options.wait_s().map(|wait| format!("--wait={wait}")));
+    }
     step.push("--".to_owned());
     step.extend(words);
     step

@@ -6,7 +6,7 @@ use super::{Cluster, Event, Reply, dependency, reservations};
 use crate::model::history::Granted;
 use crate::model::ids::JobId;
 use crate::model::index_set::IndexSet;
-use crate::model::job::{Hold, Job, JobSpec, Launch, Owner, Reason};
+use crate::model::job::{Hold, Job, JobSpec, Owner, Reason};
 use crate::model::partition::Partition;
 use crate::model::rare::Rare;
 use crate::model::refusal::{Code, Refusal};
@@ -87,7 +87,7 @@ fn new_job(id: JobId, now: Timestamp, who: &Principal, spec: JobSpec) -> Job {
         row_next: 0,
         not_before: spec.begin.filter(|begin| *begin > now),
         waits_for: Rare::default(),
-        step_next: u32::from(matches!(spec.launch, Launch::Tasks { .. })),
+        step_next: u32::from(spec.launch.is_step()),
         unsuccessful: Rare::default(),
         pace_us: 0,
         spec: Arc::new(spec),
@@ -184,7 +184,7 @@ fn check_bounds(cluster: &Cluster, spec: &JobSpec) -> Result<(), Refusal> {
     }
     let request = &spec.request;
     // It goes with its client: nothing that computes for long is worth that.
-    let carries_files = request.takes_nothing() && matches!(spec.launch, Launch::Tasks { .. });
+    let carries_files = request.takes_nothing() && spec.launch.is_step();
     let counts = [
         ("nodes", Some(request.nodes_min)),
         ("nodes", request.nodes_max),

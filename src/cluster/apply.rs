@@ -12,7 +12,7 @@ use crate::model::job::{ExitStatus, Job, KillCause, Reason, RunningStep, Slot};
 use crate::model::node::{Link, Node};
 use crate::model::stops::Stops;
 use crate::model::time::Timestamp;
-use crate::wire::worker::{StepLaunch, ToSlot};
+use crate::wire::worker::{StepOrder, ToSlot};
 use std::sync::Arc;
 
 impl Cluster {
@@ -285,11 +285,11 @@ impl Cluster {
                 effects.push(Effect::Plan);
                 self.touched.changes.ended.push(*ended);
             }
-            Event::StepStarted { job, slot, launch } => {
+            Event::StepStarted { job, slot, order } => {
                 self.change(job, |job| {
-                    job.step_next = job.step_next.max(launch.step.0 + 1)
+                    job.step_next = job.step_next.max(order.launch.step.0 + 1)
                 });
-                self.step_started(job, slot, launch, effects);
+                self.step_started(job, slot, order, effects);
             }
             Event::StepEnded(row) => self.step_ended(row, effects),
             Event::StepFailed {
@@ -641,9 +641,7 @@ impl Cluster {
         });
         self.tell(id, slot_id, effects, |_, _| ToSlot::Go);
         for step in self.steps.get(&key).into_iter().flatten() {
-            self.tell(id, slot_id, effects, |_, _| {
-                ToSlot::StartStep(Arc::clone(step))
-            });
+            self.tell(id, slot_id, effects, |_, _| step.order());
         }
         if let Some(code) = self.slot(key).and_then(|slot| slot.released) {
             self.tell(id, slot_id, effects, |_, _| ToSlot::Release { code });
@@ -736,7 +734,7 @@ impl Cluster {
         // What runs in an element, or ends it, is said once there is one.
         let steps = self.steps.get(&key).filter(|_| slot.begun);
         for step in steps.into_iter().flatten() {
-            tell(ToSlot::StartStep(Arc::clone(step)));
+            tell(step.order());
         }
         if let Some(code) = slot.released.filter(|_| slot.begun) {
             tell(ToSlot::Release { code });
@@ -748,17 +746,17 @@ impl Cluster {
         &mut self,
         job: JobId,
         slot: SlotId,
-        launch: Arc<StepLaunch>,
+        order: Arc<StepOrder>,
         effects: &mut Vec<Effect>,
     ) {
-        let counts = launch.tasks.iter().zip(0u32..);
+        let counts = order.launch.tasks.iter().zip(0u32..);
         let nodes: Vec<u32> = counts
             .filter(|(tasks, _)| **tasks > 0)
             .map(|(_, at)| at)
             .collect();
         self.change_slot(job, slot, |job, at| {
             job.slots[at].steps.push(RunningStep {
-                step: launch.step,
+                step: order.launch.step,
                 left: nodes.clone(),
                 nodes,
                 worst: ExitStatus::default(),
@@ -766,11 +764,9 @@ impl Cluster {
         });
         let key = SlotKey { job, slot };
         if self.slot(key).is_some_and(|slot| slot.begun) {
-            self.tell(job, slot, effects, |_, _| {
-                ToSlot::StartStep(Arc::clone(&launch))
-            });
+            self.tell(job, slot, effects, |_, _| order.order());
         }
-        self.steps.entry(key).or_default().push(launch);
+        self.steps.entry(key).or_default().push(order);
     }
 
     /// A step ended on one node; it is over when it has on all.
@@ -801,7 +797,7 @@ impl Cluster {
         }
         if let Some(exit) = over {
             if let Some(steps) = self.steps.get_mut(&key) {
-                steps.retain(|step| step.step != row.step);
+                steps.retain(|step| step.launch.step != row.step);
             }
             effects.push(Effect::StepEnded {
                 key,

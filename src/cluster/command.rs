@@ -8,6 +8,7 @@ use crate::model::index_set::IndexSet;
 use crate::model::job::{ExitStatus, Job, JobSpec, JobState, Owner};
 use crate::model::node::{Inventory, Serves};
 use crate::model::rules::RuleChange;
+use crate::model::step::StepOptions;
 use crate::model::time::Timestamp;
 use crate::scheduler::Plan;
 use crate::wire::client::{Filter, JobChange, NodeChange, StepRequest};
@@ -161,6 +162,8 @@ pub enum Command {
         who: Principal,
         /// What.
         request: Box<StepRequest>,
+        /// What was said of it.
+        options: StepOptions,
     },
     /// The client of an allocation is done with it.
     EndAllocation {

@@ -12,7 +12,7 @@ use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
 use crate::scheduler::plan::Promise;
 use crate::scheduler::queue::GroupKey;
-use crate::wire::worker::{SignalTarget, StepLaunch};
+use crate::wire::worker::{SignalTarget, StepOrder};
 use std::sync::Arc;
 
 /// Something that happened.
@@ -276,7 +276,7 @@ pub enum Event {
         /// Where.
         slot: SlotId,
         /// What.
-        launch: Arc<StepLaunch>,
+        order: Arc<StepOrder>,
     },
     /// A step ended on a node.
     StepEnded(StepRow),

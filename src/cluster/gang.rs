@@ -13,9 +13,7 @@
 use super::{Cluster, Event, lifecycle};
 use crate::model::ids::{NodeId, SlotKey};
 use crate::model::index_set::IndexSet;
-use crate::model::job::{
-    ElementEnd, Job, JobState, Kill, KillCause, Launch, NodeEnd, Reason, Slot,
-};
+use crate::model::job::{ElementEnd, Job, JobState, Kill, KillCause, NodeEnd, Reason, Slot};
 use crate::model::node::Link;
 use crate::model::time::Timestamp;
 
@@ -113,7 +111,7 @@ pub(super) fn whole(
         .collect();
     let leads = nodes.first().is_some_and(|share| share.node == node);
     let broken = is_broken(&end) || others.iter().any(|other| is_broken(&other.end));
-    let of_tasks = matches!(job.spec.launch, Launch::Tasks { .. });
+    let of_tasks = job.spec.launch.is_step();
     let goes_back = goes_back(slot, end.position);
     // A script lives on the leader; the others hold room for its steps and are closed after it. Else the whole is over
     // once nothing of it is left anywhere.

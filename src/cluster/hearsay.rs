@@ -51,7 +51,8 @@ pub(super) fn believed(now: Timestamp, report: FromSlot) -> FromSlot {
         },
         as_it_is @ (FromSlot::Retracted { .. }
         | FromSlot::StdinTaken { .. }
-        | FromSlot::Leased { .. }) => as_it_is,
+        | FromSlot::Leased { .. }
+        | FromSlot::Peer { .. }) => as_it_is,
     }
 }
 

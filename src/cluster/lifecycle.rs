@@ -246,6 +246,7 @@ pub(super) fn report(
         | FromSlot::Started { .. }
         | FromSlot::StdinTaken { .. }
         | FromSlot::Leased { .. }
+        | FromSlot::Peer { .. }
         | FromSlot::Lost { .. } => None,
     };
     let taken = taken(&report);
@@ -324,7 +325,9 @@ pub(super) fn report(
             events.push(started);
             events
         }
-        FromSlot::Started { .. } | FromSlot::StdinTaken { .. } => Vec::new(),
+        FromSlot::Started { .. } | FromSlot::StdinTaken { .. } | FromSlot::Peer { .. } => {
+            Vec::new()
+        }
         FromSlot::Leased { ends_after_ms } => {
             leases::taken(cluster, job, slot, node, ends_after_ms)
                 .into_iter()

@@ -64,7 +64,7 @@ use crate::scheduler::priority::Usage;
 use crate::scheduler::queue::{Class, Queue};
 use crate::scheduler::shares::{Books, Member, Standings};
 use crate::scheduler::{Plan, Policy, View, evict, plan_again};
-use crate::wire::worker::{StepLaunch, ToSlot};
+use crate::wire::worker::{StepOrder, ToSlot};
 use changes::Counters;
 use command::Outcome;
 use imbl::OrdMap;
@@ -229,7 +229,7 @@ pub struct Cluster {
     touched: Touched,
     /// Steps that run, as they were ordered: said again to a worker that comes back. Not stored, since whoever asked
     /// for a step hears of it only after its order has left.
-    steps: BTreeMap<SlotKey, Vec<Arc<StepLaunch>>>,
+    steps: BTreeMap<SlotKey, Vec<Arc<StepOrder>>>,
     /// Slots closed lately and their nodes, oldest first: a step's end may still come from there.
     closed: VecDeque<ClosedSlot>,
     /// What jobs have in common, to be kept once.
@@ -455,7 +455,11 @@ impl Cluster {
                 changes,
                 ended,
             } => control::update(self, now, &who, &filter, &changes, &ended),
-            Command::StartStep { who, request } => steps::start(self, &who, *request),
+            Command::StartStep {
+                who,
+                request,
+                options,
+            } => steps::start(self, &who, *request, options),
             Command::EndAllocation { who, job, code } => {
                 control::end_allocation(self, &who, job, code)
             }

@@ -7,8 +7,9 @@ use super::{Cluster, Event, Reply, select};
 use crate::model::ids::{SlotKey, StepId};
 use crate::model::job::{Job, Slot};
 use crate::model::refusal::{Code, Refusal};
+use crate::model::step::StepOptions;
 use crate::wire::client::StepRequest;
-use crate::wire::worker::StepLaunch;
+use crate::wire::worker::{StepLaunch, StepOrder};
 use std::sync::Arc;
 
 /// Steps of one job, as Slurm's MaxStepCount has it: each leaves a row in the history.
@@ -28,6 +29,7 @@ pub(super) fn start(
     cluster: &Cluster,
     who: &Principal,
     request: StepRequest,
+    options: StepOptions,
 ) -> Result<(Reply, Vec<Event>), Refusal> {
     let (job, slot) = running(cluster, request.raw_job)?;
     if !select::may(who, job) {
@@ -83,7 +85,7 @@ pub(super) fn start(
         slot: slot.id,
     };
     let running = cluster.steps.get(&key).into_iter().flatten();
-    let kept: usize = running.map(|step| size(step)).sum();
+    let kept: usize = running.map(|step| size(&step.launch)).sum();
     let own = size(&launch);
     if kept.saturating_add(own) > RUNNING_BYTES_MAX {
         let what = format!(
@@ -96,7 +98,7 @@ pub(super) fn start(
     let event = Event::StepStarted {
         job: job.id,
         slot: slot.id,
-        launch: Arc::new(launch),
+        order: Arc::new(StepOrder { launch, options }),
     };
     Ok((Reply::StepStarted { key, step }, vec![event]))
 }

@@ -8,7 +8,7 @@ use crate::model::history::{ElementRow, EndedJob, Granted, StepRow};
 use crate::model::hostlist;
 use crate::model::index_set::IndexSet;
 use crate::model::job::{
-    ElementEnd, ExitStatus, Hold, Job, JobSpec, JobState, Launch, Owner, Reason, Slot, Usage,
+    ElementEnd, ExitStatus, Hold, Job, JobSpec, JobState, Owner, Reason, Slot, Usage,
 };
 use crate::model::node::{Link, Node};
 use crate::model::partition::Partition;
@@ -780,5 +780,5 @@ pub fn partition_view(snapshot: &Snapshot, partition: &Partition) -> PartitionVi
 /// Whether output goes to a client's stream rather than to files.
 #[must_use]
 pub fn streams_to_client(spec: &JobSpec) -> bool {
-    matches!(spec.launch, Launch::Tasks { .. }) && spec.output.is_none()
+    spec.launch.is_step() && spec.output.is_none()
 }

@@ -12,7 +12,7 @@ use super::session::{Incoming, Outgoing, code_of};
 use super::step_logs::{Inputs, NodeOf, Piece, StepLogs, Subject};
 use crate::cluster::{Command, Principal, Snapshot};
 use crate::model::ids::{JobId, SlotKey, StepId};
-use crate::model::job::{ExitStatus, Job, JobState, Launch, Owner, Slot};
+use crate::model::job::{ExitStatus, Job, JobState, Owner, Slot};
 use crate::model::refusal::{Code, Refusal};
 use crate::wire::client::{Filter, FromClient, Selector, ToClient};
 use crate::wire::codec::CodecError;
@@ -199,7 +199,7 @@ async fn find(
             position,
             nodes: nodes_of(&snapshot, slot),
             owner: job.owner.clone(),
-            tasks: matches!(job.spec.launch, Launch::Tasks { .. }),
+            tasks: job.spec.launch.is_step(),
             ended: None,
         }));
     }
@@ -231,7 +231,7 @@ async fn find(
         },
         position: 0,
         owner: ended.owner.clone(),
-        tasks: matches!(ended.spec.launch, Launch::Tasks { .. }),
+        tasks: ended.spec.launch.is_step(),
         ended: Some((ended.state, ended.exit)),
     }))
 }
@@ -246,7 +246,7 @@ pub(super) async fn serve(
 ) -> Result<(), CodecError> {
     let (to, notices) = mpsc::unbounded_channel();
     let (id, position, tasks) = match shared.snapshot.load().by_raw_id(attach.job) {
-        Some((job, at)) => (job.id, at, matches!(job.spec.launch, Launch::Tasks { .. })),
+        Some((job, at)) => (job.id, at, job.spec.launch.is_step()),
         None => (JobId(attach.job), 0, false),
     };
     let listener = Listener::Notices {

@@ -52,7 +52,7 @@ pub(super) fn draft(command: &Command) -> Option<Draft> {
             changes,
             ..
         } => by(who, format!("update {} {changes:?}", of(filter))),
-        Command::StartStep { who, request } => {
+        Command::StartStep { who, request, .. } => {
             by(who, format!("start a step in job {}", request.raw_job))
         }
         Command::EndAllocation { who, job, .. } => by(who, format!("end allocation {job}")),

@@ -24,6 +24,7 @@ mod listing;
 mod members;
 mod output;
 mod queries;
+mod relays;
 mod rules;
 mod run;
 mod session;

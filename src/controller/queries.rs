@@ -179,7 +179,9 @@ pub(super) async fn script(
         };
         let script = match &spec.launch {
             Launch::Script { script, .. } => reader.blob(*script)?,
-            Launch::Command { .. } | Launch::Tasks { .. } | Launch::Hold => None,
+            Launch::Command { .. } | Launch::Tasks { .. } | Launch::Step { .. } | Launch::Hold => {
+                None
+            }
         };
         Ok(Some((owner, script)))
     })

@@ -4,6 +4,7 @@ use super::callers;
 use super::clock::Steps;
 use super::links::Links;
 use super::listening::{self, Listen};
+use super::relays::Relays;
 use super::shares::Shares;
 use super::{act, audit, rules};
 use crate::cluster::{Cluster, Command, Effect, Reply, Settings, Snapshot};
@@ -132,6 +133,8 @@ pub(super) struct Shared {
     pub(super) snapshot: ArcSwap<Snapshot>,
     pub(super) reader: ArcSwapOption<Reader>,
     pub(super) links: Arc<Links>,
+    /// What nodes of a slot say to each other.
+    pub(super) relays: Relays,
     pub(super) attached: super::attach::Attached,
     pub(super) started: Timestamp,
     pub(super) uid: u32,
@@ -251,6 +254,7 @@ pub fn run(options: ControllerOptions) -> Result<(), ControllerError> {
         snapshot: ArcSwap::from_pointee(cluster.snapshot()),
         reader: ArcSwapOption::from_pointee(store.reader()),
         links: Arc::new(Links::new()),
+        relays: Relays::default(),
         attached: super::attach::Attached::default(),
         started,
         uid: nix::unistd::geteuid().as_raw(),

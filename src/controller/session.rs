@@ -11,6 +11,7 @@ use crate::model::identity::Role;
 use crate::model::ids::{BlobId, JobId};
 use crate::model::job::{JobSpec, JobState};
 use crate::model::refusal::{Code, Refusal};
+use crate::model::step::StepOptions;
 use crate::wire::client::{Filter, Request, ToClient};
 use crate::wire::codec::{self, CodecError};
 use crate::wire::join::Credential;
@@ -433,7 +434,16 @@ async fn answer(
             job: JobId(job),
             code,
         },
-        Request::StartStep(request) => Command::StartStep { who, request },
+        Request::StartStep(request) => Command::StartStep {
+            who,
+            request,
+            options: StepOptions::default(),
+        },
+        Request::StartStepAs(wish) => Command::StartStep {
+            who,
+            request: Box::new(wish.request),
+            options: wish.options,
+        },
         Request::Queue(_)
         | Request::QueueLines(_)
         | Request::History(_)

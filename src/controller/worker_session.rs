@@ -9,10 +9,11 @@ use super::run::{Message, Shared, now};
 use super::session::{Incoming, Outgoing};
 use crate::cluster::Command;
 use crate::model::ids::{NodeId, SlotKey};
+use crate::model::job::Launch;
 use crate::model::node::{Inventory, Serves};
 use crate::net::server::Peer;
 use crate::wire::codec::{CodecError, REPORT_MAX};
-use crate::wire::hello::{VERSION_BEATS, VERSION_GANGS};
+use crate::wire::hello::{VERSION_BEATS, VERSION_GANGS, VERSION_PEERS};
 use crate::wire::worker::{FromSlot, FromWorker, ToSlot, ToWorker};
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,14 +130,26 @@ pub(super) async fn serve(
         return Ok(());
     };
     tracing::info!(node = %name, "worker registered");
+    let (way, mut passing) = shared.relays.open(node, link, version);
     let mut writer = tokio::spawn({
         let shared = Arc::clone(shared);
         async move {
             let mut batch = Vec::new();
-            while orders.recv_many(&mut batch, WRITE_MAX).await > 0 {
-                let orders = batch.drain(..);
-                let orders = orders.filter(|order| is_understood(version, order));
-                if write(&shared, orders, &mut outgoing).await.is_err() {
+            loop {
+                let written = tokio::select! {
+                    biased;
+                    count = orders.recv_many(&mut batch, WRITE_MAX) => {
+                        if count == 0 {
+                            return;
+                        }
+                        let orders = batch.drain(..).map(|order| understood(version, order));
+                        write(&shared, orders.flatten(), &mut outgoing).await
+                    }
+                    Some(frame) = passing.recv() => {
+                        write(&shared, std::iter::once(frame.order), &mut outgoing).await
+                    }
+                };
+                if written.is_err() {
                     return;
                 }
             }
@@ -150,6 +163,7 @@ pub(super) async fn serve(
         _ = &mut writer => Ok(()),
     };
     writer.abort();
+    drop(way);
     _ = shared.inbox.send(Message::LinkLost { node, link }).await;
     match &result {
         Err(CodecError::Io(error)) if error.kind() == std::io::ErrorKind::TimedOut => {
@@ -204,16 +218,26 @@ fn end_of_stream(error: Option<String>) -> StreamEvent {
     StreamEvent::End { error }
 }
 
-/// Whether a worker that speaks this version knows this order. One that does not know of Go needs none.
-fn is_understood(version: u16, order: &ToWorker) -> bool {
-    let go = matches!(
-        order,
-        ToWorker::Slot {
-            order: ToSlot::Go,
-            ..
+/// An order in words that a worker of this version knows. One that does not know of Go needs none; one that knows no
+/// options of steps starts them without, as its build always has.
+fn understood(version: u16, order: ToWorker) -> Option<ToWorker> {
+    let ToWorker::Slot { key, order } = order else {
+        return Some(order);
+    };
+    let order = match order {
+        ToSlot::Go if version < VERSION_GANGS => return None,
+        ToSlot::StartStepAs(step) if version < VERSION_PEERS => {
+            ToSlot::StartStep(Arc::new(step.launch.clone()))
         }
-    );
-    !go || version >= VERSION_GANGS
+        ToSlot::Launch(mut launch) if version < VERSION_PEERS => {
+            if let Launch::Step { arguments, .. } = launch.spec.launch {
+                Arc::make_mut(&mut launch.spec).launch = Launch::Tasks { arguments };
+            }
+            ToSlot::Launch(launch)
+        }
+        order => order,
+    };
+    Some(ToWorker::Slot { key, order })
 }
 
 /// Whether a slot has this node.
@@ -283,6 +307,18 @@ async fn listen(
                         closed,
                     };
                     shared.links.stdin_taken(key, step, taken);
+                }
+            }
+            FromWorker::Slot {
+                key,
+                report: FromSlot::Peer { to, frame },
+            } => {
+                let snapshot = shared.snapshot.load();
+                let job = snapshot.jobs.get(&key.job);
+                if let Some(slot) = job.and_then(|job| job.slot(key.slot)) {
+                    let length = incoming.length();
+                    let shares = &slot.allocation.nodes;
+                    shared.relays.pass(shares, key, node, to, frame, length);
                 }
             }
             FromWorker::Slot { key, report } => {

@@ -1,14 +1,16 @@
-//! The connection to the agent: frames each way over a non-blocking socket.
+//! A connection to the agent or to a helper: frames each way over a non-blocking socket.
 //!
-//! What cannot be written now is kept; it is bounded by the positions that came down the same socket.
+//! What cannot be written now is kept. To the agent it is bounded by the positions that came down the same socket, to a
+//! helper by the questions that it has asked.
 
 use crate::wire::codec::{self, FRAME_MAX, FrameBuffer};
-use crate::wire::shepherd::{FromShepherd, ToShepherd};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-/// A connected agent.
+/// A connected peer.
 #[derive(Debug)]
 pub(super) struct Link {
     stream: UnixStream,
@@ -22,7 +24,7 @@ pub(super) struct Link {
 pub(super) enum Received {
     /// Nothing more for now.
     Later,
-    /// The agent has gone, or speaks nonsense.
+    /// The peer has gone, or speaks nonsense.
     Gone,
 }
 
@@ -42,7 +44,7 @@ impl Link {
     }
 
     /// Queues a message; [`Link::flush`] writes it.
-    pub(super) fn push(&mut self, message: &FromShepherd) {
+    pub(super) fn push<T: Serialize>(&mut self, message: &T) {
         self.outgoing.extend_from_slice(&codec::encode(message));
     }
 
@@ -63,7 +65,7 @@ impl Link {
     }
 
     /// Reads what is there into `messages`.
-    pub(super) fn receive(&mut self, messages: &mut Vec<ToShepherd>) -> Received {
+    pub(super) fn receive<T: DeserializeOwned>(&mut self, messages: &mut Vec<T>) -> Received {
         let mut buffer = [0; 64 * 1024];
         loop {
             match self.stream.read(&mut buffer) {
@@ -84,7 +86,7 @@ impl Link {
         }
     }
 
-    fn take_frames(&mut self, messages: &mut Vec<ToShepherd>) -> bool {
+    fn take_frames<T: DeserializeOwned>(&mut self, messages: &mut Vec<T>) -> bool {
         loop {
             match self.incoming.next(FRAME_MAX) {
                 Ok(Some(message)) => messages.push(message),

@@ -24,8 +24,11 @@ mod journal_file;
 mod lease_timer;
 mod link;
 mod notes;
+mod pmi_sockets;
+mod pmix_helpers;
 mod processes;
 mod run;
+mod shared_memory;
 mod stdin;
 mod streams;
 

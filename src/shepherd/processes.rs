@@ -5,7 +5,7 @@
 
 use crate::model::job::{ExitStatus, Usage};
 use crate::steps::SIGSTOP;
-use crate::steps::{InputFrom, LaunchFailure, LaunchPlan, Output, Recipients, TaskId};
+use crate::steps::{InputFrom, LaunchFailure, LaunchPlan, Output, PMI_FD, Recipients, TaskId};
 use crate::sys::identity::as_user;
 use crate::sys::reap::{
     ExitStatusRaw, KillSweep, Reaped, ResourceUsage, SweepScope, SweepState, Waited, descendants,
@@ -13,8 +13,8 @@ use crate::sys::reap::{
 };
 use crate::sys::signals::{To, send};
 use crate::sys::spawn::{
-    CpuMask, FileUse, Identity, Limit, SpawnError, SpawnRequest, SpawnStage, Stdio, find_program,
-    spawn,
+    CpuMask, FileUse, Identity, KeptFd, Limit, SpawnError, SpawnRequest, SpawnStage, Stdio,
+    find_program, spawn,
 };
 use crate::wire::shepherd::Account;
 use nix::errno::Errno;
@@ -22,8 +22,9 @@ use nix::sys::resource::{Resource, getrlimit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr};
 use std::io::{PipeReader, PipeWriter};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -42,6 +43,8 @@ pub(super) struct Pipes {
     pub(super) stdin: Option<PipeWriter>,
     pub(super) stdout: Option<PipeReader>,
     pub(super) stderr: Option<PipeReader>,
+    /// Our end of its PMI socket.
+    pub(super) pmi: Option<UnixStream>,
 }
 
 /// A task that runs.
@@ -68,6 +71,9 @@ type AskedLimits = Arc<Vec<(u32, u64)>>;
 #[derive(Debug)]
 pub(super) struct Processes {
     running: BTreeMap<i32, TaskId>,
+    /// Processes of ours beside the tasks. They are no part of the job: signals to all of it pass them by, what they use is
+    /// not charged.
+    helpers: BTreeSet<i32>,
     identity: Option<Identity>,
     /// The last program that was looked up, for the arguments it was looked up for.
     program: Option<(Arc<Vec<CString>>, CString)>,
@@ -85,6 +91,7 @@ impl Processes {
         });
         Processes {
             running: BTreeMap::new(),
+            helpers: BTreeSet::new(),
             identity,
             program: None,
             limits: None,
@@ -121,6 +128,11 @@ impl Processes {
             let (reader, writer) = std::io::pipe().map_err(failed)?;
             (theirs.2, ours.stderr) = (Some(writer), Some(reader));
         }
+        let mut their_pmi = None;
+        if plan.pmi {
+            let (socket, theirs) = super::pmi_sockets::pair().map_err(failed)?;
+            (ours.pmi, their_pmi) = (Some(socket), Some(theirs));
+        }
         self.look_up(plan).map_err(|error| failure(&error))?;
         let (Some((_, program)), Some((_, limits)), Some((_, cpus))) =
             (&self.program, &self.limits, &self.cpus)
@@ -154,12 +166,52 @@ impl Processes {
         request.affinity = Some(cpus);
         // A shepherd that is killed takes its tasks with it; what they started is found by its mark.
         request.die_with_parent = true;
+        let kept = their_pmi.as_ref().map(|fd| KeptFd {
+            fd: fd.as_fd(),
+            number: PMI_FD,
+        });
+        request.kept = kept.as_slice();
         let spawned = spawn(&request).map_err(|error| failure(&error))?;
         self.running.insert(spawned.pid, plan.task);
         Ok(Started {
             pipes: ours,
             used_fallback: spawned.used_fallback_directory,
         })
+    }
+
+    /// Starts a process of ours as the slot's owner, with this socket as its third descriptor.
+    pub(super) fn start_helper(
+        &mut self,
+        arguments: &[CString],
+        environment: &[CString],
+        socket: BorrowedFd<'_>,
+    ) -> Result<(), SpawnError> {
+        let kept = [KeptFd {
+            fd: socket,
+            number: 3,
+        }];
+        // The path of our program may lead through folders that the owner must not enter.
+        let mut request = SpawnRequest::new(c"/proc/self/exe", arguments, environment);
+        request.directory = Some(c"/");
+        request.identity = self.identity.as_ref();
+        request.no_new_privs = true;
+        request.umask = Some(0o077);
+        request.die_with_parent = true;
+        request.kept = &kept;
+        let spawned = spawn(&request)?;
+        self.helpers.insert(spawned.pid);
+        Ok(())
+    }
+
+    /// Whom the slot's processes run as: user and group.
+    pub(super) fn owner(&self) -> (u32, u32) {
+        match &self.identity {
+            Some(identity) => (identity.uid, identity.gid),
+            None => (
+                nix::unistd::geteuid().as_raw(),
+                nix::unistd::getegid().as_raw(),
+            ),
+        }
     }
 
     /// Finds the program and translates limits and cores, unless the last task had the same.
@@ -223,7 +275,7 @@ impl Processes {
                     let found = descendants(nix::unistd::getpid().as_raw());
                     let before = known.len();
                     for pid in found {
-                        if known.insert(pid) {
+                        if !self.helpers.contains(&pid) && known.insert(pid) {
                             let _ = send(To::Process(pid), signal);
                         }
                     }
@@ -271,10 +323,15 @@ impl Processes {
 
     fn ended(&mut self, reaped: Reaped) -> Ended {
         let Reaped { pid, status, usage } = reaped;
+        let helper = self.helpers.remove(&pid);
         Ended {
             task: self.running.remove(&pid),
             exit: exit_of(status),
-            usage: usage_of(usage),
+            usage: if helper {
+                Usage::default()
+            } else {
+                usage_of(usage)
+            },
         }
     }
 }

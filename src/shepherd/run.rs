@@ -4,10 +4,14 @@ use super::journal_file::JournalFile;
 use super::lease_timer::LeaseTimer;
 use super::link::{Link, Received};
 use super::notes::{self, Target};
+use super::pmi_sockets::PmiSockets;
+use super::pmix_helpers::{Ground, PmixHelpers};
 use super::processes::{Ended, Processes, new_sweep};
+use super::shared_memory;
 use super::stdin::Inputs;
 use super::streams::Streams;
 use super::{ShepherdError, ShepherdOptions};
+use crate::model::ids::StepId;
 use crate::model::job::{ExitStatus, Launch};
 use crate::steps::journal::{Opened, Record};
 use crate::steps::{Effect, Input, LaunchPlan, Output, SlotCore, TaskId, blob_bytes};
@@ -16,6 +20,7 @@ use crate::sys::files::{bind_unix, in_words, is_on_full_disk};
 use crate::sys::identity::peer_credentials;
 use crate::sys::reap::KillSweep;
 use crate::sys::signals::Signals;
+use crate::wire::pmix::PmixStart;
 use crate::wire::shepherd::{
     Assignment, FromShepherd, JOURNAL, LEASED, SCRIPT, SOCKET, ToShepherd,
 };
@@ -23,11 +28,13 @@ use crate::wire::worker::{FromSlot, ToSlot};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, Signal};
 use std::collections::{BTreeMap, VecDeque};
+use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// The longest sleep while a deadline is set: `epoll` sleeps on a clock that a suspended machine stops, ours goes on.
 const SLEEP_MOST_MS: u64 = 60_000;
@@ -45,10 +52,12 @@ enum Token {
     Lease,
     Output(u64),
     Input(u64),
+    Pmi(u64),
+    Pmix(u64),
 }
 
 impl Token {
-    const KIND: u64 = 1 << 62;
+    const KIND: u64 = 1 << 60;
 
     fn number(self) -> u64 {
         match self {
@@ -58,6 +67,8 @@ impl Token {
             Token::Lease => 3,
             Token::Output(serial) => Self::KIND + serial,
             Token::Input(serial) => 2 * Self::KIND + serial,
+            Token::Pmi(serial) => 3 * Self::KIND + serial,
+            Token::Pmix(serial) => 4 * Self::KIND + serial,
         }
     }
 
@@ -69,6 +80,8 @@ impl Token {
             (0, 3) => Some(Token::Lease),
             (1, _) => Some(Token::Output(number - Self::KIND)),
             (2, _) => Some(Token::Input(number - 2 * Self::KIND)),
+            (3, _) => Some(Token::Pmi(number - 3 * Self::KIND)),
+            (4, _) => Some(Token::Pmix(number - 4 * Self::KIND)),
             _ => None,
         }
     }
@@ -117,6 +130,10 @@ struct Shepherd {
     processes: Processes,
     streams: Streams,
     stdin: Inputs,
+    pmi: PmiSockets,
+    pmix: PmixHelpers,
+    /// When steps began whose ranks are wired.
+    wired: BTreeMap<StepId, SystemTime>,
     poll: Epoll,
     signals: Signals,
     listener: UnixListener,
@@ -227,6 +244,13 @@ impl Shepherd {
         let node = site.node.clone();
         let mut core = SlotCore::new(now, launch, site);
         core.drop_blobs();
+        // Not those that we are bound to: which of them exist is the question.
+        let cpus = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN);
+        let cpus = cpus
+            .ok()
+            .flatten()
+            .and_then(|cpus| u32::try_from(cpus).ok());
+        core.set_machine_cpus(cpus.unwrap_or(u32::MAX));
         Ok(Shepherd {
             core,
             node,
@@ -234,6 +258,9 @@ impl Shepherd {
             processes,
             streams: Streams::new(&directory),
             stdin: Inputs::default(),
+            pmi: PmiSockets::default(),
+            pmix: PmixHelpers::default(),
+            wired: BTreeMap::new(),
             poll,
             signals,
             listener,
@@ -318,6 +345,8 @@ impl Shepherd {
                 let report = self.stdin.ready(event.data(), gone, &self.poll);
                 self.report(report);
             }
+            Some(Token::Pmi(_)) => self.pmi.ready(event.data(), &self.poll, &mut self.inputs),
+            Some(Token::Pmix(_)) => self.pmix.ready(event.data(), &self.poll, &mut self.inputs),
             None => {}
         }
     }
@@ -352,8 +381,56 @@ impl Shepherd {
                 self.note(&line);
             }
             Effect::Report(report) => self.report(Some(report)),
-            Effect::StepOver(step) => self.stdin.close(step),
+            Effect::PmiWrite { task, bytes } => self.pmi.write(task, &bytes, &self.poll),
+            Effect::PmiClose(task) => self.pmi.close(task, &self.poll),
+            Effect::PmixStart {
+                step,
+                start,
+                environment,
+            } => self.start_pmix(step, *start, &environment),
+            Effect::PmixSay { step, message } => self.pmix.say(step, &message, &self.poll),
+            Effect::Words { task, error, text } => {
+                if !self.streams.words(task, error, &text) {
+                    self.note(&text);
+                }
+            }
+            Effect::StepNote { step, text } => {
+                let line = notes::launch_line(&text);
+                if !self.streams.note(step, &line) {
+                    self.note(&line);
+                }
+            }
+            Effect::StepOver(step) => {
+                self.stdin.close(step);
+                self.pmix.stop(step, &self.processes, &self.poll);
+                if let Some(since) = self.wired.remove(&step) {
+                    let (uid, _) = self.processes.owner();
+                    let count = shared_memory::sweep(uid, since);
+                    if count > 0 {
+                        tracing::info!(%step, count, "files of shared memory that ranks left were removed");
+                    }
+                }
+            }
             Effect::Exit => self.over = true,
+        }
+    }
+
+    fn start_pmix(&mut self, step: StepId, start: PmixStart, environment: &[CString]) {
+        let token = Token::Pmix(self.next_serial()).number();
+        let started = self.pmix.start(
+            step,
+            token,
+            start,
+            environment,
+            Ground {
+                slot: &self.directory,
+                processes: &mut self.processes,
+                poll: &self.poll,
+            },
+        );
+        if let Err(text) = started {
+            let text = Some(text);
+            self.inputs.push_back(Input::PmixGone { step, text });
         }
     }
 
@@ -374,6 +451,7 @@ impl Shepherd {
         {
             return self.start_failed(plan, error_text(&error));
         }
+        let begun = SystemTime::now();
         match self.processes.start(plan) {
             Ok(started) => {
                 let files = [&plan.stdout, &plan.stderr]
@@ -388,6 +466,11 @@ impl Shepherd {
                 if let Some(pipe) = started.pipes.stdin {
                     let token = Token::Input(self.next_serial()).number();
                     self.stdin.add(task.step, token, pipe, &self.poll);
+                }
+                if let Some(socket) = started.pipes.pmi {
+                    self.wired.entry(task.step).or_insert(begun);
+                    let token = Token::Pmi(self.next_serial()).number();
+                    self.pmi.add(token, task, socket, &self.poll);
                 }
                 for (stream, pipe) in [(1, started.pipes.stdout), (2, started.pipes.stderr)] {
                     if let Some(pipe) = pipe {
@@ -432,7 +515,9 @@ impl Shepherd {
                     tracing::warn!(%error, path = %path.display(), "a note cannot be written");
                 }
             }
-            Some(Target::Log(step)) => self.streams.note(*step, line),
+            Some(Target::Log(step)) => {
+                self.streams.note(*step, line);
+            }
             None => {}
         }
     }
@@ -455,6 +540,9 @@ impl Shepherd {
                 Some(task) => {
                     // Its last words belong before its end.
                     self.streams.drain(|other| other == task, &self.poll);
+                    self.pmi.drain(task, &self.poll, &mut self.inputs);
+                    self.pmi.close(task, &self.poll);
+                    self.pmix.drain(task.step, &self.poll, &mut self.inputs);
                     self.look_for_room(task, exit);
                     self.inputs
                         .push_back(Input::TaskExited { task, exit, usage });
@@ -515,6 +603,7 @@ impl Shepherd {
         for report in reports {
             self.report(Some(report));
         }
+        self.inputs.push_back(Input::Relinked);
     }
 
     fn accept(&mut self) {

@@ -135,23 +135,29 @@ impl Streams {
         }
     }
 
-    /// A line of ours among a step's standard error.
-    pub(super) fn note(&mut self, step: StepId, line: &str) {
-        let Some(log) = self.logs.get_mut(&step) else {
-            return;
+    /// A line of ours among a step's standard error; whether the step has a log.
+    pub(super) fn note(&mut self, step: StepId, line: &str) -> bool {
+        self.words(TaskId { step, rank: 0 }, true, line)
+    }
+
+    /// Words among a task's output that it has not written itself; whether its step has a log.
+    pub(super) fn words(&mut self, task: TaskId, error: bool, line: &str) -> bool {
+        let Some(log) = self.logs.get_mut(&task.step) else {
+            return false;
         };
         let length = u32::try_from(line.len())
             .unwrap_or(0)
             .min(LogChunk::LENGTH_MAX);
         let mut bytes = LogChunk {
-            rank: 0,
-            stream: 2,
+            rank: task.rank,
+            stream: if error { 2 } else { 1 },
             length,
         }
         .encode()
         .to_vec();
         bytes.extend_from_slice(&line.as_bytes()[..length as usize]);
         log.append(&bytes);
+        true
     }
 
     fn remove(&mut self, token: u64, poll: &Epoll) {

@@ -6,7 +6,7 @@
 use super::workload::Workload;
 use crate::model::ids::{JobId, NodeId, SlotKey};
 use crate::model::index_set::IndexSet;
-use crate::model::job::{ElementEnd, ExitStatus, JobState, KillCause, Launch, Reason, Usage};
+use crate::model::job::{ElementEnd, ExitStatus, JobState, KillCause, Reason, Usage};
 use crate::model::time::Timestamp;
 use crate::wire::worker::{FromSlot, SlotLaunch, ToSlot};
 use std::cmp::Reverse;
@@ -234,7 +234,7 @@ impl<'a> Shepherds<'a> {
             restarts: launch.restarts,
             limit_ms: limit_ms(launch.time_limit_s),
             leads,
-            ends_by_itself: leads || matches!(launch.spec.launch, Launch::Tasks { .. }),
+            ends_by_itself: leads || launch.spec.launch.is_step(),
             may_begin: launch.shares.len() == 1,
             is_stopped: false,
             current: None,
@@ -309,6 +309,8 @@ impl<'a> Shepherds<'a> {
             // Of processes, which there are none of, or of what is never lost here.
             ToSlot::Signal { .. }
             | ToSlot::StartStep(_)
+            | ToSlot::StartStepAs(_)
+            | ToSlot::Peer { .. }
             | ToSlot::Stdin { .. }
             | ToSlot::Acknowledge { .. }
             | ToSlot::Lease { .. } => {}

@@ -1,7 +1,9 @@
 //! The running element of a slot: its phase, its steps, its clock. [`super::SlotCore`] moves it.
 
 use super::environment::ElementFacts;
+use super::launch_plan::LaunchPlan;
 use super::vocabulary::{LaunchFailure, TaskId};
+use super::wiring::Wiring;
 use crate::model::ids::StepId;
 use crate::model::job::{ElementEnd, ExitStatus, JobState, KillCause, Reason, Usage};
 use crate::model::time::Timestamp;
@@ -80,7 +82,7 @@ pub(super) struct Task {
 }
 
 /// A step of the element.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Step {
     pub(super) id: StepId,
     pub(super) name: String,
@@ -92,6 +94,35 @@ pub(super) struct Step {
     pub(super) output_lost: Option<String>,
     /// Its end was reported.
     pub(super) reported: bool,
+    /// How its ranks find each other, where they do.
+    pub(super) wiring: Option<Box<Wiring>>,
+    /// Tasks that wait for the PMIx helper.
+    pub(super) held: Held,
+    /// It was ended for this, and SIGKILL follows then.
+    pub(super) ending: Option<Ending>,
+    /// When the tasks that are left are ended because others have ended long ago.
+    pub(super) wait_until: Option<u64>,
+}
+
+/// Whether tasks of a step wait for its PMIx helper.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Held {
+    /// There is none, or it has gone.
+    #[default]
+    No,
+    /// They do, until then at most.
+    Until(u64, Vec<LaunchPlan>),
+    /// It serves them.
+    Served,
+}
+
+/// A step that is ended before its tasks end by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ending {
+    /// The status that counts for it and for the tasks that it is ended with.
+    pub(super) exit: ExitStatus,
+    /// When SIGKILL is due, while it is.
+    pub(super) kill_at: Option<u64>,
 }
 
 impl Step {
@@ -104,9 +135,9 @@ impl Step {
     pub(super) fn exit(&self) -> ExitStatus {
         let killed = ExitStatus { code: 0, signal: 9 };
         let exits = self.tasks.iter().map(|task| task.exit.unwrap_or(killed));
-        exits
-            .max_by_key(|exit| exit.shell_code())
-            .unwrap_or_default()
+        let worst = exits.max_by_key(|exit| exit.shell_code());
+        self.ending
+            .map_or(worst.unwrap_or_default(), |ending| ending.exit)
     }
 
     /// Ids of tasks that run.

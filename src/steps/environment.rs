@@ -4,11 +4,12 @@
 //! Most of it is the same for every element of a slot. So it is made once, as C strings behind an `Arc`, and
 //! each element replaces only the tail; while nobody else holds the `Arc`, that copies nothing.
 
+use super::launch_plan::{LaunchPlan, PMI_FD};
 use crate::model::array::ArraySpec;
 use crate::model::hostlist;
 use crate::model::ids::StepId;
-use crate::model::job::Launch;
 use crate::model::resource::{GpuCount, GpuRequest, MemoryRequest};
+use crate::model::step::Mpi;
 use crate::wire::shepherd::Site;
 use crate::wire::worker::{SlotLaunch, StepLaunch, element_raw_id};
 use std::collections::BTreeMap;
@@ -230,6 +231,118 @@ impl Environment {
     }
 }
 
+/// What the variables of a wired task depend on, beside its number.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WireEnvironment {
+    /// Ranks of the step.
+    pub(super) size: u32,
+    /// Ranks here.
+    pub(super) here: u32,
+    /// How they find each other.
+    pub(super) mpi: Mpi,
+    /// Each has a PMI socket.
+    pub(super) sockets: bool,
+    /// There are more ranks here than cpus.
+    pub(super) crowded: bool,
+    /// Cpus that the machine has.
+    pub(super) machine_cpus: u32,
+}
+
+/// Beginnings of what a rank of an outer step was told to find its own peers.
+const OF_OTHER_RANKS: [&str; 5] = [
+    "PMI_",
+    "PMIX_",
+    "MPI_LOCALRANKID",
+    "MPI_LOCALNRANKS",
+    "OMPI_COMM_WORLD_",
+];
+/// Names the number of threads that we have chosen, so that a step within does not take it for the user's choice.
+const OUR_THREADS: &str = "HPC_OMP_NUM_THREADS";
+
+/// Gives a task of a step what it needs to find its peers, and to use its cpus and no others. What the user has set for
+/// an MPI or for OpenMP stays.
+pub(super) fn wire(plan: &mut LaunchPlan, local: u32, facts: &WireEnvironment) {
+    let strings = Arc::make_mut(&mut plan.environment);
+    let value = |strings: &[CString], name: &str| {
+        let line = |line: &CString| {
+            let rest = line.as_bytes().strip_prefix(name.as_bytes())?;
+            rest.strip_prefix(b"=").map(<[u8]>::to_vec)
+        };
+        strings.iter().find_map(line)
+    };
+    let ours = value(strings, OUR_THREADS);
+    let threads_are_ours = ours.is_some() && ours == value(strings, "OMP_NUM_THREADS");
+    strings.retain(|line| {
+        let line = line.as_bytes();
+        let of_threads = line.starts_with(b"OMP_NUM_THREADS=") && threads_are_ours;
+        let mut stale = OF_OTHER_RANKS.iter();
+        !of_threads && !stale.any(|name| line.starts_with(name.as_bytes()))
+    });
+    let set = |strings: &mut Vec<CString>, name: &str, value: &str| {
+        strings.extend(CString::new(format!("{name}={value}")));
+    };
+    let threads = plan.cpus.len().max(1);
+    if value(strings, "OMP_NUM_THREADS").is_none() {
+        let threads = threads.to_string();
+        strings.retain(|line| !line.as_bytes().starts_with(OUR_THREADS.as_bytes()));
+        set(strings, "OMP_NUM_THREADS", &threads);
+        set(strings, OUR_THREADS, &threads);
+    }
+    let mut defaults: Vec<(&str, &str)> = Vec::new();
+    // Where cpus were only declared, tasks are not bound, and threads would crowd the first of those there are.
+    let real = plan
+        .cpus
+        .iter()
+        .all(|cpu| u32::from(cpu) < facts.machine_cpus);
+    if real && threads > 1 {
+        defaults.extend([("OMP_PROC_BIND", "close"), ("OMP_PLACES", "threads")]);
+    }
+    if facts.sockets {
+        let rank = plan.task.rank.to_string();
+        for (name, value) in [
+            ("PMI_FD", PMI_FD.to_string()),
+            ("PMI_RANK", rank),
+            ("PMI_SIZE", facts.size.to_string()),
+            ("PMI_SPAWNED", "0".to_owned()),
+            ("MPI_LOCALRANKID", local.to_string()),
+            ("MPI_LOCALNRANKS", facts.here.to_string()),
+        ] {
+            set(strings, name, &value);
+        }
+        plan.pmi = true;
+        // An MPICH that finds PMI and PMIx side by side calls that ambiguous unless it is told.
+        defaults.push(match facts.mpi {
+            Mpi::Pmi2 => ("MPIR_CVAR_PMI_VERSION", "2"),
+            Mpi::Pmix => ("MPIR_CVAR_PMI_VERSION", "x"),
+            Mpi::Auto | Mpi::Pmi1 | Mpi::None => ("MPIR_CVAR_PMI_VERSION", "1"),
+        });
+        // Open MPI 4 would call itself alone, and be content with that; and ranks are bound already.
+        defaults.extend([
+            ("OMPI_MCA_schizo", "^orte"),
+            ("OMPI_MCA_orte_externally_bound", "1"),
+            ("OMPI_MCA_hwloc_base_binding_policy", "none"),
+        ]);
+        if facts.crowded {
+            defaults.push(("OMPI_MCA_mpi_yield_when_idle", "1"));
+        }
+    }
+    for (name, default) in defaults {
+        if value(strings, name).is_none() {
+            set(strings, name, default);
+        }
+    }
+}
+
+/// Adds variables, which replace what has their names.
+pub(super) fn add(plan: &mut LaunchPlan, variables: &[(String, String)]) {
+    let strings = Arc::make_mut(&mut plan.environment);
+    for (name, value) in variables {
+        let start = format!("{name}=");
+        strings.retain(|line| !line.as_bytes().starts_with(start.as_bytes()));
+        strings.extend(CString::new(format!("{start}{value}")));
+    }
+}
+
 /// What a login would give, where the submitter's environment does not say.
 fn of_account(env: &mut Builder, site: &Site) {
     if let Some(account) = &site.account {
@@ -319,7 +432,7 @@ fn of_place(env: &mut Builder, launch: &SlotLaunch) {
     }
     env.job("TASKS_PER_NODE", repeated(&tasks));
     env.job("JOB_CPUS_PER_NODE", repeated(&cpus));
-    let tasks_launch = matches!(launch.spec.launch, Launch::Tasks { .. });
+    let tasks_launch = launch.spec.launch.is_step();
     if request.ntasks.is_some() || request.ntasks_per_node.is_some() || tasks_launch {
         env.job("NTASKS", total);
         env.job("NPROCS", total);

@@ -5,6 +5,7 @@
 //! [`LaunchPlan`] then costs a few small strings, because an array starts thousands of tasks a second.
 
 use super::environment::{ElementFacts, Environment, TaskFacts};
+use super::placement::Placement;
 use super::vocabulary::TaskId;
 use crate::model::cpu_set::CpuSet;
 use crate::model::filename::{self, ArrayElement, FilenameContext};
@@ -67,7 +68,12 @@ pub struct LaunchPlan {
     pub limits: Arc<Vec<(u32, u64)>>,
     /// Cores.
     pub cpus: Arc<CpuSet>,
+    /// It has a PMI socket, under the number [`PMI_FD`].
+    pub pmi: bool,
 }
+
+/// The descriptor at which a rank finds its PMI socket: far from those that shells and programs use first.
+pub const PMI_FD: i32 = 99;
 
 /// Everything a slot's launches have in common.
 #[derive(Debug)]
@@ -135,9 +141,9 @@ impl SlotPlan {
                 let rest: Vec<String> = blob(launch, *arguments, "arguments")?;
                 std::iter::once(site.script.clone()).chain(rest).collect()
             }
-            Launch::Command { arguments } | Launch::Tasks { arguments } => {
-                blob(launch, *arguments, "arguments")?
-            }
+            Launch::Command { arguments }
+            | Launch::Tasks { arguments }
+            | Launch::Step { arguments, .. } => blob(launch, *arguments, "arguments")?,
             Launch::Hold => Vec::new(),
         };
         let share = launch.shares.get(launch.node_index as usize);
@@ -188,6 +194,7 @@ impl SlotPlan {
             umask: self.umask,
             limits: self.limits.clone(),
             cpus: self.cpus.clone(),
+            pmi: false,
         })
     }
 
@@ -196,11 +203,11 @@ impl SlotPlan {
         &mut self,
         launch: &SlotLaunch,
         element: ElementFacts,
+        placement: &Placement,
     ) -> Result<Vec<LaunchPlan>, String> {
-        let counts: Vec<u32> = launch.shares.iter().map(|share| share.tasks).collect();
         let spec = &launch.spec;
         let width = spec.request.cpus_per_task.unwrap_or(1).max(1);
-        let facts = task_facts(&counts, launch.node_index, &self.gpus);
+        let facts = task_facts(placement, launch.node_index, &self.gpus);
         let plans = facts.into_iter().map(|task| {
             let files = Files::of(launch, element, StepId(0), &task);
             let (stdout, stderr) = match &spec.output {
@@ -225,6 +232,7 @@ impl SlotPlan {
                 umask: self.umask,
                 limits: self.limits.clone(),
                 cpus: part(&self.cpus, task.local, width),
+                pmi: false,
             })
         });
         plans.collect()
@@ -236,12 +244,13 @@ impl SlotPlan {
         launch: &SlotLaunch,
         step: &StepLaunch,
         element: ElementFacts,
+        placement: &Placement,
         site: &Site,
     ) -> Result<Vec<LaunchPlan>, String> {
         let mut environment = Environment::of_step(launch, step, site);
         let arguments = Arc::new(c_strings(&step.arguments)?);
         let directory = Arc::new(c_string(&step.work_dir)?);
-        let facts = task_facts(&step.tasks, launch.node_index, &self.gpus);
+        let facts = task_facts(placement, launch.node_index, &self.gpus);
         let plans = facts.into_iter().map(|task| LaunchPlan {
             task: TaskId {
                 step: step.step,
@@ -256,6 +265,7 @@ impl SlotPlan {
             umask: self.umask,
             limits: self.limits.clone(),
             cpus: part(&self.cpus, task.local, step.cpus_per_task.max(1)),
+            pmi: false,
         });
         Ok(plans.collect())
     }
@@ -271,23 +281,15 @@ fn default_output(spec: &JobSpec) -> &'static str {
 }
 
 /// The tasks of a step that run on one node.
-fn task_facts(counts: &[u32], node_index: u32, gpus: &Gpus) -> Vec<TaskFacts> {
-    let here = counts.get(node_index as usize).copied().unwrap_or(0);
-    let before: u32 = counts.iter().take(node_index as usize).sum();
-    // The node's number within the step counts only nodes that have tasks of it.
-    let nodes_before = counts
-        .iter()
-        .take(node_index as usize)
-        .filter(|count| **count > 0)
-        .count();
-    let node = u32::try_from(nodes_before).unwrap_or(u32::MAX);
-    let ranks: Vec<String> = (before..before + here)
-        .map(|rank| rank.to_string())
-        .collect();
-    let ranks: Arc<str> = ranks.join(",").into();
-    (0..here)
-        .map(|local| TaskFacts {
-            rank: before + local,
+fn task_facts(placement: &Placement, node_index: u32, gpus: &Gpus) -> Vec<TaskFacts> {
+    let here = placement.ranks_on(node_index);
+    let node = placement.number_of(node_index);
+    let names: Vec<String> = here.iter().map(u32::to_string).collect();
+    let ranks: Arc<str> = names.join(",").into();
+    let numbered = here.into_iter().zip(0_u32..);
+    numbered
+        .map(|(rank, local)| TaskFacts {
+            rank,
             local,
             node,
             ranks: ranks.clone(),

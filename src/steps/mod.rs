@@ -10,38 +10,52 @@
 //! left then is killed, reaped, and only then is the end journaled and reported. An element without a main
 //! step (`hpc alloc`, or a batch job's further nodes) runs until it is released, killed or closed.
 //!
+//! The ranks of a step find each other through a *wiring* (`wiring.rs`), which each node has a part of. The parts speak
+//! with each other in messages that agents and controller pass on (`peers.rs`); collectives of all nodes are `gather.rs`.
+//!
 //! Read next: `vocabulary.rs` (inputs, effects), `element.rs` (verdicts), `lease.rs` (cut off from the controller), `outbox.rs` (reports),
-//! `launch_plan.rs` and `environment.rs` (what is started).
+//! `launch_plan.rs` and `environment.rs` (what is started), `wires.rs` (steps whose ranks are wired), `pmi/` (what ranks say).
 
 mod element;
 mod environment;
+mod gather;
 pub mod journal;
 mod launch_plan;
 mod lease;
+mod names;
 mod outbox;
+mod peers;
+mod placement;
 pub mod pmi;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
+mod wires;
+mod wiring;
 
-pub use launch_plan::{InputFrom, LaunchPlan, Output, SlotPlan, blob_bytes};
+pub use launch_plan::{InputFrom, LaunchPlan, Output, PMI_FD, SlotPlan, blob_bytes};
 pub use outbox::{GATHER_MOST, GATHER_MS};
 pub use vocabulary::{Effect, Entry, Input, LaunchFailure, Recipients, TaskId};
 
 use crate::model::ids::StepId;
 use crate::model::index_set::IndexSet;
 use crate::model::job::{ExitStatus, KillCause, Launch, Usage};
+use crate::model::step::StepOptions;
 use crate::model::time::Timestamp;
 use crate::wire::shepherd::Site;
 use crate::wire::worker::{
-    FromSlot, SignalTarget, SlotLaunch, StepEnd, StepLaunch, ToSlot, element_raw_id,
+    FromSlot, SignalTarget, SlotLaunch, StepEnd, StepLaunch, StepOrder, ToSlot, element_raw_id,
 };
-use element::{Element, Phase, Step, Stopwatch, Task, Verdict};
+use element::{Element, Held, Phase, Step, Stopwatch, Task, Verdict};
 use environment::ElementFacts;
 use lease::Lease;
+use names::NameBook;
 use outbox::Outbox;
+use peers::Peers;
+use placement::Placement;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use wires::Early;
 
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
@@ -85,6 +99,14 @@ pub struct SlotCore {
     may_begin: bool,
     closing: bool,
     exited: bool,
+    /// The other nodes of the slot.
+    peers: Peers,
+    /// What they have said of steps that have not begun here.
+    early: Early,
+    /// On the first node: what programs have published.
+    names: NameBook,
+    /// Cpus that the machine really has, where the shell has said so.
+    machine_cpus: u32,
 }
 
 impl SlotCore {
@@ -107,6 +129,10 @@ impl SlotCore {
             may_begin: launch.nodes.len() <= 1,
             closing: false,
             exited: false,
+            peers: Peers::default(),
+            early: Early::default(),
+            names: NameBook::default(),
+            machine_cpus: u32::MAX,
             launch,
             site,
         }
@@ -133,6 +159,11 @@ impl SlotCore {
                 }
             }
             Input::Swept => self.swept(now, out),
+            Input::PmiSaid { task, bytes } => self.pmi_said(now, task, &bytes, out),
+            Input::PmiClosed { task } => self.pmi_closed(now, task, out),
+            Input::PmixSaid { step, message } => self.pmix_said(now, step, message, out),
+            Input::PmixGone { step, text } => self.pmix_gone(now, step, text, out),
+            Input::Relinked => self.relinked(now, out),
             Input::Timer => self.timer(now, out),
         }
         self.start_next(now, out);
@@ -156,6 +187,7 @@ impl SlotCore {
                 Phase::Sweeping { .. } => None,
             });
         let element = earliest(element, self.lease_deadline());
+        let element = earliest(element, self.wires_deadline());
         earliest(element, self.outbox.next_deadline())
     }
 
@@ -233,7 +265,15 @@ impl SlotCore {
             ToSlot::Suspend { stop } => self.suspend(now, stop, out),
             ToSlot::Release { code } => self.release(code, out),
             ToSlot::Limit { seconds } => self.launch.time_limit_s = seconds,
-            ToSlot::StartStep(step) => self.start_step(now, Arc::unwrap_or_clone(step), out),
+            ToSlot::StartStep(step) => {
+                let step = Arc::unwrap_or_clone(step);
+                self.start_step(now, step, StepOptions::default(), out);
+            }
+            ToSlot::StartStepAs(order) => {
+                let StepOrder { launch, options } = Arc::unwrap_or_clone(order);
+                self.start_step(now, launch, options, out);
+            }
+            ToSlot::Peer { from, frame } => self.peer_said(now, from, frame, out),
             ToSlot::Acknowledge { report } => {
                 if let Some(ends) = self.outbox.acknowledge(report) {
                     out.push(Effect::Journal(Entry::Acknowledged { report, ends }));
@@ -436,7 +476,20 @@ impl SlotCore {
             warned: false,
         };
         self.element = Some(element);
-        out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan))));
+        self.names = NameBook::default();
+        match main.filter(|_| !plans.is_empty()) {
+            Some(step) if step != StepId::BATCH => {
+                let options = self.launch.spec.launch.step_options();
+                self.begin_step(now, step, &self.main_placement(), options, plans, out);
+            }
+            _ => out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan)))),
+        }
+    }
+
+    /// Where the ranks are of the step that the job is.
+    fn main_placement(&self) -> Placement {
+        let counts: Vec<u32> = self.launch.shares.iter().map(|share| share.tasks).collect();
+        Placement::block(&counts)
     }
 
     /// What the element runs of its own, and the step it is.
@@ -444,6 +497,7 @@ impl SlotCore {
         &mut self,
         facts: ElementFacts,
     ) -> (Option<StepId>, Result<Vec<LaunchPlan>, String>) {
+        let placement = self.main_placement();
         let plan = match &mut self.plan {
             Ok(plan) => plan,
             Err(text) => return (None, Err(text.clone())),
@@ -454,12 +508,20 @@ impl SlotCore {
                 Some(StepId::BATCH),
                 plan.batch(&self.launch, facts).map(|plan| vec![plan]),
             ),
-            Launch::Tasks { .. } => (Some(StepId(0)), plan.tasks(&self.launch, facts)),
+            Launch::Tasks { .. } | Launch::Step { .. } => {
+                (Some(StepId(0)), plan.tasks(&self.launch, facts, &placement))
+            }
             Launch::Script { .. } | Launch::Command { .. } | Launch::Hold => (None, Ok(Vec::new())),
         }
     }
 
-    fn start_step(&mut self, now: u64, step: StepLaunch, out: &mut Vec<Effect>) {
+    fn start_step(
+        &mut self,
+        now: u64,
+        step: StepLaunch,
+        options: StepOptions,
+        out: &mut Vec<Effect>,
+    ) {
         if !self.steps_seen.insert(step.step) {
             return;
         }
@@ -483,15 +545,16 @@ impl SlotCore {
             self.with_outbox(out, |outbox, reports| outbox.step_ended(end, reports));
             return;
         };
+        let placement = Placement::block(&step.tasks);
         let plans = match &self.plan {
-            Ok(plan) => plan.step(&self.launch, &step, element.facts, &self.site),
+            Ok(plan) => plan.step(&self.launch, &step, element.facts, &placement, &self.site),
             Err(text) => Err(text.clone()),
         };
         match plans {
             Ok(plans) if plans.is_empty() => {}
             Ok(plans) => {
                 element.steps.push(step_of(step.step, &plans, at));
-                out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan))));
+                self.begin_step(now, step.step, &placement, options, plans, out);
                 if self.suspended {
                     out.push(Effect::Signal {
                         signal: SIGSTOP,
@@ -566,9 +629,19 @@ impl SlotCore {
             return;
         };
         step.usage = step.usage.plus(usage);
+        let ended_with_step = step.ending.map(|ending| ending.exit);
         if let Some(task) = step.tasks.iter_mut().find(|task| task.rank == id.rank) {
-            task.exit = Some(exit);
+            task.exit = Some(ended_with_step.unwrap_or(exit));
         }
+        if ended_with_step.is_none() {
+            self.rank_over(now, id, exit, out);
+        }
+        let Some(element) = &mut self.element else {
+            return;
+        };
+        let Some(step) = element.step_mut(id.step) else {
+            return;
+        };
         if !step.is_over() {
             return;
         }
@@ -663,6 +736,7 @@ impl SlotCore {
 
     fn timer(&mut self, now: u64, out: &mut Vec<Effect>) {
         self.with_outbox(out, |outbox, reports| outbox.on_time(now, reports));
+        self.wires_on_time(now, out);
         let Some(element) = &self.element else { return };
         let must_be_dead = self
             .lease
@@ -773,6 +847,10 @@ fn step_of(id: StepId, plans: &[LaunchPlan], started: Timestamp) -> Step {
         failure: None,
         output_lost: None,
         reported: false,
+        wiring: None,
+        held: Held::No,
+        ending: None,
+        wait_until: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The core by its words: *expect* these effects *when* this input.
 
 mod lease;
+mod wires;
 
 use super::*;
 use crate::model::allocation::NodeShare;
@@ -135,6 +136,16 @@ impl Fixture {
     fn when(&mut self, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
         self.core.handle(self.now, input, &mut effects);
+        // There is no library here. Without it, ranks that find each other by PMIx cannot start, and all others do.
+        let helpers = effects.iter().filter_map(|effect| match effect {
+            Effect::PmixStart { step, .. } => Some(*step),
+            _ => None,
+        });
+        for step in helpers.collect::<Vec<_>>() {
+            let text = Some("there is no library".to_owned());
+            let gone = Input::PmixGone { step, text };
+            self.core.handle(self.now, gone, &mut effects);
+        }
         effects
     }
 

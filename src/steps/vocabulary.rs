@@ -8,8 +8,11 @@ use crate::model::ids::StepId;
 use crate::model::index_set::IndexSet;
 use crate::model::job::{ElementEnd, ExitStatus, KillCause, Usage};
 use crate::model::time::Timestamp;
+use crate::wire::pmix::{FromPmix, PmixStart, ToPmix};
 use crate::wire::worker::{FromSlot, ToSlot};
 use serde::{Deserialize, Serialize};
+use std::ffi::CString;
+use std::sync::Arc;
 
 /// One process that was started for a step of the running element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +69,34 @@ pub enum Input {
     },
     /// The sweep is done: no process of the element is left, all its tasks were reported.
     Swept,
+    /// A task has written to its PMI socket.
+    PmiSaid {
+        /// Which.
+        task: TaskId,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// A task's PMI socket is closed at its end.
+    PmiClosed {
+        /// Which.
+        task: TaskId,
+    },
+    /// The PMIx helper of a step says something.
+    PmixSaid {
+        /// Which step.
+        step: StepId,
+        /// What.
+        message: FromPmix,
+    },
+    /// The PMIx helper of a step is gone, or could not be started; why, where that is known.
+    PmixGone {
+        /// Which step.
+        step: StepId,
+        /// Why.
+        text: Option<String>,
+    },
+    /// There is a new way to the controller: what was said over the old one may be lost.
+    Relinked,
     /// The time of [`super::SlotCore::next_deadline`] has come.
     Timer,
 }
@@ -108,7 +139,49 @@ pub enum Effect {
     },
     /// Send to the agent, if there is one.
     Report(FromSlot),
-    /// A step has ended: its standard input can be closed.
+    /// Write to a task's PMI socket.
+    PmiWrite {
+        /// Which.
+        task: TaskId,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Close a task's PMI socket.
+    PmiClose(TaskId),
+    /// Start the process that serves PMIx to a step; answered by [`Input::PmixSaid`] or [`Input::PmixGone`]. Directory,
+    /// user, libraries and other names of this machine are the shell's to fill in.
+    PmixStart {
+        /// Which step.
+        step: StepId,
+        /// What it serves.
+        start: Box<PmixStart>,
+        /// The environment of the step's tasks, where the library may be named.
+        environment: Arc<Vec<CString>>,
+    },
+    /// Say something to it.
+    PmixSay {
+        /// Which step's.
+        step: StepId,
+        /// What.
+        message: ToPmix,
+    },
+    /// Write into a task's output what its library has to say there.
+    Words {
+        /// Which.
+        task: TaskId,
+        /// Into standard error.
+        error: bool,
+        /// What.
+        text: String,
+    },
+    /// Write a line of ours among a step's standard error.
+    StepNote {
+        /// Which.
+        step: StepId,
+        /// What.
+        text: String,
+    },
+    /// A step has ended: its standard input can be closed, its PMIx helper ended.
     StepOver(StepId),
     /// The slot is closed and nothing is left: clean up and go.
     Exit,

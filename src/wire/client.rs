@@ -15,6 +15,7 @@ use crate::model::job::{JobSpec, JobState};
 use crate::model::job_ref::MAX_LIST_INDICES;
 use crate::model::refusal::Refusal;
 use crate::model::rules::{Noun, RuleChange};
+use crate::model::step::StepOptions;
 use crate::model::time::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -318,6 +319,17 @@ pub enum Request {
         /// Which, or an element's raw id.
         job: u32,
     },
+    /// As `StartStep`, with something said about the step. Earlier builds know it not.
+    StartStepAs(Box<StepWish>),
+}
+
+/// A step asked for from inside a job, and what was said of it beyond its program and amounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepWish {
+    /// The step.
+    pub request: StepRequest,
+    /// What was said.
+    pub options: StepOptions,
 }
 
 /// A step asked for from inside a job.

@@ -1,8 +1,8 @@
 //! MESSAGES. Pure: bytes to values and back, over any ordered byte stream.
 //!
 //! A connection opens with [`hello`], then carries frames ([`codec`]): of [`client`] requests and replies,
-//! or of [`worker`] orders and reports; [`join`] is what newcomers say, [`pmix`] what a shepherd and the process that
-//! serves its ranks do. Nothing here knows a socket. Sizes are bounded before anything is
+//! or of [`worker`] orders and reports; [`join`] is what newcomers say, [`peer`] what the nodes of
+//! a job say to each other, [`pmix`] what a shepherd and the process that serves its ranks do. Nothing here knows a socket. Sizes are bounded before anything is
 //! allocated; bytes that do not decode are errors, never assertions.
 
 mod bytes;
@@ -10,6 +10,7 @@ pub mod client;
 pub mod codec;
 pub mod hello;
 pub mod join;
+pub mod peer;
 pub mod pmix;
 pub mod shepherd;
 pub mod view;

@@ -416,7 +416,8 @@ mod tests {
         let good = two_nodes();
         assert_eq!(good.check(), Ok(()));
         assert_eq!((good.size(), good.local()), (4, &[1, 3][..]));
-        let broken: [(&str, fn(&mut PmixStart)); 9] = [
+        type Break = fn(&mut PmixStart);
+        let broken: [(&str, Break); 9] = [
             ("namespace", |start| start.nspace = "x".repeat(256)),
             ("1 to 65536 ranks", |start| start.nodes.clear()),
             ("that no node can have", |start| {

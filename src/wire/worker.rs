@@ -13,8 +13,10 @@ use crate::model::ids::{BlobId, JobId, SlotKey, StepId};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{ElementEnd, JobSpec, KillCause, Owner};
 use crate::model::node::Inventory;
+use crate::model::step::StepOptions;
 use crate::model::time::Timestamp;
 use crate::wire::join::Credential;
+use crate::wire::peer::PeerFrame;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -130,6 +132,15 @@ pub enum ToSlot {
     },
     /// Every node of the slot has it: begin. A slot on one node begins without it.
     Go,
+    /// Start a step of which more was said. Over links of [`super::hello::VERSION_PEERS`] or later.
+    StartStepAs(Arc<StepOrder>),
+    /// From another node of the slot. Over links of [`super::hello::VERSION_PEERS`] or later.
+    Peer {
+        /// That node, by its number in the slot.
+        from: u32,
+        /// What it says.
+        frame: PeerFrame,
+    },
 }
 
 /// Who gets a signal.
@@ -158,6 +169,27 @@ pub struct StepLaunch {
     pub tasks: Vec<u32>,
     /// Cpus of each task.
     pub cpus_per_task: u32,
+}
+
+/// A step to start within a slot, and what was said of it beyond its program and amounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepOrder {
+    /// The step.
+    pub launch: StepLaunch,
+    /// What was said.
+    pub options: StepOptions,
+}
+
+impl StepOrder {
+    /// The order to start it, in the words of an earlier build where those suffice.
+    #[must_use]
+    pub fn order(self: &Arc<Self>) -> ToSlot {
+        if self.options.is_empty() {
+            ToSlot::StartStep(Arc::new(self.launch.clone()))
+        } else {
+            ToSlot::StartStepAs(Arc::clone(self))
+        }
+    }
 }
 
 /// Reports of one slot.
@@ -226,6 +258,13 @@ pub enum FromSlot {
     Leased {
         /// Milliseconds, the time to follow SIGTERM included.
         ends_after_ms: u64,
+    },
+    /// For another node of the slot; the controller passes it on. Over links of [`super::hello::VERSION_PEERS`] or later.
+    Peer {
+        /// That node, by its number in the slot.
+        to: u32,
+        /// What is said to it.
+        frame: PeerFrame,
     },
 }
 

@@ -167,9 +167,10 @@ impl Slot {
                 progress.queue = IndexSet::new();
                 true
             }
-            FromSlot::Started { .. } | FromSlot::StdinTaken { .. } | FromSlot::Leased { .. } => {
-                false
-            }
+            FromSlot::Started { .. }
+            | FromSlot::StdinTaken { .. }
+            | FromSlot::Leased { .. }
+            | FromSlot::Peer { .. } => false,
         });
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::node::Link;
+use crate::model::step::StepOptions;
 
 /// Two nodes of two cpus and a third beside them.
 fn three() -> Fixture {
@@ -265,6 +266,7 @@ fn a_step_is_over_when_it_has_ended_on_all_its_nodes() {
     };
     let start = |request: &crate::wire::client::StepRequest| Command::StartStep {
         who: user(1000),
+        options: StepOptions::default(),
         request: Box::new(request.clone()),
     };
     f.run(start(&request)).unwrap();

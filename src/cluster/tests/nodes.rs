@@ -1,6 +1,7 @@
 //! Machines that come, fall silent, return, are drained.
 
 use super::*;
+use crate::model::step::StepOptions;
 
 #[test]
 fn a_node_that_comes_back_is_told_again_what_it_missed() {
@@ -298,6 +299,7 @@ fn a_worker_that_comes_back_hears_of_steps_and_that_it_may_go_on() {
     report(&mut f, job, 0, status.clone());
     f.run(Command::StartStep {
         who: user(1000),
+        options: StepOptions::default(),
         request: Box::new(crate::wire::client::StepRequest {
             raw_job: job.0,
             arguments: vec!["true".into()],
@@ -347,6 +349,7 @@ fn steps_that_run_are_bounded_in_what_they_start_with() {
     let start = |f: &mut Fixture| {
         f.run(Command::StartStep {
             who: user(1000),
+            options: StepOptions::default(),
             request: Box::new(crate::wire::client::StepRequest {
                 raw_job: job.0,
                 arguments: vec!["true".into()],

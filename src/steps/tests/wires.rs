@@ -1,0 +1,362 @@
+//! Ranks that find each other, on one node and on several whose messages may be lost.
+
+use super::*;
+use crate::model::step::{Mpi, StepOption, StepOptions};
+use crate::wire::peer::{PeerFrame, PeerMessage};
+use std::collections::BTreeMap;
+
+const HELLO: &[u8] = b"cmd=init pmi_version=1 pmi_subversion=1\n";
+
+fn task(rank: u32) -> TaskId {
+    TaskId {
+        step: StepId(0),
+        rank,
+    }
+}
+
+/// Nodes of one job of `hpc run`, with so many tasks each, and what is under way between them.
+struct Cluster {
+    nodes: Vec<Fixture>,
+    way: Vec<(usize, ToSlot)>,
+    /// What every rank was answered, and what was done on each node.
+    answers: BTreeMap<u32, String>,
+    done: Vec<Vec<Effect>>,
+    cut: bool,
+}
+
+impl Cluster {
+    fn new(tasks: &[u32], options: StepOptions) -> Self {
+        let mut launch = command();
+        let Launch::Command { arguments } = launch.spec.launch.clone() else {
+            unreachable!();
+        };
+        spec(&mut launch).launch = Launch::Step { arguments, options };
+        let share = launch.shares[0].clone();
+        launch.shares = tasks
+            .iter()
+            .map(|tasks| NodeShare {
+                tasks: *tasks,
+                ..share.clone()
+            })
+            .collect();
+        launch.nodes = (1..=tasks.len()).map(|node| format!("n{node}")).collect();
+        let mut cluster = Cluster {
+            nodes: Vec::new(),
+            way: Vec::new(),
+            answers: BTreeMap::new(),
+            done: vec![Vec::new(); tasks.len()],
+            cut: false,
+        };
+        for index in 0..tasks.len() {
+            let mut launch = launch.clone();
+            launch.node_index = u32::try_from(index).unwrap();
+            let (node, effects) = Fixture::new(launch);
+            cluster.nodes.push(node);
+            cluster.take(index, effects);
+        }
+        for index in 0..tasks.len() {
+            let effects = cluster.nodes[index].order(ToSlot::Go);
+            cluster.take(index, effects);
+        }
+        cluster
+    }
+
+    fn take(&mut self, from: usize, effects: Vec<Effect>) {
+        for effect in &effects {
+            match effect {
+                Effect::Report(FromSlot::Peer { to, frame }) if !self.cut => {
+                    let from = u32::try_from(from).unwrap();
+                    let frame = frame.clone();
+                    self.way.push((*to as usize, ToSlot::Peer { from, frame }));
+                }
+                Effect::PmiWrite { task, bytes } => {
+                    let text = String::from_utf8(bytes.clone()).unwrap();
+                    self.answers.entry(task.rank).or_default().push_str(&text);
+                }
+                _ => {}
+            }
+        }
+        self.done[from].extend(effects);
+    }
+
+    fn says(&mut self, node: usize, rank: u32, text: &str) {
+        let bytes = text.as_bytes().to_vec();
+        let said = Input::PmiSaid {
+            task: task(rank),
+            bytes,
+        };
+        let effects = self.nodes[node].when(said);
+        self.take(node, effects);
+    }
+
+    fn exits(&mut self, node: usize, rank: u32, code: u8, signal: u8) {
+        let effects = self.nodes[node].exits(task(rank), code, signal);
+        self.take(node, effects);
+    }
+
+    /// Everything that is under way arrives, and what follows from it.
+    fn settle(&mut self) {
+        while !self.way.is_empty() {
+            let (to, order) = self.way.remove(0);
+            let effects = self.nodes[to].order(order);
+            self.take(to, effects);
+        }
+    }
+
+    /// Every node's next deadline comes, as long as it is near.
+    fn passes(&mut self, ms: u64) {
+        for index in 0..self.nodes.len() {
+            self.nodes[index].now += ms;
+            let effects = self.nodes[index].when(Input::Timer);
+            self.take(index, effects);
+        }
+    }
+
+    fn answer(&mut self, rank: u32) -> String {
+        self.answers.remove(&rank).unwrap_or_default()
+    }
+
+    fn notes(&self, node: usize) -> Vec<&str> {
+        let notes = self.done[node].iter().filter_map(|effect| match effect {
+            Effect::StepNote { text, .. } => Some(text.as_str()),
+            _ => None,
+        });
+        notes.collect()
+    }
+
+    fn signals(&self, node: usize) -> Vec<i32> {
+        signals(&self.done[node])
+            .iter()
+            .map(|(signal, _)| *signal)
+            .collect()
+    }
+}
+
+fn with(options: &[StepOption]) -> StepOptions {
+    let mut all = StepOptions::default();
+    for option in options {
+        all.say(option.clone());
+    }
+    all
+}
+
+#[test]
+fn ranks_have_what_they_need_to_find_each_other_and_one_alone_has_not() {
+    let cluster = Cluster::new(&[2, 1], StepOptions::default());
+    let plans = spawned(&cluster.done[0]);
+    assert_eq!(plans.len(), 2);
+    for (name, value) in [
+        ("PMI_RANK", "1"),
+        ("PMI_SIZE", "3"),
+        ("PMI_FD", "99"),
+        ("MPI_LOCALRANKID", "1"),
+        ("MPI_LOCALNRANKS", "2"),
+        ("MPIR_CVAR_PMI_VERSION", "1"),
+        ("OMP_NUM_THREADS", "1"),
+    ] {
+        assert_eq!(variable(plans[1], name), Some(value), "{name}");
+    }
+    assert!(plans.iter().all(|plan| plan.pmi));
+    let alone = Cluster::new(&[1], StepOptions::default());
+    let plans = spawned(&alone.done[0]);
+    assert!(!plans[0].pmi && variable(plans[0], "PMI_SIZE").is_none());
+    let none = Cluster::new(&[2], with(&[StepOption::Mpi(Mpi::None)]));
+    assert!(!spawned(&none.done[0])[0].pmi);
+}
+
+#[test]
+fn what_a_rank_puts_is_found_on_every_node_whatever_is_lost_between_them() {
+    let mut cluster = Cluster::new(&[1, 1, 1], StepOptions::default());
+    for (node, rank) in [(0, 0), (1, 1), (2, 2)] {
+        cluster.says(node, rank, std::str::from_utf8(HELLO).unwrap());
+        cluster.says(node, rank, "cmd=get_my_kvsname\n");
+        let name = cluster.answer(rank);
+        let name = name.rsplit_once("kvsname=").unwrap().1.trim().to_owned();
+        let put = format!("cmd=put kvsname={name} key=k{rank} value=v{rank}\n");
+        cluster.says(node, rank, &put);
+        // The link of the second node is cut just now.
+        cluster.cut = node == 1;
+        cluster.says(node, rank, "cmd=barrier_in\n");
+        cluster.cut = false;
+        cluster.answer(rank);
+    }
+    cluster.settle();
+    assert_eq!(cluster.answer(0), "");
+    // A new link, and everything is said again.
+    let effects = cluster.nodes[1].when(Input::Relinked);
+    cluster.take(1, effects);
+    cluster.settle();
+    let name = format!("hpc-{:x}-12.0.0", 1_000_000);
+    for (node, rank) in [(0, 0), (1, 1), (2, 2)] {
+        assert_eq!(cluster.answer(rank), "cmd=barrier_out rc=0\n");
+        let get = format!("cmd=get kvsname={name} key=k{}\n", (rank + 1) % 3);
+        cluster.says(node, rank, &get);
+        let value = format!("value=v{}\n", (rank + 1) % 3);
+        assert!(cluster.answer(rank).ends_with(&value));
+    }
+    // Without a new link it is said again after a while.
+    cluster.says(0, 0, "cmd=barrier_in\n");
+    cluster.cut = true;
+    cluster.says(1, 1, "cmd=barrier_in\n");
+    cluster.cut = false;
+    cluster.says(2, 2, "cmd=barrier_in\n");
+    cluster.settle();
+    assert_eq!(cluster.answer(2), "");
+    cluster.passes(1_000);
+    cluster.settle();
+    for rank in 0..3 {
+        assert_eq!(cluster.answer(rank), "cmd=barrier_out rc=0\n");
+    }
+}
+
+#[test]
+fn a_rank_that_ends_too_early_ends_the_step_on_every_node_with_its_code() {
+    for (code, signal, wanted) in [(7, 0, (7, 0)), (0, 9, (0, 9)), (0, 0, (1, 0))] {
+        let mut cluster = Cluster::new(&[2, 1], StepOptions::default());
+        for (node, rank) in [(0, 0), (0, 1), (1, 2)] {
+            cluster.says(node, rank, std::str::from_utf8(HELLO).unwrap());
+        }
+        cluster.says(1, 2, "cmd=barrier_in\n");
+        cluster.exits(0, 1, code, signal);
+        cluster.settle();
+        assert_eq!(cluster.notes(0).len(), 1);
+        assert!(cluster.notes(0)[0].contains("step 12.0 is ended: rank 1 on node n1"));
+        assert_eq!(cluster.notes(1), [] as [&str; 0]);
+        for node in 0..2 {
+            assert_eq!(cluster.signals(node), [SIGTERM, SIGCONT], "node {node}");
+        }
+        // One that does not take the hint is killed.
+        cluster.passes(2_000);
+        assert_eq!(cluster.signals(1), [SIGTERM, SIGCONT, SIGKILL]);
+        cluster.exits(1, 2, 0, 9);
+        cluster.exits(0, 0, 0, 15);
+        for node in 0..2 {
+            let effects = cluster.nodes[node].when(Input::Swept);
+            let end = ends(&effects)[0].clone();
+            assert_eq!(end.state, JobState::Failed);
+            assert_eq!((end.exit.code, end.exit.signal), wanted, "node {node}");
+        }
+    }
+}
+
+#[test]
+fn one_that_says_goodbye_may_end_as_it_likes() {
+    let mut cluster = Cluster::new(&[2], StepOptions::default());
+    for rank in 0..2 {
+        cluster.says(0, rank, std::str::from_utf8(HELLO).unwrap());
+        cluster.says(0, rank, "cmd=finalize\n");
+    }
+    cluster.exits(0, 1, 9, 0);
+    assert_eq!(cluster.notes(0), [] as [&str; 0]);
+    cluster.exits(0, 0, 0, 0);
+    let effects = cluster.nodes[0].when(Input::Swept);
+    assert_eq!(ends(&effects)[0].exit.code, 9);
+}
+
+#[test]
+fn a_program_that_is_no_mpi_program_ends_task_by_task() {
+    let mut cluster = Cluster::new(&[2, 2], StepOptions::default());
+    cluster.exits(0, 1, 3, 0);
+    cluster.exits(1, 2, 0, 0);
+    cluster.settle();
+    assert!(cluster.signals(0).is_empty() && cluster.signals(1).is_empty());
+    // Once a rank of another node wants to find it, nobody would ever come.
+    cluster.says(1, 3, std::str::from_utf8(HELLO).unwrap());
+    cluster.settle();
+    assert!(cluster.notes(0)[0].contains("rank 1 exited with code 3 without MPI_Init"));
+    assert_eq!(cluster.signals(1), [SIGTERM, SIGCONT]);
+}
+
+#[test]
+fn an_abort_ends_all_at_once_with_the_code_that_it_gives() {
+    let mut cluster = Cluster::new(&[1, 1], StepOptions::default());
+    cluster.says(1, 1, std::str::from_utf8(HELLO).unwrap());
+    cluster.says(1, 1, "cmd=abort exitcode=42\n");
+    cluster.settle();
+    assert_eq!((cluster.signals(0), cluster.signals(1)), (vec![9], vec![9]));
+    assert!(cluster.notes(1)[0].contains("MPI_Abort with code 42"));
+    cluster.exits(0, 0, 0, 9);
+    let effects = cluster.nodes[0].when(Input::Swept);
+    assert_eq!(ends(&effects)[0].exit.code, 42);
+}
+
+#[test]
+fn what_the_user_says_of_bad_ends_counts() {
+    let kill = |kill| with(&[StepOption::KillOnBadExit(kill)]);
+    let mut cluster = Cluster::new(&[2], kill(true));
+    cluster.exits(0, 0, 3, 0);
+    assert_eq!(cluster.signals(0), [SIGTERM, SIGCONT]);
+    let mut cluster = Cluster::new(&[2], kill(false));
+    cluster.says(0, 0, std::str::from_utf8(HELLO).unwrap());
+    cluster.exits(0, 0, 3, 0);
+    assert!(cluster.signals(0).is_empty());
+    let mut cluster = Cluster::new(&[2, 1], with(&[StepOption::Wait(5)]));
+    cluster.exits(0, 0, 0, 0);
+    cluster.settle();
+    cluster.passes(4_999);
+    assert!(cluster.signals(0).is_empty());
+    cluster.passes(1);
+    cluster.settle();
+    assert!(cluster.notes(0)[0].contains("5 s ago (--wait)"));
+    assert_eq!(cluster.signals(1), [SIGTERM, SIGCONT]);
+}
+
+#[test]
+fn a_rank_that_asks_for_what_is_not_served_does_not_run_alone() {
+    // With PMIx wanted and no library, nothing starts.
+    let cluster = Cluster::new(&[2], with(&[StepOption::Mpi(Mpi::Pmix)]));
+    assert!(spawned(&cluster.done[0]).is_empty());
+    assert!(cluster.notes(0)[0].contains("there is no library"));
+    assert!(cluster.done[0].contains(&Effect::Sweep));
+}
+
+#[test]
+fn a_rank_that_closes_its_socket_and_goes_on_is_noticed() {
+    let mut cluster = Cluster::new(&[2], StepOptions::default());
+    cluster.says(0, 0, std::str::from_utf8(HELLO).unwrap());
+    let effects = cluster.nodes[0].when(Input::PmiClosed { task: task(0) });
+    cluster.take(0, effects);
+    assert!(cluster.signals(0).is_empty());
+    cluster.passes(1_000);
+    assert!(cluster.notes(0)[0].contains("closed its PMI connection"));
+}
+
+#[test]
+fn nonsense_ends_the_step_and_names_the_rank() {
+    let mut cluster = Cluster::new(&[2], StepOptions::default());
+    cluster.says(0, 1, &"x".repeat(100_000));
+    assert!(cluster.done[0].contains(&Effect::PmiClose(task(1))));
+    assert!(cluster.notes(0)[0].contains("rank 1 on node n1 spoke nonsense"));
+}
+
+#[test]
+fn messages_for_a_step_that_has_not_begun_here_wait_for_it() {
+    let (mut slot, _) = Fixture::new(command());
+    let frame = PeerFrame {
+        number: 1,
+        taken: 0,
+        message: Some(PeerMessage::Failed {
+            step: StepId(1),
+            failure: crate::wire::peer::StepFailure {
+                exit: ExitStatus { code: 4, signal: 0 },
+                text: "elsewhere".into(),
+                at_once: true,
+            },
+        }),
+    };
+    assert!(slot.order(ToSlot::Peer { from: 1, frame }).is_empty());
+    let effects = slot.order(ToSlot::StartStep(Arc::new(step(2))));
+    // It has failed elsewhere before its tasks could start here.
+    assert!(spawned(&effects).is_empty());
+    let end = effects.iter().find_map(|effect| match effect {
+        Effect::Report(FromSlot::StepEnded { end, .. }) => Some(end),
+        _ => None,
+    });
+    let codes: Vec<u8> = end
+        .unwrap()
+        .tasks
+        .iter()
+        .map(|(_, exit)| exit.code)
+        .collect();
+    assert_eq!(codes, [4, 4]);
+}

@@ -1,0 +1,511 @@
+//! Steps whose ranks are wired, as a part of [`SlotCore`]: their beginning, what comes for them from ranks, helpers and
+//! other nodes, and how one of them is ended as a whole.
+
+use super::element::{Ending, Held, Step};
+use super::environment::{WireEnvironment, wire};
+use super::names::Asker;
+use super::peers::Outgoing;
+use super::placement::Placement;
+use super::wiring::{WireAct, WireFacts, Wiring};
+use super::{Effect, LaunchPlan, SIGCONT, SIGKILL, SIGTERM, SlotCore, TaskId, earliest, groups};
+use crate::model::ids::StepId;
+use crate::model::job::{ExitStatus, Usage};
+use crate::model::step::{Mpi, StepOptions};
+use crate::wire::peer::{PeerFrame, PeerMessage, StepFailure};
+use crate::wire::pmix::{FromPmix, PmixNode, PmixStart, ToPmix};
+use crate::wire::worker::FromSlot;
+
+/// How long a step that is ended has between SIGTERM and SIGKILL.
+const STEP_KILL_MS: u64 = 2_000;
+/// How long the PMIx helper may take before it counts as failed.
+const HELPER_MS: u64 = 20_000;
+/// Messages for steps that have not begun here, and their bytes.
+const EARLY_MAX: (usize, usize) = (1_024, 16 * 1024 * 1024);
+
+/// Messages of other nodes for steps that have not begun here: nodes hear of a step at slightly different times.
+#[derive(Debug, Default)]
+pub(super) struct Early {
+    messages: Vec<(u32, PeerMessage)>,
+    weight: usize,
+}
+
+impl Early {
+    fn has_room(&self) -> bool {
+        self.messages.len() < EARLY_MAX.0 && self.weight < EARLY_MAX.1
+    }
+
+    fn push(&mut self, from: u32, message: PeerMessage) {
+        self.weight += message.weight();
+        self.messages.push((from, message));
+    }
+
+    /// Those for this step, in order.
+    fn take(&mut self, step: StepId) -> Vec<(u32, PeerMessage)> {
+        let all = std::mem::take(&mut self.messages);
+        let (taken, left) = all
+            .into_iter()
+            .partition(|(_, message)| message.step() == step);
+        self.messages = left;
+        self.weight = self.messages.iter().map(|(_, one)| one.weight()).sum();
+        taken
+    }
+}
+
+impl SlotCore {
+    /// Says how many cpus the machine has: more may have been declared, to try a large cluster on a small machine.
+    pub fn set_machine_cpus(&mut self, cpus: u32) {
+        self.machine_cpus = cpus;
+    }
+
+    /// Starts the tasks of a step that is there already, wired as it asks for.
+    pub(super) fn begin_step(
+        &mut self,
+        now: u64,
+        id: StepId,
+        placement: &Placement,
+        options: StepOptions,
+        mut plans: Vec<LaunchPlan>,
+        out: &mut Vec<Effect>,
+    ) {
+        let mpi = options.mpi();
+        // One task alone has nobody to find, unless somebody wants to see it served.
+        let alone = placement.size() <= 1 && options.is_empty();
+        let pmix = mpi.serves_pmix() && (placement.size() > 1 || mpi == Mpi::Pmix);
+        let facts = self.wire_facts(id, placement, options);
+        let start = pmix.then(|| self.pmix_start(&facts, &plans));
+        let wiring = Wiring::new(facts);
+        self.set_environment(&mut plans, placement, mpi, !alone && wiring.has_sockets());
+        let Some(step) = self.element.as_mut().and_then(|e| e.step_mut(id)) else {
+            return;
+        };
+        if !alone {
+            step.wiring = Some(Box::new(wiring));
+        }
+        match start {
+            Some(start) => {
+                let environment = plans.first().map(|plan| plan.environment.clone());
+                step.held = Held::Until(now.saturating_add(HELPER_MS), plans);
+                out.push(Effect::PmixStart {
+                    step: id,
+                    start: Box::new(start),
+                    environment: environment.unwrap_or_default(),
+                });
+            }
+            None => out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan)))),
+        }
+        for (from, message) in self.early.take(id) {
+            self.on_peer(now, from, message, out);
+        }
+    }
+
+    fn wire_facts(&self, step: StepId, placement: &Placement, options: StepOptions) -> WireFacts {
+        let launch = &self.launch;
+        let room = launch.shares.iter().map(|share| share.tasks).sum::<u32>();
+        WireFacts {
+            step,
+            me: launch.node_index,
+            node: self.site.node.clone(),
+            placement: placement.clone(),
+            kvs_name: format!("hpc-{:x}-{}.{step}", launch.granted.0, launch.key),
+            universe: room.max(placement.size()),
+            options,
+        }
+    }
+
+    fn set_environment(
+        &self,
+        plans: &mut [LaunchPlan],
+        placement: &Placement,
+        mpi: Mpi,
+        sockets: bool,
+    ) {
+        let here = u32::try_from(plans.len()).unwrap_or(u32::MAX);
+        let share = self.launch.shares.get(self.launch.node_index as usize);
+        let cpus = share.map_or(1, |share| share.cpus.len());
+        let facts = WireEnvironment {
+            size: placement.size(),
+            here,
+            mpi,
+            sockets,
+            crowded: here > cpus.min(self.machine_cpus),
+            machine_cpus: self.machine_cpus,
+        };
+        for (plan, local) in plans.iter_mut().zip(0_u32..) {
+            wire(plan, local, &facts);
+        }
+    }
+
+    fn pmix_start(&self, facts: &WireFacts, plans: &[LaunchPlan]) -> PmixStart {
+        let name = |node: &u32| self.launch.nodes.get(*node as usize).cloned();
+        let nodes = facts.placement.nodes().iter().map(|node| PmixNode {
+            name: name(node).unwrap_or_default(),
+            aliases: Vec::new(),
+            ranks: facts.placement.ranks_on(*node),
+        });
+        PmixStart {
+            nspace: facts.kvs_name.clone(),
+            directory: String::new(),
+            libraries: Vec::new(),
+            node_index: facts.placement.number_of(facts.me),
+            nodes: nodes.collect(),
+            uid: 0,
+            gid: 0,
+            app_numbers: Vec::new(),
+            universe: facts.universe,
+            cpusets: plans
+                .iter()
+                .map(|plan| Some(plan.cpus.to_string()))
+                .collect(),
+        }
+    }
+
+    // ---- what comes
+
+    pub(super) fn pmi_said(&mut self, now: u64, task: TaskId, bytes: &[u8], out: &mut Vec<Effect>) {
+        self.with_wiring(now, task.step, out, |wiring, acts| {
+            wiring.pmi_said(now, task.rank, bytes, acts);
+        });
+    }
+
+    pub(super) fn pmi_closed(&mut self, now: u64, task: TaskId, out: &mut Vec<Effect>) {
+        self.with_wiring(now, task.step, out, |wiring, acts| {
+            wiring.pmi_closed(now, task.rank, acts);
+        });
+    }
+
+    pub(super) fn pmix_said(
+        &mut self,
+        now: u64,
+        id: StepId,
+        message: FromPmix,
+        out: &mut Vec<Effect>,
+    ) {
+        match message {
+            FromPmix::Ready { environments, .. } => {
+                let Some(step) = self.step_mut(id) else {
+                    return;
+                };
+                let Held::Until(_, mut plans) = std::mem::replace(&mut step.held, Held::Served)
+                else {
+                    return;
+                };
+                for (plan, variables) in plans.iter_mut().zip(environments) {
+                    super::environment::add(plan, &variables.pairs);
+                }
+                out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan))));
+            }
+            FromPmix::Failed { text } => self.pmix_gone(now, id, Some(text), out),
+            message => self.with_wiring(now, id, out, |wiring, acts| {
+                wiring.pmix_said(now, message, acts);
+            }),
+        }
+    }
+
+    pub(super) fn pmix_gone(
+        &mut self,
+        now: u64,
+        id: StepId,
+        text: Option<String>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(step) = self.step_mut(id) else {
+            return;
+        };
+        match std::mem::take(&mut step.held) {
+            Held::No => {}
+            Held::Served => self.with_wiring(now, id, out, Wiring::pmix_gone),
+            Held::Until(until, plans) => {
+                let text = text.unwrap_or_else(|| {
+                    "the process that serves PMIx ended before it could serve".to_owned()
+                });
+                let wanted = step
+                    .wiring
+                    .as_ref()
+                    .is_some_and(|wiring| wiring.needs_pmix());
+                if wanted {
+                    step.held = Held::Until(until, plans);
+                    self.with_wiring(now, id, out, |wiring, acts| {
+                        wiring.fail(1, text, false, acts);
+                    });
+                } else {
+                    // What asks for PMIx now finds nobody, and fails rather than run alone.
+                    if let Some(wiring) = &mut step.wiring {
+                        wiring.without_pmix(text);
+                    }
+                    out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan))));
+                }
+            }
+        }
+    }
+
+    pub(super) fn rank_over(
+        &mut self,
+        now: u64,
+        task: TaskId,
+        exit: ExitStatus,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some(step) = self.step_mut(task.step)
+            && let Some(wait_s) = step.wiring.as_ref().and_then(|wiring| wiring.wait_s())
+        {
+            let until = now.saturating_add(u64::from(wait_s) * 1000);
+            step.wait_until.get_or_insert(until);
+        }
+        self.with_wiring(now, task.step, out, |wiring, acts| {
+            wiring.rank_over(task.rank, exit, acts);
+        });
+    }
+
+    pub(super) fn peer_said(
+        &mut self,
+        now: u64,
+        from: u32,
+        frame: PeerFrame,
+        out: &mut Vec<Effect>,
+    ) {
+        let room = self.early.has_room();
+        if let Some(message) = self.peers.receive(now, from, frame, room) {
+            self.on_peer(now, from, message, out);
+        }
+    }
+
+    fn on_peer(&mut self, now: u64, from: u32, message: PeerMessage, out: &mut Vec<Effect>) {
+        let id = message.step();
+        if let PeerMessage::Name {
+            step,
+            ask,
+            rank,
+            request,
+        } = message
+        {
+            let asker = Asker {
+                node: from,
+                step,
+                ask,
+            };
+            let nspace = format!("hpc-{:x}-{}.{step}", self.launch.granted.0, self.launch.key);
+            let mut answers = Vec::new();
+            self.names.ask(asker, &nspace, rank, request, &mut answers);
+            for (Asker { node, step, ask }, answer) in answers {
+                let message = PeerMessage::Named { step, ask, answer };
+                self.say_to_peer(now, node, message, out);
+            }
+        } else if self.step_mut(id).is_some() {
+            self.with_wiring(now, id, out, |wiring, acts| {
+                wiring.peer_said(now, from, message, acts);
+            });
+        } else if !self.has_begun(id) {
+            self.early.push(from, message);
+        }
+    }
+
+    /// Whether a step was started here, however it ended.
+    fn has_begun(&self, id: StepId) -> bool {
+        if id == StepId(0) && self.launch.spec.launch.is_step() {
+            return self.element.is_some() || self.waiting.is_empty();
+        }
+        self.steps_seen.contains(&id)
+    }
+
+    pub(super) fn relinked(&mut self, now: u64, out: &mut Vec<Effect>) {
+        let mut frames = Vec::new();
+        self.peers.over_new_link(now, &mut frames);
+        report(frames, out);
+    }
+
+    // ---- time
+
+    pub(super) fn wires_deadline(&self) -> Option<u64> {
+        let steps = self.element.iter().flat_map(|element| &element.steps);
+        let of_steps = steps.flat_map(|step| {
+            let held = match &step.held {
+                Held::Until(at, _) => Some(*at),
+                Held::No | Held::Served => None,
+            };
+            let wiring = step
+                .wiring
+                .as_ref()
+                .and_then(|wiring| wiring.next_deadline());
+            let kill = step.ending.and_then(|ending| ending.kill_at);
+            [held, wiring, kill, step.wait_until]
+        });
+        earliest(of_steps.flatten().min(), self.peers.next_deadline())
+    }
+
+    pub(super) fn wires_on_time(&mut self, now: u64, out: &mut Vec<Effect>) {
+        let mut frames = Vec::new();
+        self.peers.on_time(now, &mut frames);
+        report(frames, out);
+        let steps = self.element.iter().flat_map(|element| &element.steps);
+        let due: Vec<StepId> = steps
+            .filter(|step| step.wiring.is_some() && !step.is_over())
+            .map(|step| step.id)
+            .collect();
+        for id in due {
+            let Some(step) = self.step_mut(id) else {
+                continue;
+            };
+            if let Some(ending) = &mut step.ending
+                && ending.kill_at.is_some_and(|at| at <= now)
+            {
+                ending.kill_at = None;
+                let left = groups(step.running().collect());
+                let signal = SIGKILL;
+                out.extend(left.map(|to| Effect::Signal { signal, to }));
+            }
+            if step.wait_until.is_some_and(|at| at <= now) {
+                step.wait_until = None;
+                self.with_wiring(now, id, out, |wiring, acts| wiring.waited(acts));
+            }
+            let late = self
+                .step_mut(id)
+                .is_some_and(|step| matches!(step.held, Held::Until(at, _) if at <= now));
+            if late {
+                let seconds = HELPER_MS / 1000;
+                let text = format!("the process that serves PMIx was not ready within {seconds} s");
+                self.pmix_gone(now, id, Some(text), out);
+            }
+            self.with_wiring(now, id, out, |wiring, acts| wiring.on_time(now, acts));
+        }
+    }
+
+    // ---- what is done
+
+    fn step_mut(&mut self, id: StepId) -> Option<&mut Step> {
+        self.element.as_mut()?.step_mut(id)
+    }
+
+    /// Lets a step's wiring act, and carries out what it wants.
+    fn with_wiring(
+        &mut self,
+        now: u64,
+        id: StepId,
+        out: &mut Vec<Effect>,
+        act: impl FnOnce(&mut Wiring, &mut Vec<WireAct>),
+    ) {
+        let mut acts = Vec::new();
+        if let Some(wiring) = self.step_mut(id).and_then(|step| step.wiring.as_mut()) {
+            act(wiring, &mut acts);
+        }
+        for act in acts {
+            match act {
+                WireAct::Peer { to, message } => self.say_to_peer(now, to, message, out),
+                WireAct::Pmi { rank, bytes } => {
+                    let task = TaskId { step: id, rank };
+                    out.push(Effect::PmiWrite { task, bytes });
+                }
+                WireAct::ClosePmi { rank } => {
+                    out.push(Effect::PmiClose(TaskId { step: id, rank }));
+                }
+                WireAct::Words { rank, error, text } => {
+                    let task = TaskId { step: id, rank };
+                    out.push(Effect::Words { task, error, text });
+                }
+                WireAct::Pmix(message) => self.say_to_helper(now, id, message, out),
+                WireAct::End { failure, ours } => self.end_step(now, id, &failure, ours, out),
+            }
+        }
+    }
+
+    fn say_to_helper(&mut self, now: u64, id: StepId, message: ToPmix, out: &mut Vec<Effect>) {
+        let served = self
+            .step_mut(id)
+            .is_some_and(|step| matches!(step.held, Held::Served));
+        match message {
+            message if served => out.push(Effect::PmixSay { step: id, message }),
+            // Nobody here can answer.
+            ToPmix::ModexWanted { ask, .. } => {
+                let outcome = Err(crate::wire::pmix::status::NOT_FOUND);
+                self.with_wiring(now, id, out, |wiring, acts| {
+                    wiring.pmix_said(now, FromPmix::ModexFound { ask, outcome }, acts);
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn say_to_peer(&mut self, now: u64, to: u32, message: PeerMessage, out: &mut Vec<Effect>) {
+        if to == self.launch.node_index {
+            return self.on_peer(now, to, message, out);
+        }
+        let id = message.step();
+        let mut frames = Vec::new();
+        let sent = self.peers.send(now, to, message, &mut frames);
+        report(frames, out);
+        if !sent {
+            let node = self.launch.nodes.get(to as usize).cloned();
+            let text = format!(
+                "too much waits to be sent to node {}, which does not answer",
+                node.unwrap_or_default()
+            );
+            self.with_wiring(now, id, out, |wiring, acts| {
+                wiring.fail(1, text, false, acts);
+            });
+        }
+    }
+
+    /// Ends what runs of a step: SIGTERM and a time to follow it, or SIGKILL at once.
+    fn end_step(
+        &mut self,
+        now: u64,
+        id: StepId,
+        failure: &StepFailure,
+        ours: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let raw_job = self.element.as_ref().map_or(0, |element| {
+            super::element_raw_id(self.launch.key.job, element.facts.position)
+        });
+        let Some(step) = self.step_mut(id) else {
+            return;
+        };
+        if step.ending.is_some() {
+            return;
+        }
+        step.wait_until = None;
+        let at_once = failure.at_once;
+        step.ending = Some(Ending {
+            exit: failure.exit,
+            kill_at: (!at_once).then(|| now.saturating_add(STEP_KILL_MS)),
+        });
+        if ours {
+            let text = format!("step {raw_job}.{id} is ended: {}", failure.text);
+            out.push(Effect::StepNote { step: id, text });
+        }
+        let held = match std::mem::take(&mut step.held) {
+            Held::Until(_, plans) => plans,
+            Held::Served => {
+                step.held = Held::Served;
+                Vec::new()
+            }
+            Held::No => Vec::new(),
+        };
+        let running: Vec<TaskId> = step
+            .running()
+            .filter(|task| held.iter().all(|plan| plan.task != *task))
+            .collect();
+        let signal = if at_once { SIGKILL } else { SIGTERM };
+        if let Some(to) = groups(running) {
+            out.push(Effect::Signal {
+                signal,
+                to: to.clone(),
+            });
+            if !at_once {
+                // Stopped processes act on SIGTERM only once they go on.
+                let signal = SIGCONT;
+                out.push(Effect::Signal { signal, to });
+            }
+        }
+        for plan in held {
+            self.task_exited(now, plan.task, failure.exit, Usage::default(), out);
+        }
+    }
+}
+
+fn report(frames: Vec<Outgoing>, out: &mut Vec<Effect>) {
+    out.extend(
+        frames
+            .into_iter()
+            .map(|(to, frame)| Effect::Report(FromSlot::Peer { to, frame })),
+    );
+}

@@ -1,0 +1,758 @@
+//! How the ranks of one step find each other, and what the end of one means for the rest: this node's part of it. Pure,
+//! as everything here: [`super::SlotCore`] brings what ranks, other nodes and the PMIx helper say, and carries out the
+//! [`WireAct`]s.
+//!
+//! A rank *speaks* once it has said init over PMI or has connected to PMIx. From then until it says finalize the others
+//! count on it: an end without that ends the step everywhere. A rank that ends without ever having spoken ends the step
+//! only if another one speaks, which would wait for it for ever; the step's first node puts the two together.
+
+use super::gather::{GatherAct, Gathers};
+use super::placement::Placement;
+use super::pmi::{NameAnswer as PmiAnswer, NameRequest as PmiRequest};
+use super::pmi::{PmiAct, PmiFacts, PmiServer, process_mapping};
+use crate::model::ids::StepId;
+use crate::model::job::ExitStatus;
+use crate::model::signal::signal_name;
+use crate::model::step::{Mpi, StepOptions};
+use crate::wire::codec::{FRAME_MAX, REPORT_MAX};
+use crate::wire::peer::{Collective, Group, PART_MAX, PeerMessage, StepFailure};
+use crate::wire::pmix::{Blob, FromPmix, NameEntry, NameRequest, Names, ToPmix, status};
+use std::collections::BTreeMap;
+
+/// How long a rank that has closed its connection has to end, before that alone counts as its end.
+const VANISHED_MS: u64 = 1_000;
+/// Room in a frame for what is not a part of a collective.
+const FRAME_SPARE: usize = 1024 * 1024;
+/// Questions to other nodes that are open at once.
+const ASKS_MAX: usize = 65_536;
+/// A value that is a text, in PMIx's numbers.
+const KIND_TEXT: u16 = 3;
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum WireAct {
+    /// Say this to another node of the slot, or, for names, perhaps to ourselves.
+    Peer {
+        /// Its number in the slot.
+        to: u32,
+        /// What.
+        message: PeerMessage,
+    },
+    /// Write to a rank's PMI socket.
+    Pmi {
+        /// Which.
+        rank: u32,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Close a rank's PMI socket.
+    ClosePmi {
+        /// Which.
+        rank: u32,
+    },
+    /// Say this to the PMIx helper.
+    Pmix(ToPmix),
+    /// Words for people belong into a rank's output.
+    Words {
+        /// Whose.
+        rank: u32,
+        /// Into standard error.
+        error: bool,
+        /// The words.
+        text: String,
+    },
+    /// End the step here.
+    End {
+        /// Why.
+        failure: StepFailure,
+        /// It happened on this node.
+        ours: bool,
+    },
+}
+
+/// A rank of this node.
+#[derive(Debug, Clone, Copy)]
+struct Local {
+    rank: u32,
+    speaks: bool,
+    finalised: bool,
+    over: bool,
+    /// It has closed its PMI connection too early; when that counts as its end.
+    vanished: Option<u64>,
+}
+
+/// Whose question is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Pmi(u64),
+    Pmix(u64),
+}
+
+/// What a [`Wiring`] must know.
+#[derive(Debug, Clone)]
+pub(super) struct WireFacts {
+    /// Which step.
+    pub(super) step: StepId,
+    /// This node's number in the slot, and its name.
+    pub(super) me: u32,
+    /// For messages.
+    pub(super) node: String,
+    /// Where all ranks are.
+    pub(super) placement: Placement,
+    /// Name of the key space: unique per step and attempt.
+    pub(super) kvs_name: String,
+    /// Tasks that the allocation has room for.
+    pub(super) universe: u32,
+    /// What was said of the step.
+    pub(super) options: StepOptions,
+}
+
+/// This node's part of a step's wiring.
+#[derive(Debug)]
+pub(super) struct Wiring {
+    facts: WireFacts,
+    locals: Vec<Local>,
+    pmi: PmiServer,
+    gathers: Gathers,
+    /// Who waits for a collective.
+    pending: BTreeMap<Collective, Asked>,
+    /// Questions to other nodes, by our number.
+    asks: BTreeMap<u64, Asked>,
+    /// Questions of other nodes to our helper, by our number.
+    wanted: BTreeMap<u64, (u32, u64)>,
+    serial: u64,
+    failure: Option<StepFailure>,
+    begun: bool,
+    silent: bool,
+    /// Why nobody serves PMIx here.
+    without_pmix: Option<String>,
+    /// On the first node: somebody speaks; somebody ended without.
+    leader: (bool, Option<(u32, ExitStatus)>),
+}
+
+impl Wiring {
+    pub(super) fn new(facts: WireFacts) -> Self {
+        let ranks = facts.placement.ranks_on(facts.me);
+        let local = |rank: &u32| Local {
+            rank: *rank,
+            speaks: false,
+            finalised: false,
+            over: false,
+            vanished: None,
+        };
+        let pmi = PmiServer::new(PmiFacts {
+            kvs_name: facts.kvs_name.clone(),
+            size: facts.placement.size(),
+            app_numbers: vec![0; ranks.len()],
+            universe: facts.universe,
+            mapping: process_mapping(&facts.placement.numbers()),
+            ranks: ranks.clone(),
+        });
+        Wiring {
+            locals: ranks.iter().map(local).collect(),
+            pmi,
+            gathers: Gathers::new(facts.me),
+            pending: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            serial: 0,
+            failure: None,
+            begun: false,
+            silent: false,
+            without_pmix: None,
+            leader: (false, None),
+            facts,
+        }
+    }
+
+    /// Whether its ranks get a PMI socket each. Where PMI is not served, they do too, so that one that asks for it is
+    /// noticed: without, it would run alone and call that a success.
+    pub(super) fn has_sockets(&self) -> bool {
+        self.facts.options.mpi() != Mpi::None
+    }
+
+    /// Whether its ranks must not start without PMIx.
+    pub(super) fn needs_pmix(&self) -> bool {
+        self.facts.options.mpi() == Mpi::Pmix
+    }
+
+    /// Nobody serves PMIx here, for this reason.
+    pub(super) fn without_pmix(&mut self, text: String) {
+        self.without_pmix = Some(text);
+    }
+
+    /// Seconds that the others have after the first task's end.
+    pub(super) fn wait_s(&self) -> Option<u32> {
+        self.facts.options.wait_s()
+    }
+
+    /// They have had them.
+    pub(super) fn waited(&mut self, out: &mut Vec<WireAct>) {
+        let seconds = self.wait_s().unwrap_or_default();
+        let text = format!("its first task ended {seconds} s ago (--wait)");
+        self.fail(1, text, false, out);
+    }
+
+    // ---- what ranks say over PMI
+
+    pub(super) fn pmi_said(&mut self, now: u64, rank: u32, bytes: &[u8], out: &mut Vec<WireAct>) {
+        let Some(local) = self.local(rank).filter(|_| self.failure.is_none()) else {
+            return;
+        };
+        let mut acts = Vec::new();
+        self.pmi.receive(local, bytes, &mut acts);
+        self.on_pmi(now, acts, out);
+    }
+
+    pub(super) fn pmi_closed(&mut self, now: u64, rank: u32, out: &mut Vec<WireAct>) {
+        let Some(local) = self.local(rank) else {
+            return;
+        };
+        let mut acts = Vec::new();
+        self.pmi.closed(local, &mut acts);
+        self.on_pmi(now, acts, out);
+    }
+
+    fn on_pmi(&mut self, now: u64, acts: Vec<PmiAct>, out: &mut Vec<WireAct>) {
+        for act in acts {
+            match act {
+                PmiAct::Answer { local, bytes } => {
+                    if let Some(known) = self.locals.get(local as usize) {
+                        let rank = known.rank;
+                        out.push(WireAct::Pmi { rank, bytes });
+                    }
+                }
+                PmiAct::Initialised { local } => self.on_init(local, out),
+                PmiAct::Finalised { local } => {
+                    if let Some(known) = self.locals.get_mut(local as usize) {
+                        known.finalised = true;
+                    }
+                }
+                PmiAct::Fence { epoch, fresh } => {
+                    self.enter(Group::Pmi, fresh, Asked::Pmi(u64::from(epoch)), now, out);
+                }
+                PmiAct::Name { ask, request } => {
+                    let rank = self.pmi_asker(ask);
+                    self.ask_for_name(Asked::Pmi(ask), rank, pmix_words(request), now, out);
+                }
+                PmiAct::Abort { local, code, text } => {
+                    let rank = self.rank_of(local);
+                    self.abort(rank, code, &text, out);
+                }
+                PmiAct::Broken { local, text } => {
+                    let rank = self.rank_of(local);
+                    out.push(WireAct::ClosePmi { rank });
+                    let text = format!("{} spoke nonsense over PMI: {text}", self.who(rank));
+                    self.fail(1, text, false, out);
+                }
+                PmiAct::Vanished { local } => {
+                    if let Some(known) = self.locals.get_mut(local as usize) {
+                        known.vanished.get_or_insert(now + VANISHED_MS);
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_init(&mut self, local: u32, out: &mut Vec<WireAct>) {
+        let mpi = self.facts.options.mpi();
+        if !mpi.serves_pmi() && self.facts.placement.size() > 1 {
+            let who = self.who(self.rank_of(local));
+            let text = format!(
+                "{who} asks for PMI, which --mpi={mpi} does not serve, and would run alone; leave --mpi out, or say --mpi=pmi1"
+            );
+            return self.fail(1, text, false, out);
+        }
+        self.speaks(local, out);
+    }
+
+    // ---- what the PMIx helper says
+
+    pub(super) fn pmix_said(&mut self, now: u64, message: FromPmix, out: &mut Vec<WireAct>) {
+        match message {
+            // The core's own business.
+            FromPmix::Ready { .. } | FromPmix::Failed { .. } => {}
+            FromPmix::Fence {
+                ask,
+                purpose,
+                everyone,
+                ranks,
+                bytes,
+                timeout_s: _,
+            } => {
+                let group = if everyone {
+                    Group::Pmix { purpose }
+                } else {
+                    Group::PmixRanks { purpose, ranks }
+                };
+                self.enter(group, bytes.0, Asked::Pmix(ask), now, out);
+            }
+            FromPmix::Modex { ask, rank, .. } => {
+                let node = self.facts.placement.node_of(rank);
+                match node.filter(|node| *node != self.facts.me) {
+                    Some(to) if self.asks.len() < ASKS_MAX => {
+                        let ask = self.remember(Asked::Pmix(ask));
+                        let step = self.facts.step;
+                        let message = PeerMessage::Modex { step, ask, rank };
+                        out.push(WireAct::Peer { to, message });
+                    }
+                    _ => out.push(WireAct::Pmix(ToPmix::Modexed {
+                        ask,
+                        outcome: Err(status::NOT_FOUND),
+                    })),
+                }
+            }
+            FromPmix::ModexFound { ask, outcome } => {
+                if let Some((to, ask)) = self.wanted.remove(&ask) {
+                    let step = self.facts.step;
+                    let message = PeerMessage::ModexFound { step, ask, outcome };
+                    out.push(WireAct::Peer { to, message });
+                }
+            }
+            FromPmix::Connected { rank } => {
+                if let Some(local) = self.local(rank) {
+                    self.speaks(local, out);
+                }
+            }
+            FromPmix::Finalised { rank } => {
+                let local = self.local(rank);
+                if let Some(known) = local.and_then(|at| self.locals.get_mut(at as usize)) {
+                    known.finalised = true;
+                }
+            }
+            FromPmix::Abort { rank, status, text } => self.abort(rank, status, &text, out),
+            FromPmix::Log { rank, error, text } => out.push(WireAct::Words { rank, error, text }),
+            FromPmix::Name { ask, rank, request } => {
+                self.ask_for_name(Asked::Pmix(ask), rank, request, now, out);
+            }
+        }
+    }
+
+    /// The PMIx helper has ended before its ranks.
+    pub(super) fn pmix_gone(&mut self, out: &mut Vec<WireAct>) {
+        if self.locals.iter().any(|known| !known.over) {
+            let text = format!(
+                "the process that serves PMIx to the step on node {} ended unexpectedly",
+                self.facts.node
+            );
+            self.fail(1, text, false, out);
+        }
+    }
+
+    // ---- what other nodes say
+
+    pub(super) fn peer_said(
+        &mut self,
+        now: u64,
+        from: u32,
+        message: PeerMessage,
+        out: &mut Vec<WireAct>,
+    ) {
+        match message {
+            PeerMessage::Enter {
+                collective, parts, ..
+            } => {
+                let nodes = self.facts.placement.nodes_of(&collective.group);
+                let mut acts = Vec::new();
+                self.gathers.entered(&collective, &nodes, parts, &mut acts);
+                self.on_gather(now, acts, out);
+            }
+            PeerMessage::Complete {
+                collective, parts, ..
+            } => {
+                let nodes = self.facts.placement.nodes_of(&collective.group);
+                let mut acts = Vec::new();
+                self.gathers.completed(collective, &nodes, parts, &mut acts);
+                self.on_gather(now, acts, out);
+            }
+            PeerMessage::Failed { failure, .. } => {
+                if self.failure.is_none() {
+                    self.failure = Some(failure.clone());
+                    let ours = false;
+                    out.push(WireAct::End { failure, ours });
+                }
+            }
+            PeerMessage::Begun { .. } => self.on_begun(out),
+            PeerMessage::Silent { rank, exit, .. } => self.on_silent(rank, exit, out),
+            PeerMessage::Modex { ask, rank, .. } => {
+                if self.wanted.len() < ASKS_MAX && self.local(rank).is_some() {
+                    self.serial += 1;
+                    self.wanted.insert(self.serial, (from, ask));
+                    let ask = self.serial;
+                    out.push(WireAct::Pmix(ToPmix::ModexWanted { ask, rank }));
+                } else {
+                    let (step, outcome) = (self.facts.step, Err(status::NOT_FOUND));
+                    let message = PeerMessage::ModexFound { step, ask, outcome };
+                    out.push(WireAct::Peer { to: from, message });
+                }
+            }
+            PeerMessage::ModexFound { ask, outcome, .. } => {
+                if let Some(Asked::Pmix(ask)) = self.asks.remove(&ask) {
+                    out.push(WireAct::Pmix(ToPmix::Modexed { ask, outcome }));
+                }
+            }
+            PeerMessage::Named { ask, answer, .. } => match self.asks.remove(&ask) {
+                Some(Asked::Pmix(ask)) => out.push(WireAct::Pmix(ToPmix::Named { ask, answer })),
+                Some(Asked::Pmi(ask)) => {
+                    let mut acts = Vec::new();
+                    self.pmi.named(ask, pmi_words(answer), &mut acts);
+                    self.on_pmi(now, acts, out);
+                }
+                None => {}
+            },
+            // Kept by the slot.
+            PeerMessage::Name { .. } => {}
+        }
+    }
+
+    // ---- what becomes of ranks
+
+    /// A rank has ended, after everything that it had said.
+    pub(super) fn rank_over(&mut self, rank: u32, exit: ExitStatus, out: &mut Vec<WireAct>) {
+        let Some(at) = self.local(rank) else { return };
+        let Some(known) = self.locals.get_mut(at as usize) else {
+            return;
+        };
+        known.over = true;
+        known.vanished = None;
+        let (speaks, finalised) = (known.speaks, known.finalised);
+        if self.failure.is_some() {
+            return;
+        }
+        let bad = !exit.is_success();
+        let kill = self.facts.options.kill_on_bad_exit();
+        if speaks && !finalised && kill != Some(false) {
+            let text = format!(
+                "{} {} before MPI_Finalize; the others would wait for it",
+                self.who(rank),
+                how(exit)
+            );
+            out.push(WireAct::Pmix(ToPmix::RankGone { rank }));
+            self.fail_with(bad_of(exit), text, false, out);
+        } else if bad && kill == Some(true) {
+            let text = format!("{} {} (--kill-on-bad-exit)", self.who(rank), how(exit));
+            self.fail_with(exit, text, false, out);
+        } else if !speaks && !self.silent && self.facts.placement.size() > 1 {
+            self.silent = true;
+            self.tell_leader(
+                PeerMessage::Silent {
+                    step: self.facts.step,
+                    rank,
+                    exit,
+                },
+                out,
+            );
+        }
+    }
+
+    /// When [`Wiring::on_time`] is due.
+    pub(super) fn next_deadline(&self) -> Option<u64> {
+        if self.failure.is_some() {
+            return None;
+        }
+        self.locals.iter().filter_map(|known| known.vanished).min()
+    }
+
+    pub(super) fn on_time(&mut self, now: u64, out: &mut Vec<WireAct>) {
+        let vanished = |known: &&Local| known.vanished.is_some_and(|at| at <= now);
+        if let Some(rank) = self.locals.iter().find(vanished).map(|known| known.rank)
+            && self.failure.is_none()
+        {
+            let text = format!(
+                "{} closed its PMI connection before MPI_Finalize and went on; the others would wait for it",
+                self.who(rank)
+            );
+            self.fail(1, text, false, out);
+        }
+    }
+
+    /// The step is to be ended for a reason of the core's.
+    pub(super) fn fail(&mut self, code: u8, text: String, at_once: bool, out: &mut Vec<WireAct>) {
+        self.fail_with(ExitStatus { code, signal: 0 }, text, at_once, out);
+    }
+
+    fn fail_with(&mut self, exit: ExitStatus, text: String, at_once: bool, out: &mut Vec<WireAct>) {
+        if self.failure.is_some() {
+            return;
+        }
+        let failure = StepFailure {
+            exit,
+            text,
+            at_once,
+        };
+        self.failure = Some(failure.clone());
+        let others = self.facts.placement.nodes().iter();
+        let others = others.filter(|node| **node != self.facts.me);
+        out.extend(others.map(|to| WireAct::Peer {
+            to: *to,
+            message: PeerMessage::Failed {
+                step: self.facts.step,
+                failure: failure.clone(),
+            },
+        }));
+        let ours = true;
+        out.push(WireAct::End { failure, ours });
+    }
+
+    fn abort(&mut self, rank: u32, code: i32, text: &str, out: &mut Vec<WireAct>) {
+        // What a process can exit with, and never success.
+        let code = u8::try_from(code & 0xff).unwrap_or(1).max(1);
+        // Open MPI has nothing to say then, and says so.
+        let words = if text.is_empty() || text == "N/A" {
+            String::new()
+        } else {
+            format!(": {}", text.trim_end())
+        };
+        let text = format!(
+            "{} called MPI_Abort with code {code}{words}",
+            self.who(rank)
+        );
+        self.fail(code, text, true, out);
+    }
+
+    fn speaks(&mut self, local: u32, out: &mut Vec<WireAct>) {
+        if let Some(known) = self.locals.get_mut(local as usize) {
+            known.speaks = true;
+            known.finalised = false;
+        }
+        if !self.begun {
+            self.begun = true;
+            let step = self.facts.step;
+            self.tell_leader(PeerMessage::Begun { step }, out);
+        }
+    }
+
+    fn tell_leader(&mut self, message: PeerMessage, out: &mut Vec<WireAct>) {
+        match self.facts.placement.nodes().first() {
+            Some(to) if *to != self.facts.me => out.push(WireAct::Peer { to: *to, message }),
+            _ => match message {
+                PeerMessage::Begun { .. } => self.on_begun(out),
+                PeerMessage::Silent { rank, exit, .. } => self.on_silent(rank, exit, out),
+                _ => {}
+            },
+        }
+    }
+
+    fn on_begun(&mut self, out: &mut Vec<WireAct>) {
+        self.leader.0 = true;
+        self.judge(out);
+    }
+
+    fn on_silent(&mut self, rank: u32, exit: ExitStatus, out: &mut Vec<WireAct>) {
+        self.leader.1.get_or_insert((rank, exit));
+        self.judge(out);
+    }
+
+    /// On the first node: whether a rank is waited for that will never come.
+    fn judge(&mut self, out: &mut Vec<WireAct>) {
+        if let (true, Some((rank, exit))) = self.leader {
+            let text = format!(
+                "rank {rank} {} without MPI_Init, for which others wait",
+                how(exit)
+            );
+            self.fail_with(bad_of(exit), text, false, out);
+        }
+    }
+
+    // ---- between nodes
+
+    fn enter(
+        &mut self,
+        group: Group,
+        bytes: Vec<u8>,
+        asked: Asked,
+        now: u64,
+        out: &mut Vec<WireAct>,
+    ) {
+        if bytes.len() > PART_MAX {
+            let text = format!(
+                "the ranks on node {} put {} bytes into one fence, the most is {PART_MAX}",
+                self.facts.node,
+                bytes.len()
+            );
+            return self.fail(1, text, false, out);
+        }
+        let nodes = self.facts.placement.nodes_of(&group);
+        if !nodes.contains(&self.facts.me) {
+            return;
+        }
+        let mut acts = Vec::new();
+        let collective = self.gathers.enter(group, &nodes, bytes, &mut acts);
+        self.pending.insert(collective, asked);
+        self.on_gather(now, acts, out);
+    }
+
+    fn on_gather(&mut self, now: u64, acts: Vec<GatherAct>, out: &mut Vec<WireAct>) {
+        let step = self.facts.step;
+        for act in acts {
+            let (to, message, most) = match act {
+                GatherAct::Up {
+                    to,
+                    collective,
+                    parts,
+                } => {
+                    let message = PeerMessage::Enter {
+                        step,
+                        collective,
+                        parts,
+                    };
+                    (to, message, REPORT_MAX - FRAME_SPARE)
+                }
+                GatherAct::Down {
+                    to,
+                    collective,
+                    parts,
+                } => {
+                    let message = PeerMessage::Complete {
+                        step,
+                        collective,
+                        parts,
+                    };
+                    // It leaves this node as a report, whatever it is to the other.
+                    (to, message, REPORT_MAX - FRAME_SPARE)
+                }
+                GatherAct::Complete { collective, parts } => {
+                    let parts = parts.into_iter().map(|part| part.bytes);
+                    match self.pending.remove(&collective) {
+                        Some(Asked::Pmi(epoch)) => {
+                            let parts: Vec<Vec<u8>> = parts.collect();
+                            let epoch = u32::try_from(epoch).unwrap_or(u32::MAX);
+                            let mut acts = Vec::new();
+                            self.pmi.fenced(epoch, &parts, &mut acts);
+                            self.on_pmi(now, acts, out);
+                        }
+                        Some(Asked::Pmix(ask)) => {
+                            let all: Vec<u8> = parts.flatten().collect();
+                            let outcome = Ok(Blob(all));
+                            out.push(WireAct::Pmix(ToPmix::Fenced { ask, outcome }));
+                        }
+                        None => {}
+                    }
+                    continue;
+                }
+            };
+            let weight = message.weight();
+            if weight > most.min(FRAME_MAX) {
+                let text = format!(
+                    "the ranks of the step put {weight} bytes into one fence, the most is {most}"
+                );
+                return self.fail(1, text, false, out);
+            }
+            out.push(WireAct::Peer { to, message });
+        }
+    }
+
+    fn ask_for_name(
+        &mut self,
+        asked: Asked,
+        rank: u32,
+        request: NameRequest,
+        now: u64,
+        out: &mut Vec<WireAct>,
+    ) {
+        if self.asks.len() >= ASKS_MAX {
+            let answer = Err(status::OUT_OF_RESOURCE);
+            match asked {
+                Asked::Pmix(ask) => out.push(WireAct::Pmix(ToPmix::Named { ask, answer })),
+                Asked::Pmi(ask) => {
+                    let mut acts = Vec::new();
+                    self.pmi.named(ask, pmi_words(answer), &mut acts);
+                    self.on_pmi(now, acts, out);
+                }
+            }
+            return;
+        }
+        let ask = self.remember(asked);
+        out.push(WireAct::Peer {
+            to: 0,
+            message: PeerMessage::Name {
+                step: self.facts.step,
+                ask,
+                rank,
+                request,
+            },
+        });
+    }
+
+    fn remember(&mut self, asked: Asked) -> u64 {
+        self.serial += 1;
+        self.asks.insert(self.serial, asked);
+        self.serial
+    }
+
+    // ---- ranks
+
+    fn local(&self, rank: u32) -> Option<u32> {
+        let found = self.locals.binary_search_by_key(&rank, |known| known.rank);
+        u32::try_from(found.ok()?).ok()
+    }
+
+    fn rank_of(&self, local: u32) -> u32 {
+        let known = self.locals.get(local as usize);
+        known.map_or(u32::MAX, |known| known.rank)
+    }
+
+    fn who(&self, rank: u32) -> String {
+        format!("rank {rank} on node {}", self.facts.node)
+    }
+
+    /// PMI does not tell whose names they are.
+    fn pmi_asker(&self, _ask: u64) -> u32 {
+        self.locals.first().map_or(0, |known| known.rank)
+    }
+}
+
+/// A status that is not success: a rank that ends too early has failed, whatever it says.
+fn bad_of(exit: ExitStatus) -> ExitStatus {
+    if exit.is_success() {
+        ExitStatus { code: 1, signal: 0 }
+    } else {
+        exit
+    }
+}
+
+fn how(exit: ExitStatus) -> String {
+    if exit.signal == 0 {
+        return format!("exited with code {}", exit.code);
+    }
+    format!("was ended by SIG{}", signal_name(i32::from(exit.signal)))
+}
+
+fn pmix_words(request: PmiRequest) -> NameRequest {
+    match request {
+        PmiRequest::Publish { service, port } => NameRequest::Publish {
+            entries: vec![NameEntry {
+                key: service,
+                kind: KIND_TEXT,
+                value: Blob(port.into_bytes()),
+            }],
+            range: None,
+            persistence: None,
+        },
+        PmiRequest::Unpublish { service } => NameRequest::Unpublish {
+            keys: vec![service],
+            range: None,
+        },
+        PmiRequest::Lookup { service } => NameRequest::Lookup {
+            keys: vec![service],
+            range: None,
+            wait: false,
+            timeout_s: None,
+        },
+    }
+}
+
+fn pmi_words(answer: Result<Names, i32>) -> PmiAnswer {
+    match answer {
+        Ok(names) => match names.found.into_iter().next() {
+            Some(found) => match String::from_utf8(found.entry.value.0) {
+                Ok(port) => PmiAnswer::Found(port),
+                Err(_) => PmiAnswer::NotFound,
+            },
+            None => PmiAnswer::Done,
+        },
+        Err(status::NOT_FOUND) => PmiAnswer::NotFound,
+        Err(status::DUPLICATE_KEY) => PmiAnswer::Refused("it is published already".to_owned()),
+        Err(number) => PmiAnswer::Refused(format!("refused with status {number}")),
+    }
+}
