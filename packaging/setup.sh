@@ -30,6 +30,8 @@ have() { command -v "$1" >/dev/null 2>&1; }
 
 missing_apt=()
 missing_dnf=()
+extra_apt=()
+extra_dnf=()
 need() { # need COMMAND APT-PACKAGE DNF-PACKAGE
     have "$1" && return
     missing_apt+=("$2")
@@ -39,6 +41,14 @@ need_file() { # need_file HEADER APT-PACKAGE DNF-PACKAGE
     [ -e "/usr/include/$1" ] && return
     missing_apt+=("$2")
     missing_dnf+=("$3")
+}
+like() { # like PATH-ON-DEBIAN APT-PACKAGES PATH-ON-FEDORA DNF-PACKAGES: done without where it cannot be had
+    local path
+    for path in $1 $3; do
+        [ ! -e "$path" ] || return 0
+    done
+    # shellcheck disable=SC2206 # several in a word
+    extra_apt+=($2) extra_dnf+=($4)
 }
 
 need cc gcc gcc
@@ -63,6 +73,12 @@ if [ "$mode" = test ]; then
     need flock util-linux util-linux-core
     # Machines whose clocks are wrong (its library, which comes with the command).
     need faketime faketime libfaketime
+    # The two families of MPI, as users have them; gfortran and libpmix come along. Some 200 MiB.
+    like /usr/bin/mpicc.mpich "mpich libmpich-dev" /usr/lib64/mpich/bin/mpicc mpich-devel
+    like /usr/bin/mpicc.openmpi "openmpi-bin libopenmpi-dev" /usr/lib64/openmpi/bin/mpicc openmpi-devel
+    like /usr/bin/hpcc hpcc /usr/lib64/openmpi/bin/hpcc "" # a real program, for Open MPI
+    # Newer ones, see mpi-wheels.sh.
+    python3 -c 'import ensurepip' 2>/dev/null || extra_apt+=(python3-venv)
 fi
 
 as_root() {
@@ -76,21 +92,36 @@ as_root() {
     fi
 }
 
+install_apt() {
+    # Another one may be installing just now.
+    local words=(env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -q
+        --no-install-recommends "$@")
+    as_root "${words[@]}" && return
+    say "package lists may be old; refreshing them"
+    as_root apt-get update -q && as_root "${words[@]}"
+}
+install_dnf() {
+    as_root dnf install -y -q --setopt=install_weak_deps=False "$@"
+}
+
 if [ ${#missing_apt[@]} -gt 0 ]; then
     if have apt-get; then
         say "installing ${missing_apt[*]}"
-        install=(env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing_apt[@]}")
-        if ! as_root "${install[@]}"; then
-            say "package lists may be old; refreshing them"
-            as_root apt-get update -q
-            as_root "${install[@]}"
-        fi
+        install_apt "${missing_apt[@]}" || die "could not install ${missing_apt[*]}"
     elif have dnf; then
         say "installing ${missing_dnf[*]}"
-        as_root dnf install -y -q --setopt=install_weak_deps=False "${missing_dnf[@]}"
+        install_dnf "${missing_dnf[@]}" || die "could not install ${missing_dnf[*]}"
     else
         die "neither apt-get nor dnf here; please install: ${missing_apt[*]} (Debian's names)"
     fi
+fi
+# In a subshell, since as_root ends the shell where it cannot be root.
+if have apt-get && [ ${#extra_apt[@]} -gt 0 ]; then
+    say "installing ${extra_apt[*]}"
+    (install_apt "${extra_apt[@]}") || say "going on without ${extra_apt[*]}: their tests will be SKIPPED"
+elif ! have apt-get && have dnf && [ ${#extra_dnf[@]} -gt 0 ]; then
+    say "installing ${extra_dnf[*]}"
+    (install_dnf "${extra_dnf[@]}") || say "going on without ${extra_dnf[*]}: their tests will be SKIPPED"
 fi
 
 have cargo || die "no cargo: install Rust with rustup (https://rustup.rs), then repeat"
@@ -99,6 +130,7 @@ if [ "$mode" = test ] && ! have cargo-nextest; then
     say "no cargo nextest: building it once with cargo install (some minutes)"
     cargo install --locked cargo-nextest
 fi
+if [ "$mode" = test ]; then packaging/mpi-wheels.sh; fi
 
 # ---- hwloc, linked statically -------------------------------------------------------------------------------
 
