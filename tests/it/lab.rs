@@ -351,6 +351,9 @@ impl Machine {
             .env("LAB_NET", self.net.pid.to_string())
             .env("LAB_PROGRAM", env!("CARGO_BIN_EXE_hpc"))
             .env(MARK, &self.net.mark);
+        if let Some(mpi) = of_build("mpi") {
+            command.env("LAB_KEEP", mpi);
+        }
         if let Some((uid, gid)) = self.net.pretended {
             command.env("LAB_UID", uid.to_string());
             command.env("LAB_GID", gid.to_string());
@@ -799,6 +802,13 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// What an earlier step of the build left in its directory, which may be below one that a machine has for itself.
+fn of_build(name: &str) -> Option<PathBuf> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?;
+    let path = target.join(name);
+    path.is_dir().then_some(path)
 }
 
 fn is_in_path(program: &str) -> bool {

@@ -31,6 +31,7 @@ mod lab_self;
 mod lab_storm;
 mod limits;
 mod listings;
+mod mpi;
 mod preemption;
 mod recorded;
 mod relay;
