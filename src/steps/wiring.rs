@@ -21,6 +21,8 @@ use std::collections::BTreeMap;
 
 /// How long a rank that has closed its connection has to end, before that alone counts as its end.
 const VANISHED_MS: u64 = 1_000;
+/// How long ranks of a step over several nodes wait in a fence that brings nothing new, before they are let go on.
+const HELD_UP_MS: u64 = 1_000;
 /// Room in a frame for what is not a part of a collective.
 const FRAME_SPARE: usize = 1024 * 1024;
 /// Questions to other nodes that are open at once.
@@ -124,6 +126,8 @@ pub(super) struct Wiring {
     failure: Option<StepFailure>,
     begun: bool,
     silent: bool,
+    /// When ranks that wait in a fence are let go on without the others ([`PmiServer::hurry`]).
+    held_up: Option<u64>,
     /// Why nobody serves PMIx here.
     without_pmix: Option<String>,
     /// On the first node: somebody speaks; somebody ended without.
@@ -159,6 +163,7 @@ impl Wiring {
             failure: None,
             begun: false,
             silent: false,
+            held_up: None,
             without_pmix: None,
             leader: (false, None),
             facts,
@@ -202,6 +207,12 @@ impl Wiring {
         let mut acts = Vec::new();
         self.pmi.receive(local, bytes, &mut acts);
         self.on_pmi(now, acts, out);
+        // On one node ranks find each other in memory, and nothing is held up.
+        if self.facts.placement.nodes().len() > 1 && self.pmi.is_held_up() {
+            self.held_up.get_or_insert(now + HELD_UP_MS);
+        } else {
+            self.held_up = None;
+        }
     }
 
     pub(super) fn pmi_closed(&mut self, now: u64, rank: u32, out: &mut Vec<WireAct>) {
@@ -450,10 +461,17 @@ impl Wiring {
         if self.failure.is_some() {
             return None;
         }
-        self.locals.iter().filter_map(|known| known.vanished).min()
+        let vanished = self.locals.iter().filter_map(|known| known.vanished);
+        vanished.chain(self.held_up).min()
     }
 
     pub(super) fn on_time(&mut self, now: u64, out: &mut Vec<WireAct>) {
+        if self.held_up.is_some_and(|at| at <= now) {
+            self.held_up = None;
+            let mut acts = Vec::new();
+            self.pmi.hurry(&mut acts);
+            self.on_pmi(now, acts, out);
+        }
         let vanished = |known: &&Local| known.vanished.is_some_and(|at| at <= now);
         if let Some(rank) = self.locals.iter().find(vanished).map(|known| known.rank)
             && self.failure.is_none()

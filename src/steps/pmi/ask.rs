@@ -124,6 +124,11 @@ pub(super) enum Tag {
 }
 
 impl Tag {
+    /// Whether it was asked by a line.
+    pub(super) fn is_line(&self) -> bool {
+        matches!(self, Tag::Line)
+    }
+
     pub(super) fn write(&self, answer: &Answer<'_>) -> Vec<u8> {
         match self {
             Tag::Line => pmi1::write(answer),

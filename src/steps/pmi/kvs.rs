@@ -129,6 +129,11 @@ impl KeySpace {
         Ok(())
     }
 
+    /// Whether something was put here since the last time.
+    pub(super) fn has_fresh(&self) -> bool {
+        !self.fresh.is_empty()
+    }
+
     /// What was put here since the last time.
     pub(super) fn take_fresh(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.fresh)

@@ -33,6 +33,8 @@ use std::collections::BTreeMap;
 pub const REQUEST_MAX: usize = 64 * 1024;
 /// Most that the ranks of a node may tell each other as node attributes.
 const NODE_ATTRIBUTES_MAX: usize = 4 * 1024 * 1024;
+/// Fences of a start that ranks are never let out of early.
+const HURRY_FROM: u32 = 2;
 /// Requests of a rank that may wait for their answer: one for each thread of a client.
 const WAITS_MAX: u32 = 256;
 
@@ -214,6 +216,8 @@ struct Rank {
     held: Vec<u8>,
     /// The fence it is in, and how to answer.
     inside: Option<(u32, Tag)>,
+    /// It was let out of the present fence before all were in.
+    is_ahead: bool,
     /// Requests that wait for their answer, other than for the fence.
     waits: u32,
 }
@@ -245,6 +249,21 @@ pub struct PmiServer {
     entered: usize,
     /// Ranks that a fence waits for: all that have not finalised.
     taking_part: usize,
+    /// Ranks that wait for the fence that is gathering or under way.
+    waiting: usize,
+    /// Our part of the fence under way was empty.
+    is_empty_part: bool,
+    /// What ranks that are ahead ask for and cannot have before the others are there.
+    held: Vec<(u32, Held)>,
+}
+
+/// What a rank that is ahead waits for.
+#[derive(Debug)]
+enum Held {
+    Get(Vec<u8>, Tag),
+    Fence(Tag),
+    /// It has finalised, and counts until the fence is complete.
+    Leave,
 }
 
 impl PmiServer {
@@ -261,6 +280,7 @@ impl PmiServer {
             framing: Framing::Lines,
             held: Vec::new(),
             inside: None,
+            is_ahead: false,
             waits: 0,
         };
         let ranks: Vec<Rank> = facts.ranks.iter().map(rank).collect();
@@ -275,6 +295,9 @@ impl PmiServer {
             epoch: 0,
             is_under_way: false,
             entered: 0,
+            waiting: 0,
+            is_empty_part: true,
+            held: Vec::new(),
             facts,
         }
     }
@@ -360,9 +383,11 @@ impl PmiServer {
         for (local, rank) in (0..).zip(&mut self.ranks) {
             let here = rank.inside.take_if(|(entered, _)| *entered == epoch);
             inside.extend(here.map(|(_, tag)| (local, tag)));
+            rank.is_ahead = false;
         }
         self.is_under_way = false;
         self.epoch = epoch.wrapping_add(1);
+        self.waiting = self.entered;
         if let Err(text) = merged {
             // The step ends; nobody is to go on from a fence that has failed.
             let waits = inside.first().map_or(0, |(local, _)| *local);
@@ -372,7 +397,68 @@ impl PmiServer {
         for (local, tag) in inside {
             self.answer(local, &tag, &Answer::Fence(Ok(())), out);
         }
+        self.catch_up(out);
         self.advance(out);
+    }
+
+    /// Whether ranks wait in a fence that [`PmiServer::hurry`] would let them out of.
+    #[must_use]
+    pub fn is_held_up(&self) -> bool {
+        let nothing_put = if self.is_under_way {
+            self.is_empty_part
+        } else {
+            !self.space.has_fresh()
+        };
+        self.waiting > 0 && nothing_put && self.epoch >= HURRY_FROM
+    }
+
+    /// Lets ranks out of a fence in which not all are, for the sake of MPICH 4.0 and 4.1 over UCX. At their end they take
+    /// their connections down, for which the other side must work along, and a rank of theirs that waits in the last
+    /// fence does not: without this some wait there, and the others for them, for ever.
+    ///
+    /// A fence that brings nothing new is only a meeting, and who is let out early learns nothing wrong: what it asks for
+    /// and is not there yet is answered once all are in. The first fences of a start are left as they are.
+    pub fn hurry(&mut self, out: &mut Vec<PmiAct>) {
+        if !self.is_held_up() {
+            return;
+        }
+        let epoch = self.epoch;
+        let mut early = Vec::new();
+        for (local, rank) in (0..).zip(&mut self.ranks) {
+            let waits = |(entered, tag): &mut (u32, Tag)| *entered == epoch && tag.is_line();
+            if let Some((_, tag)) = rank.inside.take_if(waits) {
+                rank.is_ahead = true;
+                early.push((local, tag));
+            }
+        }
+        self.waiting = 0;
+        for (local, tag) in early {
+            self.answer(local, &tag, &Answer::Fence(Ok(())), out);
+        }
+    }
+
+    /// A fence is complete: those that were ahead of it have what they asked for.
+    fn catch_up(&mut self, out: &mut Vec<PmiAct>) {
+        let epoch = self.epoch;
+        for (local, held) in std::mem::take(&mut self.held) {
+            match held {
+                Held::Get(key, tag) => {
+                    let bytes = tag.write(&Answer::Got(self.space.get(&key)));
+                    if let Some(rank) = self.listened_to(local) {
+                        rank.waits = rank.waits.saturating_sub(1);
+                        out.push(PmiAct::Answer { local, bytes });
+                    }
+                }
+                Held::Fence(tag) => {
+                    if let Some(rank) = self.listened_to(local) {
+                        rank.inside = Some((epoch, tag));
+                        self.entered += 1;
+                        self.waiting += 1;
+                    }
+                }
+                Held::Leave => self.taking_part -= 1,
+            }
+        }
     }
 
     /// A request about published names has been answered. One that is not waited for is ignored.
@@ -486,6 +572,11 @@ impl PmiServer {
                 // Nothing is known of other spaces, and a miss is what clients can handle.
                 let ours = self.is_ours(&space);
                 let value = ours.then(|| self.space.get(&key)).flatten();
+                if ours && value.is_none() && self.ranks[index].is_ahead {
+                    self.waits_more(local)?;
+                    self.held.push((local, Held::Get(key.into_owned(), tag)));
+                    return Ok(());
+                }
                 let bytes = tag.write(&Answer::Got(value));
                 out.push(PmiAct::Answer { local, bytes });
             }
@@ -609,9 +700,15 @@ impl PmiServer {
         rank.phase = Phase::Finalised;
         // Should it start again, it begins with a line.
         rank.framing = Framing::Lines;
+        let is_ahead = rank.is_ahead && !self.is_under_way;
         self.answer(local, tag, &Answer::Finalise, out);
         if was != Phase::Finalised {
-            self.taking_part -= 1;
+            if is_ahead {
+                // It is in the fence that the others are still to enter.
+                self.held.push((local, Held::Leave));
+            } else {
+                self.taking_part -= 1;
+            }
             out.push(PmiAct::Finalised { local });
             self.advance(out);
         }
@@ -629,8 +726,13 @@ impl PmiServer {
             self.answer(local, &tag, &Answer::Fence(Err("after finalize")), out);
             return Ok(());
         }
+        if rank.is_ahead && !self.is_under_way {
+            self.held.push((local, Held::Fence(tag)));
+            return Ok(());
+        }
         rank.inside = Some((epoch, tag));
         self.entered += 1;
+        self.waiting += usize::from(epoch == self.epoch);
         self.advance(out);
         Ok(())
     }
@@ -642,6 +744,7 @@ impl PmiServer {
         }
         self.is_under_way = true;
         self.entered = 0;
+        self.is_empty_part = !self.space.has_fresh();
         out.push(PmiAct::Fence {
             epoch: self.epoch,
             fresh: self.space.take_fresh(),

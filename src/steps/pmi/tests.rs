@@ -376,6 +376,73 @@ fn ranks_that_have_finalised_are_not_waited_for() {
     assert_eq!(node.fenced(0, &[]), "0< cmd=barrier_out rc=0\n");
 }
 
+/// Two ranks here and one elsewhere, after the fences of a start.
+fn started() -> Node {
+    let mut node = Node::new(&[0, 1], 3);
+    node.init(0);
+    node.init(1);
+    for epoch in 0..2 {
+        node.says(0, "cmd=barrier_in\n");
+        assert!(!node.server.is_held_up());
+        node.says(1, "cmd=barrier_in\n");
+        node.fenced(epoch, &[Vec::new(), Vec::new()]);
+    }
+    node
+}
+
+fn hurried(node: &mut Node) -> String {
+    node.server.hurry(&mut node.acts);
+    node.told()
+}
+
+#[test]
+fn who_waits_for_others_at_the_end_may_be_let_go_and_the_fence_still_counts() {
+    let mut node = started();
+    node.says(0, "cmd=barrier_in\n");
+    assert!(node.server.is_held_up());
+    assert_eq!(hurried(&mut node), "0< cmd=barrier_out rc=0\n");
+    assert!(!node.server.is_held_up());
+    let told = node.says(0, "cmd=finalize\n");
+    assert_eq!(told, "0< cmd=finalize_ack rc=0\n0 finalised\n");
+    // The other rank here makes it whole, and is answered once all are in.
+    assert_eq!(node.says(1, "cmd=barrier_in\n"), "fence 2\n");
+    assert_eq!(
+        node.fenced(2, &[Vec::new(), Vec::new()]),
+        "1< cmd=barrier_out rc=0\n"
+    );
+    // It alone takes part in the next.
+    assert_eq!(node.says(1, "cmd=barrier_in\n"), "fence 3\n");
+}
+
+#[test]
+fn who_was_let_go_early_gets_what_it_asks_for_once_the_others_are_there() {
+    let mut node = started();
+    node.says(0, "cmd=barrier_in\n");
+    hurried(&mut node);
+    assert_eq!(node.says(0, "cmd=get kvsname=job7.0.1 key=b\n"), "");
+    assert_eq!(node.says(1, "cmd=barrier_in\n"), "fence 2\n");
+    assert_eq!(hurried(&mut node), "1< cmd=barrier_out rc=0\n");
+    // It runs ahead by a whole fence.
+    assert_eq!(node.says(1, "cmd=barrier_in\n"), "");
+    let told = node.fenced(2, &[Vec::new(), b"\x01\x01\x00b2".to_vec()]);
+    assert_eq!(told, "0< cmd=get_result rc=0 msg=success value=2\n");
+    assert_eq!(node.says(0, "cmd=barrier_in\n"), "fence 3\n");
+}
+
+#[test]
+fn who_brings_something_or_only_begins_is_not_let_go() {
+    let mut node = started();
+    node.says(0, "cmd=put kvsname=job7.0.1 key=a value=1\n");
+    node.says(0, "cmd=barrier_in\n");
+    assert_eq!(hurried(&mut node), "");
+    assert_eq!(node.says(1, "cmd=barrier_in\n"), "fence 2 a=1\n");
+    assert_eq!(hurried(&mut node), "");
+    let mut first = Node::new(&[0, 1], 3);
+    first.init(0);
+    first.says(0, "cmd=barrier_in\n");
+    assert_eq!(hurried(&mut first), "");
+}
+
 #[test]
 fn a_rank_may_begin_anew() {
     let mut node = Node::new(&[0, 1], 2);

@@ -80,4 +80,62 @@ proptest! {
         }
         prop_assert!(out.len() <= 2);
     }
+
+    /// Ranks of two nodes meet in fences, each at its own pace, and are let go early now and then: all go through the same
+    /// fences, and both nodes give each out once.
+    #[test]
+    fn who_is_let_go_early_still_meets_the_others(
+        steps in proptest::collection::vec((0_usize..2, 0_u32..2, any::<bool>()), 1..200),
+    ) {
+        let mut nodes = [PmiServer::new(facts(&[0, 1], 4)), PmiServer::new(facts(&[2, 3], 4))];
+        let mut given: [Vec<u32>; 2] = [Vec::new(), Vec::new()];
+        let mut done = 0_usize;
+        let mut waits = [[false; 2]; 2];
+        let mut passed = [[0_usize; 2]; 2];
+        for (node, server) in nodes.iter_mut().enumerate() {
+            for local in 0..2 {
+                let mut out = Vec::new();
+                server.receive(local, b"cmd=init pmi_version=1 pmi_subversion=1\n", &mut out);
+                prop_assert_eq!(out.len(), 2, "node {}", node);
+            }
+        }
+        for (node, local, hurry) in steps {
+            let mut out: [Vec<PmiAct>; 2] = [Vec::new(), Vec::new()];
+            let rank = local as usize;
+            if hurry {
+                nodes[node].hurry(&mut out[node]);
+            } else if !waits[node][rank] {
+                waits[node][rank] = true;
+                nodes[node].receive(local, b"cmd=barrier_in\n", &mut out[node]);
+            }
+            loop {
+                for (node, acts) in out.iter_mut().enumerate() {
+                    for act in acts.drain(..) {
+                        match act {
+                            PmiAct::Fence { epoch, .. } => given[node].push(epoch),
+                            PmiAct::Answer { local, .. } => {
+                                waits[node][local as usize] = false;
+                                passed[node][local as usize] += 1;
+                            }
+                            other => prop_assert!(false, "{:?}", other),
+                        }
+                    }
+                }
+                if given[0].len() <= done || given[1].len() <= done {
+                    break;
+                }
+                let epoch = u32::try_from(done).unwrap();
+                done += 1;
+                for node in 0..2 {
+                    nodes[node].fenced(epoch, &[Vec::new(), Vec::new()], &mut out[node]);
+                }
+            }
+            for (node, given) in given.iter().enumerate() {
+                prop_assert!(given.len() <= done + 1);
+                prop_assert!(given.iter().copied().eq(0..u32::try_from(given.len()).unwrap()));
+                // Nobody is ahead by more than the fence that it was let out of.
+                prop_assert!(passed[node].iter().all(|passed| (done..=done + 1).contains(passed)));
+            }
+        }
+    }
 }
