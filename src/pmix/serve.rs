@@ -40,12 +40,15 @@ pub(super) fn run() -> Result<(), PmixError> {
         nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC),
     )
     .map_err(PmixError::system("keep the shepherd's socket"))?;
-    settle_environment(&SETTINGS).map_err(PmixError::system("settle the environment"))?;
     let start = match codec::read::<ToPmix>(&mut socket, FRAME_MAX)? {
         Some(ToPmix::Start(start)) => start,
         Some(ToPmix::Stop) | None => return Ok(()),
         Some(_) => return Err(PmixError::Order),
     };
+    // The library gives up without a home, which not every user has, and reads settings of its own in one that is there.
+    let here = start.directory.as_str();
+    let settings = [SETTINGS.as_slice(), &[("HOME", here), ("TMPDIR", here)]].concat();
+    settle_environment(&settings).map_err(PmixError::system("settle the environment"))?;
     let (server, ready) = match begin(&start) {
         Ok(begun) => begun,
         Err(text) => {
