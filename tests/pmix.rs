@@ -23,7 +23,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -79,11 +78,24 @@ int main(int argc, char **argv)
 }
 "#;
 
-/// The compiled program, once for all tests of a process; `None` = said that there is no Open MPI.
-fn program(test: &str) -> Option<&'static Path> {
-    static BUILT: OnceLock<Result<(TempDir, PathBuf), String>> = OnceLock::new();
-    match BUILT.get_or_init(build) {
-        Ok((_, program)) => Some(program),
+/// The compiled program, which goes with this value.
+struct Program {
+    path: PathBuf,
+    _directory: TempDir,
+}
+
+impl std::ops::Deref for Program {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// `None` = said that there is no Open MPI.
+fn program(test: &str) -> Option<Program> {
+    match build() {
+        Ok(program) => Some(program),
         Err(why) => {
             println!("SKIPPED: {test} needs Open MPI and libpmix: {why}");
             None
@@ -95,7 +107,7 @@ fn prefix() -> Option<PathBuf> {
     std::env::var_os("HPC_OPENMPI").map(PathBuf::from)
 }
 
-fn build() -> Result<(TempDir, PathBuf), String> {
+fn build() -> Result<Program, String> {
     let directory = TempDir::new().map_err(|error| error.to_string())?;
     let source = directory.path().join("world.c");
     let program = directory.path().join("world");
@@ -119,10 +131,13 @@ fn build() -> Result<(TempDir, PathBuf), String> {
 }
 
 /// Open MPI may be here without a library that a server can use.
-fn usable(directory: TempDir, program: PathBuf) -> Result<(TempDir, PathBuf), String> {
+fn usable(directory: TempDir, path: PathBuf) -> Result<Program, String> {
     let mut node = Node::start(start_of(&[("here", &[0])], 0));
     match node.hear() {
-        Some(FromPmix::Ready { .. }) => Ok((directory, program)),
+        Some(FromPmix::Ready { .. }) => Ok(Program {
+            path,
+            _directory: directory,
+        }),
         Some(FromPmix::Failed { text }) => Err(text),
         other => Err(format!("the helper said {other:?}")),
     }
@@ -568,7 +583,7 @@ fn ranks_of_one_node_are_one_world() {
         return;
     };
     let nodes: [(&str, &[u32]); 1] = [("alpha", &[0, 1, 2])];
-    let outcome = step(program, "", &nodes, as_it_is, &[]);
+    let outcome = step(&program, "", &nodes, as_it_is, &[]);
     outcome.assert_one_world(&nodes);
     assert!(outcome.fences().is_empty(), "nobody else is needed");
 }
@@ -580,7 +595,7 @@ fn ranks_of_two_nodes_are_one_world_and_know_who_is_near() {
     };
     // Placed in turn, and unevenly.
     let nodes: [(&str, &[u32]); 2] = [("alpha", &[0, 2, 4]), ("beta", &[1, 3])];
-    let outcome = step(program, "", &nodes, as_it_is, &[]);
+    let outcome = step(&program, "", &nodes, as_it_is, &[]);
     outcome.assert_one_world(&nodes);
     let fences = outcome.fences();
     assert!(fences.iter().any(|&bytes| bytes > 0), "{fences:?}");
@@ -597,7 +612,7 @@ fn what_no_fence_has_brought_is_asked_of_the_other_node() {
     };
     let nodes: [(&str, &[u32]); 2] = [("alpha", &[0, 1]), ("beta", &[2, 3])];
     let variables = [("OMPI_MCA_pmix_base_collect_data", "0")];
-    let outcome = step(program, "", &nodes, as_it_is, &variables);
+    let outcome = step(&program, "", &nodes, as_it_is, &variables);
     outcome.assert_one_world(&nodes);
     let asked = |(_, said): &&(usize, FromPmix)| matches!(said, FromPmix::Modex { .. });
     assert!(outcome.said.iter().filter(asked).count() >= 2);
@@ -610,7 +625,7 @@ fn an_abort_tells_its_code_and_who() {
         return;
     };
     let nodes: [(&str, &[u32]); 2] = [("alpha", &[0, 1]), ("beta", &[2])];
-    let outcome = step(program, "abort", &nodes, as_it_is, &[]);
+    let outcome = step(&program, "abort", &nodes, as_it_is, &[]);
     let aborts: Vec<_> = outcome
         .said
         .iter()
@@ -632,7 +647,7 @@ fn programs_of_one_step_know_which_they_are() {
         start.app_numbers = vec![0, 1, 1];
         start.cpusets = vec![Some("0".to_owned()), None, Some("0".to_owned())];
     };
-    let outcome = step(program, "", &nodes, two_programs, &[]);
+    let outcome = step(&program, "", &nodes, two_programs, &[]);
     outcome.assert_one_world(&nodes);
     for (rank, app) in [(0, 0), (1, 1), (2, 1)] {
         let text = &outcome.ends[&rank].1;
@@ -646,7 +661,7 @@ fn a_published_name_is_found_on_another_node() {
         return;
     };
     let nodes: [(&str, &[u32]); 2] = [("alpha", &[0]), ("beta", &[1])];
-    let outcome = step(program, "name", &nodes, as_it_is, &[]);
+    let outcome = step(&program, "name", &nodes, as_it_is, &[]);
     outcome.assert_one_world(&nodes);
     let port = |rank: u32| {
         let text = &outcome.ends[&rank].1;
@@ -663,7 +678,7 @@ fn sixteen_ranks_are_one_world() {
     };
     let ranks: Vec<u32> = (0..16).collect();
     let nodes: [(&str, &[u32]); 1] = [("alpha", &ranks)];
-    step(program, "", &nodes, as_it_is, &[]).assert_one_world(&nodes);
+    step(&program, "", &nodes, as_it_is, &[]).assert_one_world(&nodes);
 }
 
 #[test]
