@@ -6,6 +6,7 @@
 use crate::model::allocation::NodeShare;
 use crate::model::ids::{NodeId, SlotKey};
 use crate::model::job::ExitStatus;
+use crate::model::time::Timestamp;
 use crate::wire::hello::VERSION_PEERS;
 use crate::wire::peer::{PeerFrame, PeerMessage, StepFailure};
 use crate::wire::worker::{ToSlot, ToWorker};
@@ -143,6 +144,7 @@ fn cannot(frame: &PeerFrame, node: u32) -> Option<PeerFrame> {
              agent with this build"
         ),
         at_once: false,
+        at: Timestamp(0),
     };
     Some(PeerFrame {
         number: 1,

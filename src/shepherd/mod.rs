@@ -25,6 +25,7 @@ mod lease_timer;
 mod link;
 mod notes;
 mod pmi_sockets;
+mod pmix_doors;
 mod pmix_helpers;
 mod processes;
 mod run;

@@ -5,6 +5,7 @@ use super::lease_timer::LeaseTimer;
 use super::link::{Link, Received};
 use super::notes::{self, Target};
 use super::pmi_sockets::PmiSockets;
+use super::pmix_doors::PmixDoors;
 use super::pmix_helpers::{Ground, PmixHelpers};
 use super::processes::{Ended, Processes, new_sweep};
 use super::shared_memory;
@@ -54,6 +55,7 @@ enum Token {
     Input(u64),
     Pmi(u64),
     Pmix(u64),
+    Door(u64),
 }
 
 impl Token {
@@ -69,6 +71,7 @@ impl Token {
             Token::Input(serial) => 2 * Self::KIND + serial,
             Token::Pmi(serial) => 3 * Self::KIND + serial,
             Token::Pmix(serial) => 4 * Self::KIND + serial,
+            Token::Door(serial) => 5 * Self::KIND + serial,
         }
     }
 
@@ -82,6 +85,7 @@ impl Token {
             (2, _) => Some(Token::Input(number - 2 * Self::KIND)),
             (3, _) => Some(Token::Pmi(number - 3 * Self::KIND)),
             (4, _) => Some(Token::Pmix(number - 4 * Self::KIND)),
+            (5, _) => Some(Token::Door(number - 5 * Self::KIND)),
             _ => None,
         }
     }
@@ -132,6 +136,7 @@ struct Shepherd {
     stdin: Inputs,
     pmi: PmiSockets,
     pmix: PmixHelpers,
+    doors: PmixDoors,
     /// When steps began whose ranks are wired.
     wired: BTreeMap<StepId, SystemTime>,
     poll: Epoll,
@@ -260,6 +265,7 @@ impl Shepherd {
             stdin: Inputs::default(),
             pmi: PmiSockets::default(),
             pmix: PmixHelpers::default(),
+            doors: PmixDoors::default(),
             wired: BTreeMap::new(),
             poll,
             signals,
@@ -347,6 +353,11 @@ impl Shepherd {
             }
             Some(Token::Pmi(_)) => self.pmi.ready(event.data(), &self.poll, &mut self.inputs),
             Some(Token::Pmix(_)) => self.pmix.ready(event.data(), &self.poll, &mut self.inputs),
+            Some(Token::Door(_)) => {
+                let knocked = self.doors.ready(event.data(), &self.poll);
+                let inputs = knocked.map(|step| Input::PmixKnocked { step });
+                self.inputs.extend(inputs);
+            }
             None => {}
         }
     }
@@ -388,6 +399,11 @@ impl Shepherd {
                 start,
                 environment,
             } => self.start_pmix(step, *start, &environment),
+            Effect::PmixDoor(step) => {
+                let token = Token::Door(self.next_serial()).number();
+                let variables = self.doors.open(step, token, &self.poll);
+                self.inputs.push_back(Input::PmixDoor { step, variables });
+            }
             Effect::PmixSay { step, message } => self.pmix.say(step, &message, &self.poll),
             Effect::Words { task, error, text } => {
                 if !self.streams.words(task, error, &text) {
@@ -402,6 +418,7 @@ impl Shepherd {
             }
             Effect::StepOver(step) => {
                 self.stdin.close(step);
+                self.doors.close(step, &self.poll);
                 self.pmix.stop(step, &self.processes, &self.poll);
                 if let Some(since) = self.wired.remove(&step) {
                     let (uid, _) = self.processes.owner();

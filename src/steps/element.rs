@@ -79,6 +79,8 @@ pub(super) struct Task {
     pub(super) rank: u32,
     /// How it ended, once it has.
     pub(super) exit: Option<ExitStatus>,
+    /// It ended once the step had failed: its own status says nothing.
+    pub(super) late: bool,
 }
 
 /// A step of the element.
@@ -126,9 +128,22 @@ pub(super) struct Ending {
 }
 
 impl Step {
-    /// Whether all its tasks have ended.
+    /// Whether all its tasks have ended, and it is known how the whole did.
     pub(super) fn is_over(&self) -> bool {
-        self.tasks.iter().all(|task| task.exit.is_some())
+        let undecided = self
+            .wiring
+            .as_ref()
+            .is_some_and(|wiring| wiring.is_undecided());
+        !undecided && self.tasks.iter().all(|task| task.exit.is_some())
+    }
+
+    /// Whether it has failed as a whole, so that the status of what ends now says nothing.
+    pub(super) fn has_failed(&self) -> bool {
+        let failing = self
+            .wiring
+            .as_ref()
+            .is_some_and(|wiring| wiring.has_failed());
+        failing || self.ending.is_some()
     }
 
     /// The highest status of its tasks; those that are missing count as killed.
@@ -152,12 +167,16 @@ impl Step {
     /// Its end, for the report.
     pub(super) fn end(&self, ended: Timestamp) -> StepEnd {
         let killed = ExitStatus { code: 0, signal: 9 };
+        let status = |task: &Task| match self.ending {
+            Some(ending) if task.late => ending.exit,
+            _ => task.exit.unwrap_or(killed),
+        };
         StepEnd {
             step: self.id,
             tasks: self
                 .tasks
                 .iter()
-                .map(|task| (task.rank, task.exit.unwrap_or(killed)))
+                .map(|task| (task.rank, status(task)))
                 .collect(),
             name: self.name.clone(),
             started: self.started,

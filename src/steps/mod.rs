@@ -163,6 +163,8 @@ impl SlotCore {
             Input::PmiClosed { task } => self.pmi_closed(now, task, out),
             Input::PmixSaid { step, message } => self.pmix_said(now, step, message, out),
             Input::PmixGone { step, text } => self.pmix_gone(now, step, text, out),
+            Input::PmixDoor { step, variables } => self.pmix_door(step, &variables, out),
+            Input::PmixKnocked { step } => self.pmix_knocked(now, step, out),
             Input::Relinked => self.relinked(now, out),
             Input::Timer => self.timer(now, out),
         }
@@ -620,32 +622,35 @@ impl SlotCore {
         usage: Usage,
         out: &mut Vec<Effect>,
     ) {
+        let Some(step) = self.element.as_mut().and_then(|e| e.step_mut(id.step)) else {
+            return;
+        };
+        step.usage = step.usage.plus(usage);
+        let late = step.has_failed();
+        if let Some(task) = step.tasks.iter_mut().find(|task| task.rank == id.rank) {
+            task.exit = Some(exit);
+            task.late = late;
+        }
+        if !late {
+            self.rank_over(now, id, exit, out);
+        }
+        self.step_over(now, id.step, out);
+    }
+
+    /// Looks whether a step is over, and what follows from that.
+    fn step_over(&mut self, now: u64, id: StepId, out: &mut Vec<Effect>) {
         let at = self.controller_time(now);
         let Some(element) = &mut self.element else {
             return;
         };
         let main = element.main;
-        let Some(step) = element.step_mut(id.step) else {
-            return;
-        };
-        step.usage = step.usage.plus(usage);
-        let ended_with_step = step.ending.map(|ending| ending.exit);
-        if let Some(task) = step.tasks.iter_mut().find(|task| task.rank == id.rank) {
-            task.exit = Some(ended_with_step.unwrap_or(exit));
-        }
-        if ended_with_step.is_none() {
-            self.rank_over(now, id, exit, out);
-        }
-        let Some(element) = &mut self.element else {
-            return;
-        };
-        let Some(step) = element.step_mut(id.step) else {
+        let Some(step) = element.step_mut(id) else {
             return;
         };
         if !step.is_over() {
             return;
         }
-        if main == Some(id.step) {
+        if main == Some(id) {
             let verdict = match &element.phase {
                 Phase::Running => Verdict::Own,
                 Phase::Ending { verdict, .. } => verdict.clone(),
@@ -656,7 +661,7 @@ impl SlotCore {
         } else if !step.reported {
             step.reported = true;
             let end = step.end(at);
-            out.push(Effect::StepOver(id.step));
+            out.push(Effect::StepOver(id));
             // An allocation that is being ended has nothing to wait for once its last step is over.
             if main.is_none()
                 && element.steps.iter().all(Step::is_over)
@@ -841,6 +846,7 @@ fn step_of(id: StepId, plans: &[LaunchPlan], started: Timestamp) -> Step {
             .map(|plan| Task {
                 rank: plan.task.rank,
                 exit: None,
+                late: false,
             })
             .collect(),
         usage: Usage::default(),

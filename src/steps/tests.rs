@@ -146,6 +146,15 @@ impl Fixture {
             let gone = Input::PmixGone { step, text };
             self.core.handle(self.now, gone, &mut effects);
         }
+        let doors = effects.iter().filter_map(|effect| match effect {
+            Effect::PmixDoor(step) => Some(*step),
+            _ => None,
+        });
+        for step in doors.collect::<Vec<_>>() {
+            let variables = vec![("PMIX_NAMESPACE".to_owned(), "nobody".to_owned())];
+            let door = Input::PmixDoor { step, variables };
+            self.core.handle(self.now, door, &mut effects);
+        }
         effects
     }
 

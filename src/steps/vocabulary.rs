@@ -95,6 +95,18 @@ pub enum Input {
         /// Why.
         text: Option<String>,
     },
+    /// The door of a step is there, or could not be made; what shows it to ranks.
+    PmixDoor {
+        /// Which step's.
+        step: StepId,
+        /// Names and values for every rank.
+        variables: Vec<(String, String)>,
+    },
+    /// A rank of a step has come to its door: it asks for PMIx.
+    PmixKnocked {
+        /// Which step.
+        step: StepId,
+    },
     /// There is a new way to the controller: what was said over the old one may be lost.
     Relinked,
     /// The time of [`super::SlotCore::next_deadline`] has come.
@@ -158,6 +170,9 @@ pub enum Effect {
         /// The environment of the step's tasks, where the library may be named.
         environment: Arc<Vec<CString>>,
     },
+    /// Make a place for a step at which ranks look for PMIx, where nobody serves it: one that comes there is noticed, and
+    /// does not run alone. Answered by [`Input::PmixDoor`].
+    PmixDoor(StepId),
     /// Say something to it.
     PmixSay {
         /// Which step's.

@@ -91,6 +91,10 @@ impl SlotCore {
                     environment: environment.unwrap_or_default(),
                 });
             }
+            None if !alone && placement.size() > 1 && mpi != Mpi::None => {
+                step.held = Held::Until(now.saturating_add(HELPER_MS), plans);
+                out.push(Effect::PmixDoor(id));
+            }
             None => out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan)))),
         }
         for (from, message) in self.early.take(id) {
@@ -109,6 +113,7 @@ impl SlotCore {
             kvs_name: format!("hpc-{:x}-{}.{step}", launch.granted.0, launch.key),
             universe: room.max(placement.size()),
             options,
+            epoch: self.epoch,
         }
     }
 
@@ -228,14 +233,45 @@ impl SlotCore {
                         wiring.fail(1, text, false, acts);
                     });
                 } else {
-                    // What asks for PMIx now finds nobody, and fails rather than run alone.
+                    let alone = step.wiring.is_none();
                     if let Some(wiring) = &mut step.wiring {
                         wiring.without_pmix(text);
                     }
-                    out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan))));
+                    if alone {
+                        out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan))));
+                    } else {
+                        step.held = Held::Until(until, plans);
+                        out.push(Effect::PmixDoor(id));
+                    }
                 }
             }
         }
+    }
+
+    /// The tasks of a step without PMIx start.
+    pub(super) fn pmix_door(
+        &mut self,
+        id: StepId,
+        variables: &[(String, String)],
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(step) = self.step_mut(id) else {
+            return;
+        };
+        if let Held::Until(_, mut plans) = std::mem::take(&mut step.held) {
+            for plan in &mut plans {
+                super::environment::add(plan, variables);
+                if !variables.is_empty() {
+                    let rank = ("PMIX_RANK".to_owned(), plan.task.rank.to_string());
+                    super::environment::add(plan, &[rank]);
+                }
+            }
+            out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan))));
+        }
+    }
+
+    pub(super) fn pmix_knocked(&mut self, now: u64, id: StepId, out: &mut Vec<Effect>) {
+        self.with_wiring(now, id, out, Wiring::asked_for_pmix);
     }
 
     pub(super) fn rank_over(
@@ -385,7 +421,7 @@ impl SlotCore {
     ) {
         let mut acts = Vec::new();
         if let Some(wiring) = self.step_mut(id).and_then(|step| step.wiring.as_mut()) {
-            act(wiring, &mut acts);
+            act(wiring.at(now), &mut acts);
         }
         for act in acts {
             match act {
@@ -499,6 +535,8 @@ impl SlotCore {
         for plan in held {
             self.task_exited(now, plan.task, failure.exit, Usage::default(), out);
         }
+        // All of them may have ended while it was settled why.
+        self.step_over(now, id, out);
     }
 }
 

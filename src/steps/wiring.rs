@@ -14,6 +14,7 @@ use crate::model::ids::StepId;
 use crate::model::job::ExitStatus;
 use crate::model::signal::signal_name;
 use crate::model::step::{Mpi, StepOptions};
+use crate::model::time::Timestamp;
 use crate::wire::codec::{FRAME_MAX, REPORT_MAX};
 use crate::wire::peer::{Collective, Group, PART_MAX, PeerMessage, StepFailure};
 use crate::wire::pmix::{Blob, FromPmix, NameEntry, NameRequest, Names, ToPmix, status};
@@ -21,6 +22,8 @@ use std::collections::BTreeMap;
 
 /// How long a rank that has closed its connection has to end, before that alone counts as its end.
 const VANISHED_MS: u64 = 1_000;
+/// How long a step over several nodes goes on once one of them has failed, to hear of what may have been first.
+const DECIDE_MS: u64 = 100;
 /// How long ranks of a step over several nodes wait in a fence that brings nothing new, before they are let go on.
 const HELD_UP_MS: u64 = 1_000;
 /// Room in a frame for what is not a part of a collective.
@@ -107,6 +110,19 @@ pub(super) struct WireFacts {
     pub(super) universe: u32,
     /// What was said of the step.
     pub(super) options: StepOptions,
+    /// Controller time and our own at the same moment.
+    pub(super) epoch: (Timestamp, u64),
+}
+
+/// What went wrong first, as far as is known.
+#[derive(Debug)]
+struct Failing {
+    failure: StepFailure,
+    /// It happened on this node.
+    ours: bool,
+    /// When that is settled, and whether it is.
+    decide_at: u64,
+    decided: bool,
 }
 
 /// This node's part of a step's wiring.
@@ -123,7 +139,9 @@ pub(super) struct Wiring {
     /// Questions of other nodes to our helper, by our number.
     wanted: BTreeMap<u64, (u32, u64)>,
     serial: u64,
-    failure: Option<StepFailure>,
+    /// The time of what is being handled.
+    now: u64,
+    failure: Option<Failing>,
     begun: bool,
     silent: bool,
     /// When ranks that wait in a fence are let go on without the others ([`PmiServer::hurry`]).
@@ -160,6 +178,7 @@ impl Wiring {
             asks: BTreeMap::new(),
             wanted: BTreeMap::new(),
             serial: 0,
+            now: 0,
             failure: None,
             begun: false,
             silent: false,
@@ -176,6 +195,22 @@ impl Wiring {
         self.facts.options.mpi() != Mpi::None
     }
 
+    /// Says what time it is.
+    pub(super) fn at(&mut self, now: u64) -> &mut Self {
+        self.now = now;
+        self
+    }
+
+    /// Whether something went wrong, so that the step is ended or about to be.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// Whether it is still to be settled what went wrong first.
+    pub(super) fn is_undecided(&self) -> bool {
+        self.failure.as_ref().is_some_and(|known| !known.decided)
+    }
+
     /// Whether its ranks must not start without PMIx.
     pub(super) fn needs_pmix(&self) -> bool {
         self.facts.options.mpi() == Mpi::Pmix
@@ -184,6 +219,24 @@ impl Wiring {
     /// Nobody serves PMIx here, for this reason.
     pub(super) fn without_pmix(&mut self, text: String) {
         self.without_pmix = Some(text);
+    }
+
+    /// A rank asks for PMIx, which nobody serves here.
+    pub(super) fn asked_for_pmix(&mut self, out: &mut Vec<WireAct>) {
+        let node = &self.facts.node;
+        let text = match &self.without_pmix {
+            Some(why) => format!(
+                "its program asks for PMIx, as Open MPI does, and would run alone without; node {node} cannot serve it: {why}"
+            ),
+            None => {
+                let mpi = self.facts.options.mpi();
+                format!(
+                    "its program asks for PMIx, as Open MPI does, which --mpi={mpi} does not serve, and would run alone; leave \
+                     --mpi out, or say --mpi=pmix"
+                )
+            }
+        };
+        self.fail(1, text, false, out);
     }
 
     /// Seconds that the others have after the first task's end.
@@ -376,13 +429,7 @@ impl Wiring {
                 self.gathers.completed(collective, &nodes, parts, &mut acts);
                 self.on_gather(now, acts, out);
             }
-            PeerMessage::Failed { failure, .. } => {
-                if self.failure.is_none() {
-                    self.failure = Some(failure.clone());
-                    let ours = false;
-                    out.push(WireAct::End { failure, ours });
-                }
-            }
+            PeerMessage::Failed { failure, .. } => self.settle(now, failure, false, out),
             PeerMessage::Begun { .. } => self.on_begun(out),
             PeerMessage::Silent { rank, exit, .. } => self.on_silent(rank, exit, out),
             PeerMessage::Modex { ask, rank, .. } => {
@@ -458,14 +505,15 @@ impl Wiring {
 
     /// When [`Wiring::on_time`] is due.
     pub(super) fn next_deadline(&self) -> Option<u64> {
-        if self.failure.is_some() {
-            return None;
+        if let Some(known) = &self.failure {
+            return (!known.decided).then_some(known.decide_at);
         }
         let vanished = self.locals.iter().filter_map(|known| known.vanished);
         vanished.chain(self.held_up).min()
     }
 
     pub(super) fn on_time(&mut self, now: u64, out: &mut Vec<WireAct>) {
+        self.decide(now, out);
         if self.held_up.is_some_and(|at| at <= now) {
             self.held_up = None;
             let mut acts = Vec::new();
@@ -497,8 +545,10 @@ impl Wiring {
             exit,
             text,
             at_once,
+            at: self.facts.epoch.0.plus_ms(
+                i64::try_from(self.now.saturating_sub(self.facts.epoch.1)).unwrap_or(i64::MAX),
+            ),
         };
-        self.failure = Some(failure.clone());
         let others = self.facts.placement.nodes().iter();
         let others = others.filter(|node| **node != self.facts.me);
         out.extend(others.map(|to| WireAct::Peer {
@@ -508,8 +558,43 @@ impl Wiring {
                 failure: failure.clone(),
             },
         }));
-        let ours = true;
-        out.push(WireAct::End { failure, ours });
+        self.settle(self.now, failure, true, out);
+    }
+
+    /// Of what went wrong on several nodes the first counts: ranks that lose a peer fail in their own ways, and what became
+    /// of it is mostly on its way to us then. So the step goes on for a moment in which to hear of it.
+    fn settle(&mut self, now: u64, failure: StepFailure, ours: bool, out: &mut Vec<WireAct>) {
+        let alone = self.facts.placement.nodes().len() <= 1;
+        match &mut self.failure {
+            Some(Failing { decided: true, .. }) => {}
+            Some(known) => {
+                if failure.at < known.failure.at {
+                    (known.failure, known.ours) = (failure, ours);
+                }
+            }
+            None => {
+                self.failure = Some(Failing {
+                    failure,
+                    ours,
+                    decided: false,
+                    decide_at: now + if alone { 0 } else { DECIDE_MS },
+                });
+                if alone {
+                    self.decide(now, out);
+                }
+            }
+        }
+    }
+
+    fn decide(&mut self, now: u64, out: &mut Vec<WireAct>) {
+        if let Some(known) = &mut self.failure
+            && !known.decided
+            && known.decide_at <= now
+        {
+            known.decided = true;
+            let (failure, ours) = (known.failure.clone(), known.ours);
+            out.push(WireAct::End { failure, ours });
+        }
     }
 
     fn abort(&mut self, rank: u32, code: i32, text: &str, out: &mut Vec<WireAct>) {

@@ -8,6 +8,7 @@ use super::pmix::{NameEntry, NameRequest, Names, Outcome, Purpose};
 use crate::model::bounded;
 use crate::model::ids::StepId;
 use crate::model::job::ExitStatus;
+use crate::model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Longest part of one node in a collective; bytes. A frame from a node is at most [`super::codec::REPORT_MAX`].
@@ -72,6 +73,8 @@ pub struct StepFailure {
     pub text: String,
     /// Skip SIGTERM.
     pub at_once: bool,
+    /// When it happened, by the controller's clock: of several the first counts.
+    pub at: Timestamp,
 }
 
 /// From one node of a slot to another.

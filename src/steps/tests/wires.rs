@@ -112,6 +112,13 @@ impl Cluster {
         }
     }
 
+    /// It is settled what went wrong first.
+    fn decides(&mut self) {
+        self.settle();
+        self.passes(100);
+        self.settle();
+    }
+
     fn answer(&mut self, rank: u32) -> String {
         self.answers.remove(&rank).unwrap_or_default()
     }
@@ -218,7 +225,7 @@ fn a_rank_that_ends_too_early_ends_the_step_on_every_node_with_its_code() {
         }
         cluster.says(1, 2, "cmd=barrier_in\n");
         cluster.exits(0, 1, code, signal);
-        cluster.settle();
+        cluster.decides();
         assert_eq!(cluster.notes(0).len(), 1);
         assert!(cluster.notes(0)[0].contains("step 12.0 is ended: rank 1 on node n1"));
         assert_eq!(cluster.notes(1), [] as [&str; 0]);
@@ -262,7 +269,7 @@ fn a_program_that_is_no_mpi_program_ends_task_by_task() {
     assert!(cluster.signals(0).is_empty() && cluster.signals(1).is_empty());
     // Once a rank of another node wants to find it, nobody would ever come.
     cluster.says(1, 3, std::str::from_utf8(HELLO).unwrap());
-    cluster.settle();
+    cluster.decides();
     assert!(cluster.notes(0)[0].contains("rank 1 exited with code 3 without MPI_Init"));
     assert_eq!(cluster.signals(1), [SIGTERM, SIGCONT]);
 }
@@ -272,12 +279,34 @@ fn an_abort_ends_all_at_once_with_the_code_that_it_gives() {
     let mut cluster = Cluster::new(&[1, 1], StepOptions::default());
     cluster.says(1, 1, std::str::from_utf8(HELLO).unwrap());
     cluster.says(1, 1, "cmd=abort exitcode=42\n");
-    cluster.settle();
+    cluster.decides();
     assert_eq!((cluster.signals(0), cluster.signals(1)), (vec![9], vec![9]));
     assert!(cluster.notes(1)[0].contains("MPI_Abort with code 42"));
     cluster.exits(0, 0, 0, 9);
     let effects = cluster.nodes[0].when(Input::Swept);
     assert_eq!(ends(&effects)[0].exit.code, 42);
+}
+
+#[test]
+fn what_went_wrong_first_counts_also_when_others_hear_of_it_late() {
+    let mut cluster = Cluster::new(&[1, 1], StepOptions::default());
+    for rank in 0..2 {
+        cluster.says(rank as usize, rank, std::str::from_utf8(HELLO).unwrap());
+    }
+    cluster.says(1, 1, "cmd=abort exitcode=7\n");
+    // The other rank loses its peer before its node knows why, and fails in its own way.
+    cluster.passes(5);
+    cluster.exits(1, 1, 7, 0);
+    cluster.says(0, 0, "cmd=abort exitcode=14\n");
+    cluster.exits(0, 0, 14, 0);
+    assert!(!cluster.done[0].contains(&Effect::Sweep));
+    cluster.decides();
+    for node in 0..2 {
+        assert!(cluster.done[node].contains(&Effect::Sweep));
+        let effects = cluster.nodes[node].when(Input::Swept);
+        assert_eq!(ends(&effects)[0].exit.code, 7, "node {node}");
+    }
+    assert_eq!((cluster.notes(0).len(), cluster.notes(1).len()), (0, 1));
 }
 
 #[test]
@@ -296,7 +325,7 @@ fn what_the_user_says_of_bad_ends_counts() {
     cluster.passes(4_999);
     assert!(cluster.signals(0).is_empty());
     cluster.passes(1);
-    cluster.settle();
+    cluster.decides();
     assert!(cluster.notes(0)[0].contains("5 s ago (--wait)"));
     assert_eq!(cluster.signals(1), [SIGTERM, SIGCONT]);
 }
@@ -308,6 +337,28 @@ fn a_rank_that_asks_for_what_is_not_served_does_not_run_alone() {
     assert!(spawned(&cluster.done[0]).is_empty());
     assert!(cluster.notes(0)[0].contains("there is no library"));
     assert!(cluster.done[0].contains(&Effect::Sweep));
+}
+
+#[test]
+fn a_rank_that_asks_for_pmix_where_nobody_serves_it_ends_the_step_with_the_reason() {
+    for (options, words) in [
+        (StepOptions::default(), "there is no library"),
+        (with(&[StepOption::Mpi(Mpi::Pmi1)]), "leave --mpi out"),
+    ] {
+        let mut cluster = Cluster::new(&[2], options);
+        let plans = spawned(&cluster.done[0]);
+        assert_eq!(variable(plans[1], "PMIX_NAMESPACE"), Some("nobody"));
+        assert_eq!(variable(plans[1], "PMIX_RANK"), Some("1"));
+        let step = StepId(0);
+        let effects = cluster.nodes[0].when(Input::PmixKnocked { step });
+        cluster.take(0, effects);
+        assert!(
+            cluster.notes(0)[0].contains(words),
+            "{:?}",
+            cluster.notes(0)
+        );
+        assert_eq!(cluster.signals(0), [SIGTERM, SIGCONT]);
+    }
 }
 
 #[test]
@@ -341,6 +392,7 @@ fn messages_for_a_step_that_has_not_begun_here_wait_for_it() {
                 exit: ExitStatus { code: 4, signal: 0 },
                 text: "elsewhere".into(),
                 at_once: true,
+                at: Timestamp(0),
             },
         }),
     };
