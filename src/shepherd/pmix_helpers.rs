@@ -9,8 +9,9 @@ use crate::sys::files::in_words;
 use crate::wire::pmix::{FromPmix, PmixStart, ToPmix};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,17 @@ use std::path::{Path, PathBuf};
 const PASSED_ON: [&str; 5] = ["PATH=", "LD_LIBRARY_PATH=", "HOME=", "LANG=", "PMIX_MCA_"];
 /// Names the library to use, where it is found by no other way.
 const LIBRARY: &str = "HPC_PMIX_LIBRARY=";
+/// What only an Open MPI 4 has, and where distributions put it.
+const ORTE: &str = "libopen-rte.so.40";
+const ORTE_FOLDERS: [&str; 7] = [
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib64/openmpi/lib",
+    "/usr/lib64",
+    "/usr/lib",
+    "/usr/local/lib",
+    "/opt/openmpi/lib",
+];
 /// Longest folder in which the library may still make sockets.
 const FOLDER_MAX: usize = 60;
 
@@ -187,6 +199,18 @@ fn folder(slot: &Path, step: StepId, processes: &Processes) -> std::io::Result<P
         std::os::unix::fs::lchown(&folder, Some(uid), Some(gid))?;
     }
     Ok(folder)
+}
+
+/// Whether an Open MPI 4 is where programs of this environment find their libraries.
+pub(super) fn has_orte(environment: &[CString]) -> bool {
+    let said = environment.iter().find_map(|line| {
+        let value = line.as_bytes().strip_prefix(b"LD_LIBRARY_PATH=")?;
+        Some(OsStr::from_bytes(value).to_owned())
+    });
+    let said = said.unwrap_or_default();
+    let usual = ORTE_FOLDERS.iter().map(PathBuf::from);
+    let mut folders = std::env::split_paths(&said).chain(usual);
+    folders.any(|folder| folder.join(ORTE).exists())
 }
 
 /// Where the job says that the library is.

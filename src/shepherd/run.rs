@@ -6,7 +6,7 @@ use super::link::{Link, Received};
 use super::notes::{self, Target};
 use super::pmi_sockets::PmiSockets;
 use super::pmix_doors::PmixDoors;
-use super::pmix_helpers::{Ground, PmixHelpers};
+use super::pmix_helpers::{self, Ground, PmixHelpers};
 use super::processes::{Ended, Processes, new_sweep};
 use super::shared_memory;
 use super::stdin::Inputs;
@@ -398,7 +398,15 @@ impl Shepherd {
                 step,
                 start,
                 environment,
-            } => self.start_pmix(step, *start, &environment),
+                for_orte,
+            } => {
+                if for_orte && !pmix_helpers::has_orte(&environment) {
+                    let text = None;
+                    self.inputs.push_back(Input::PmixGone { step, text });
+                } else {
+                    self.start_pmix(step, *start, &environment);
+                }
+            }
             Effect::PmixDoor(step) => {
                 let token = Token::Door(self.next_serial()).number();
                 let variables = self.doors.open(step, token, &self.poll);

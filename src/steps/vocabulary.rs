@@ -169,6 +169,8 @@ pub enum Effect {
         start: Box<PmixStart>,
         /// The environment of the step's tasks, where the library may be named.
         environment: Arc<Vec<CString>>,
+        /// It is wanted only where there is an Open MPI 4: nothing else asks for it that has one task.
+        for_orte: bool,
     },
     /// Make a place for a step at which ranks look for PMIx, where nobody serves it: one that comes there is noticed, and
     /// does not run alone. Answered by [`Input::PmixDoor`].

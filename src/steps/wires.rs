@@ -68,9 +68,11 @@ impl SlotCore {
         out: &mut Vec<Effect>,
     ) {
         let mpi = options.mpi();
-        // One task alone has nobody to find, unless somebody wants to see it served.
+        // One task alone has nobody to find, unless somebody wants to see it served; only Open MPI 4, which sees the
+        // variables of a Slurm step, insists on being served all the same.
         let alone = placement.size() <= 1 && options.is_empty();
-        let pmix = mpi.serves_pmix() && (placement.size() > 1 || mpi == Mpi::Pmix);
+        let carries_files = self.launch.spec.request.takes_nothing();
+        let pmix = mpi.serves_pmix() && !carries_files;
         let facts = self.wire_facts(id, placement, options);
         let start = pmix.then(|| self.pmix_start(&facts, &plans));
         let wiring = Wiring::new(facts);
@@ -78,7 +80,7 @@ impl SlotCore {
         let Some(step) = self.element.as_mut().and_then(|e| e.step_mut(id)) else {
             return;
         };
-        if !alone {
+        if !carries_files {
             step.wiring = Some(Box::new(wiring));
         }
         match start {
@@ -89,6 +91,7 @@ impl SlotCore {
                     step: id,
                     start: Box::new(start),
                     environment: environment.unwrap_or_default(),
+                    for_orte: placement.size() <= 1 && mpi != Mpi::Pmix,
                 });
             }
             None if !alone && placement.size() > 1 && mpi != Mpi::None => {
@@ -233,7 +236,7 @@ impl SlotCore {
                         wiring.fail(1, text, false, acts);
                     });
                 } else {
-                    let alone = step.wiring.is_none();
+                    let alone = step.wiring.as_ref().is_none_or(|wiring| wiring.is_alone());
                     if let Some(wiring) = &mut step.wiring {
                         wiring.without_pmix(text);
                     }

@@ -211,6 +211,11 @@ impl Wiring {
         self.failure.as_ref().is_some_and(|known| !known.decided)
     }
 
+    /// Whether the step has one rank and no more.
+    pub(super) fn is_alone(&self) -> bool {
+        self.facts.placement.size() <= 1
+    }
+
     /// Whether its ranks must not start without PMIx.
     pub(super) fn needs_pmix(&self) -> bool {
         self.facts.options.mpi() == Mpi::Pmix
