@@ -48,3 +48,4 @@ mod systemd_vm;
 mod trust;
 mod two_nodes;
 mod upgrade;
+mod wiring;
