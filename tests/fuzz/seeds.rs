@@ -20,6 +20,7 @@ use hpc::model::node::Inventory;
 use hpc::model::refusal::{Code, Refusal};
 use hpc::model::resource::{GpuCount, GpuRequest, MemoryRequest};
 use hpc::model::rules::{Act, Noun, RuleChange, Setting};
+use hpc::model::step::{Mpi, StepOption, StepOptions};
 use hpc::model::time::Timestamp;
 use hpc::model::topology::{Gpu, LogicalCpu, NumaNode, Topology};
 use hpc::sim::gpu::{NODES_HEADER, TASKS_HEADER};
@@ -32,6 +33,7 @@ use hpc::wire::client::{
 use hpc::wire::codec;
 use hpc::wire::hello::{Hello, HelloReply, Role, VERSION};
 use hpc::wire::join::{Credential, JoinReply, JoinRequest, Membership};
+use hpc::wire::peer::{Collective, Group, Part, PeerFrame, PeerMessage, StepFailure};
 use hpc::wire::pmix::{
     Blob, FromPmix, NameEntry, NameFound, NameRequest, Names, PmixNode, PmixStart, Purpose, ToPmix,
     Variables,
@@ -43,7 +45,7 @@ use hpc::wire::view::{
 };
 use hpc::wire::worker::{
     FromSlot, FromWorker, LogChunk, OpenStream, SignalTarget, SlotLaunch, StepEnd, StepLaunch,
-    StreamSource, ToSlot, ToWorker,
+    StepOrder, StreamSource, ToSlot, ToWorker,
 };
 use serde::Serialize;
 
@@ -1103,6 +1105,105 @@ fn from_slot() -> Vec<FromSlot> {
             ends_after_ms: 630_000,
         },
     ]
+    .into_iter()
+    .chain(peer_frames().map(|frame| FromSlot::Peer { to: 1, frame }))
+    .collect()
+}
+
+/// What nodes of a job say to each other.
+fn peer_frames() -> impl Iterator<Item = PeerFrame> {
+    let step = StepId(2);
+    let group = |purpose| Group::PmixRanks {
+        purpose,
+        ranks: vec![0, 3],
+    };
+    let parts = vec![Part {
+        node: 1,
+        bytes: b"put".to_vec(),
+    }];
+    let enter = |group, epoch| PeerMessage::Enter {
+        step,
+        collective: Collective { group, epoch },
+        parts: parts.clone(),
+    };
+    let messages = vec![
+        enter(Group::Pmi, 1),
+        enter(group(Purpose::Connect), 2),
+        PeerMessage::Complete {
+            step,
+            collective: Collective {
+                group: Group::Pmix {
+                    purpose: Purpose::Fence,
+                },
+                epoch: 3,
+            },
+            parts: parts.clone(),
+        },
+        PeerMessage::Failed {
+            step,
+            failure: StepFailure {
+                exit: ExitStatus { code: 7, signal: 0 },
+                text: "rank 3 on node n2 called MPI_Abort with code 7".to_owned(),
+                at_once: true,
+                at: AT,
+            },
+        },
+        PeerMessage::Begun { step },
+        PeerMessage::Silent {
+            step,
+            rank: 3,
+            exit: ExitStatus { code: 0, signal: 9 },
+        },
+        PeerMessage::Modex {
+            step,
+            ask: 5,
+            rank: 1,
+        },
+        PeerMessage::ModexFound {
+            step,
+            ask: 5,
+            outcome: Ok(Blob(b"address".to_vec())),
+        },
+        PeerMessage::Name {
+            step,
+            ask: 6,
+            rank: 0,
+            request: NameRequest::Publish {
+                entries: vec![pmix_name()],
+                range: Some(4),
+                persistence: Some(1),
+            },
+        },
+        PeerMessage::Named {
+            step,
+            ask: 6,
+            answer: Err(-46),
+        },
+    ];
+    let numbered = messages.into_iter().zip(1..);
+    numbered.map(|(message, number)| PeerFrame {
+        number,
+        taken: 2,
+        message: Some(message),
+    })
+}
+
+fn step_order() -> StepOrder {
+    let mut options = StepOptions::default();
+    options.say(StepOption::Mpi(Mpi::Pmix));
+    options.say(StepOption::KillOnBadExit(true));
+    options.say(StepOption::Wait(60));
+    StepOrder {
+        launch: StepLaunch {
+            step: StepId(2),
+            arguments: vec!["./solver".to_owned()],
+            environment: Vec::new(),
+            work_dir: "/work".to_owned(),
+            tasks: vec![2, 2],
+            cpus_per_task: 1,
+        },
+        options,
+    }
 }
 
 fn to_slot() -> Vec<ToSlot> {
@@ -1149,6 +1250,15 @@ fn to_slot() -> Vec<ToSlot> {
         ToSlot::Lease {
             until_ms: Some(1_234_567),
             lease_ms: 600_000,
+        },
+        ToSlot::StartStepAs(std::sync::Arc::new(step_order())),
+        ToSlot::Peer {
+            from: 1,
+            frame: PeerFrame {
+                number: 0,
+                taken: 8,
+                message: None,
+            },
         },
     ]
 }
