@@ -374,6 +374,9 @@ impl Shepherd {
             }
             self.effects = effects;
         }
+        for report in self.stdin.begin(&self.poll) {
+            self.report(Some(report));
+        }
         self.journal.flush();
         self.flush_link();
         if let Some(timer) = &mut self.lease {

@@ -34,6 +34,8 @@ struct StepInput {
     /// Ranks were there, and have all gone.
     closed: bool,
     started: bool,
+    /// Ranks were added since bytes were last written.
+    fresh: bool,
     reported: u64,
 }
 
@@ -54,6 +56,7 @@ impl Inputs {
     ) {
         let input = self.steps.entry(step).or_default();
         input.started = true;
+        input.fresh = true;
         // No flags: only an error, which is how a reader's end shows.
         let _ = poll.add(&pipe, EpollEvent::new(EpollFlags::empty(), token));
         input.sinks.push(Sink {
@@ -62,6 +65,17 @@ impl Inputs {
             position: input.base,
             waiting: false,
         });
+    }
+
+    /// Gives ranks that were just started what came before them: tasks may wait for something else than their input. All
+    /// of a step must have been added, for what all that are there have taken is forgotten.
+    pub(super) fn begin(&mut self, poll: &Epoll) -> Vec<FromSlot> {
+        let steps = self.steps.iter_mut().filter(|(_, input)| input.fresh);
+        let told = steps.filter_map(|(step, input)| {
+            input.fresh = false;
+            input.pump(*step, poll)
+        });
+        told.collect()
     }
 
     /// Bytes came for a step; what to say about it.
