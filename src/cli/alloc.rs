@@ -10,7 +10,7 @@ use super::exit::{self, Failure, Outcome};
 use super::job_options::{self, ALLOC, Setting};
 use super::script::title_of;
 use super::submit::{augment, queue, settings, would_run};
-use super::{Verb, modes, paths, submit, surroundings};
+use super::{Verb, launchers, modes, paths, submit, surroundings};
 use crate::model::job::{JobSpec, JobState};
 use crate::sys::signals::Signals;
 use crate::wire::client::{Request, ToClient};
@@ -72,6 +72,14 @@ impl Verb for Alloc {
             quiet: given.quiet,
         };
         let (connection, environment) = held.granted()?;
+        // Until the command has gone.
+        let _files = match launchers::prepare(job, &environment, &mut command) {
+            Ok(files) => Some(files),
+            Err(error) => {
+                held.say(&format!("mpirun will not know its hosts: {error:#}"));
+                None
+            }
+        };
         command.envs(environment);
         held.run(&words[0], command, connection)
     }

@@ -62,6 +62,7 @@ impl Verb for Attach {
             step: step.unwrap_or(StepId(0)),
             owner: false,
             inside: true,
+            unattended: false,
             label: self.label.then_some(1),
             quiet: true,
             follow: true,

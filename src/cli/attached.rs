@@ -69,6 +69,8 @@ pub(super) struct Attachment {
     pub(super) owner: bool,
     /// It is a step of a job that goes on without us.
     pub(super) inside: bool,
+    /// SIGINT is passed on like every other signal: nobody sits at our terminal.
+    pub(super) unattended: bool,
     /// Digits of ranks before lines.
     pub(super) label: Option<usize>,
     /// Say nothing but errors.
@@ -560,9 +562,11 @@ impl Session<'_> {
     fn pass_signals(&mut self, peer: &mut Peer) -> Result<(), Broken> {
         while let Some(signal) = self.next_signal() {
             match signal {
-                Signal::SIGINT => self.interrupt(peer)?,
+                Signal::SIGINT if !self.about.unattended => self.interrupt(peer)?,
                 // Nothing runs yet that could take it.
-                Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT if !self.started => {
+                Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT
+                    if !self.started =>
+                {
                     self.cancel(signal, peer)
                 }
                 other => peer.say(&FromClient::Signal(other as i32)),

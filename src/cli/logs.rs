@@ -71,6 +71,7 @@ fn on_nodes(target: &Target, raw_job: u32, kind: OutputKind, follow: bool) -> Ou
         step: StepId(0),
         owner: false,
         inside: true,
+        unattended: false,
         label: None,
         quiet: true,
         follow,

@@ -36,6 +36,7 @@ mod job;
 mod job_options;
 mod join;
 mod keeper;
+mod launchers;
 mod license;
 mod limits;
 mod logs;
@@ -52,6 +53,7 @@ mod process;
 mod qos;
 mod queue;
 mod refused_options;
+mod remote_shell;
 mod requeue;
 mod reserve;
 mod rule;
@@ -182,6 +184,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     if arguments.get(1).is_some_and(|word| word == modes::EXEC) {
         return ExitCode::from(modes::exec(&arguments[2..]));
+    }
+    if let Some(words) = remote_shell::words(&arguments) {
+        return ExitCode::from(remote_shell::run(words));
     }
     ExitCode::from(dispatch(&arguments))
 }

@@ -197,6 +197,7 @@ fn attachment(job: u32, step: StepId, given: &Draft, tasks: u32) -> Attachment {
         step,
         owner: true,
         inside: true,
+        unattended: false,
         label: given.label.then(|| digits(tasks)),
         quiet: given.quiet,
         follow: true,

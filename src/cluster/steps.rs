@@ -4,6 +4,7 @@
 
 use super::command::Principal;
 use super::{Cluster, Event, Reply, select};
+use crate::model::hostlist;
 use crate::model::ids::{SlotKey, StepId};
 use crate::model::job::{Job, Slot};
 use crate::model::refusal::{Code, Refusal};
@@ -62,7 +63,10 @@ pub(super) fn start(
         .cpus_per_task
         .or(job.spec.request.cpus_per_task)
         .unwrap_or(1);
-    let tasks = spread(slot, &request, cpus_per_task)?;
+    let tasks = match options.remote_shell() {
+        Some(name) => one_on(cluster, job, slot, name)?,
+        None => spread(slot, &request, cpus_per_task)?,
+    };
     if job.step_next >= STEPS_MAX {
         let what = format!(
             "job {} has begun {} steps, the most is {STEPS_MAX}",
@@ -122,6 +126,21 @@ fn running(cluster: &Cluster, raw: u32) -> Result<(&Job, &Slot), Refusal> {
             ))
         }
     }
+}
+
+/// One task on the node of this name, none on the others.
+fn one_on(cluster: &Cluster, job: &Job, slot: &Slot, name: &str) -> Result<Vec<u32>, Refusal> {
+    let shares = slot.allocation.nodes.iter();
+    let names: Vec<&str> = shares
+        .map(|share| cluster.nodes.get(&share.node).map_or("", |node| node.name()))
+        .collect();
+    let tasks: Vec<u32> = names.iter().map(|other| u32::from(*other == name)).collect();
+    if tasks.iter().sum::<u32>() == 1 {
+        return Ok(tasks);
+    }
+    let what = format!("job {} has no node \"{name}\"", job.id);
+    let hint = format!("its nodes are {}", hostlist::fold(&names));
+    Err(Refusal::new(Code::Impossible, what, hint))
 }
 
 /// Tasks on each node of the slot.

@@ -28,6 +28,7 @@ pub mod join_line;
 pub mod launch;
 pub mod license;
 pub mod limits;
+pub mod mpirun;
 pub mod node;
 pub mod partition;
 pub mod preempt;

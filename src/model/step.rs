@@ -79,6 +79,8 @@ pub enum StepOption {
     KillOnBadExit(bool),
     /// Seconds after the end of the first task at which the others are ended; 0 = never.
     Wait(u32),
+    /// It is what a remote shell would start: one task on this node of the job, with all that the job has there.
+    RemoteShell(String),
 }
 
 /// All that was said of a step.
@@ -131,6 +133,15 @@ impl StepOptions {
             _ => None,
         });
         said.filter(|seconds| *seconds > 0)
+    }
+
+    /// The node on which it is what a remote shell would start.
+    #[must_use]
+    pub fn remote_shell(&self) -> Option<&str> {
+        self.said.iter().find_map(|option| match option {
+            StepOption::RemoteShell(node) => Some(node.as_str()),
+            _ => None,
+        })
     }
 }
 

@@ -7,6 +7,7 @@
 //!
 //! - `journal`: what happened, locked while the shepherd lives, so that its death can be told for certain
 //! - `sock`: where a new agent finds it; peers must be root or the shepherd's own user
+//! - `hpc-remote-shell` and two lists of hosts: what `mpirun` is told to use
 //! - `script`: the spooled copy of the batch script, the owner's alone
 //! - `step.N.log`: output of attached tasks, a sequence of [`LogChunk`](crate::wire::worker::LogChunk)s
 //!
@@ -21,6 +22,7 @@
 )]
 
 mod journal_file;
+mod launchers;
 mod lease_timer;
 mod link;
 mod notes;

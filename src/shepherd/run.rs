@@ -1,6 +1,7 @@
 //! The loop: wait for something, turn it into inputs of the core, carry out its effects.
 
 use super::journal_file::JournalFile;
+use super::launchers;
 use super::lease_timer::LeaseTimer;
 use super::link::{Link, Received};
 use super::notes::{self, Target};
@@ -228,6 +229,7 @@ impl Shepherd {
                 account.map(|account| (account.uid, account.gid)),
             )?;
         }
+        launchers::prepare(&directory, &launch)?;
         let listener = listen(&directory)?;
         let poll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .map_err(ShepherdError::system("make a poll"))?;

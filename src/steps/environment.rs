@@ -8,6 +8,7 @@ use super::launch_plan::{LaunchPlan, PMI_FD};
 use crate::model::array::ArraySpec;
 use crate::model::hostlist;
 use crate::model::ids::StepId;
+use crate::model::mpirun;
 use crate::model::resource::{GpuCount, GpuRequest, MemoryRequest};
 use crate::model::step::Mpi;
 use crate::wire::shepherd::Site;
@@ -154,6 +155,7 @@ impl Environment {
         of_job(&mut env, launch, site);
         submitted_from(&mut env, submitted);
         of_place(&mut env, launch);
+        of_launchers(&mut env, site);
         if launch.spec.launch.is_attached() {
             env.variables.remove(b"ENVIRONMENT".as_slice());
         } else {
@@ -166,8 +168,14 @@ impl Environment {
         }
     }
 
-    /// The part that is the same for every task of an extra step: its caller's, with the step's own variables.
-    pub(super) fn of_step(launch: &SlotLaunch, step: &StepLaunch, site: &Site) -> Self {
+    /// The part that is the same for every task of an extra step: its caller's, with the step's own variables. What has a
+    /// `whole` share speaks for all of the job here, as a batch script does.
+    pub(super) fn of_step(
+        launch: &SlotLaunch,
+        step: &StepLaunch,
+        whole: bool,
+        site: &Site,
+    ) -> Self {
         let mut env = Builder::default();
         env.variables.extend(step.environment.iter().cloned());
         // The caller's own number, if it is a task.
@@ -178,8 +186,11 @@ impl Environment {
         of_job(&mut env, launch, site);
         submitted_from(&mut env, &step.environment);
         of_place(&mut env, launch);
-        step_names(&mut env, step.step, &launch.nodes, &step.tasks);
-        env.job("CPUS_PER_TASK", step.cpus_per_task.max(1));
+        of_launchers(&mut env, site);
+        if !whole {
+            step_names(&mut env, step.step, &launch.nodes, &step.tasks);
+            env.job("CPUS_PER_TASK", step.cpus_per_task.max(1));
+        }
         let strings = env.strings();
         Environment {
             constant: strings.len(),
@@ -483,6 +494,17 @@ fn of_place(env: &mut Builder, launch: &SlotLaunch) {
             env.job("GPUS_PER_TASK", amount(count));
             env.job("GPUS", request.gpus_total());
         }
+    }
+}
+
+/// What `mpirun` needs to know: its files are in the slot's directory, where the script would be.
+fn of_launchers(env: &mut Builder, site: &Site) {
+    let Some((directory, _)) = site.script.rsplit_once('/') else {
+        return;
+    };
+    let known = |name: &str| env.variables.get(name.as_bytes()).cloned();
+    for (name, value) in mpirun::variables(directory, known) {
+        env.set(name, value);
     }
 }
 

@@ -238,19 +238,25 @@ impl SlotPlan {
         plans.collect()
     }
 
-    /// This node's tasks of an extra step.
+    /// This node's tasks of an extra step; of one that is a `whole` share, with all of the slot's here.
     pub(super) fn step(
         &self,
         launch: &SlotLaunch,
         step: &StepLaunch,
+        whole: bool,
         element: ElementFacts,
         placement: &Placement,
         site: &Site,
     ) -> Result<Vec<LaunchPlan>, String> {
-        let mut environment = Environment::of_step(launch, step, site);
+        let mut environment = Environment::of_step(launch, step, whole, site);
         let arguments = Arc::new(c_strings(&step.arguments)?);
         let directory = Arc::new(c_string(&step.work_dir)?);
-        let facts = task_facts(placement, launch.node_index, &self.gpus);
+        let mut facts = task_facts(placement, launch.node_index, &self.gpus);
+        if whole {
+            for task in &mut facts {
+                task.gpus = self.gpus.all();
+            }
+        }
         let plans = facts.into_iter().map(|task| LaunchPlan {
             task: TaskId {
                 step: step.step,
@@ -264,7 +270,11 @@ impl SlotPlan {
             directory: directory.clone(),
             umask: self.umask,
             limits: self.limits.clone(),
-            cpus: part(&self.cpus, task.local, step.cpus_per_task.max(1)),
+            cpus: if whole {
+                self.cpus.clone()
+            } else {
+                part(&self.cpus, task.local, step.cpus_per_task.max(1))
+            },
             pmi: false,
         });
         Ok(plans.collect())

@@ -549,7 +549,11 @@ impl SlotCore {
         };
         let placement = Placement::block(&step.tasks);
         let plans = match &self.plan {
-            Ok(plan) => plan.step(&self.launch, &step, element.facts, &placement, &self.site),
+            Ok(plan) => {
+                let whole = options.remote_shell().is_some();
+                let launch = &self.launch;
+                plan.step(launch, &step, whole, element.facts, &placement, &self.site)
+            },
             Err(text) => Err(text.clone()),
         };
         match plans {

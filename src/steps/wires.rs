@@ -70,13 +70,17 @@ impl SlotCore {
         let mpi = options.mpi();
         // One task alone has nobody to find, unless somebody wants to see it served; only Open MPI 4, which sees the
         // variables of a Slurm step, insists on being served all the same.
-        let alone = placement.size() <= 1 && options.is_empty();
+        let whole = options.remote_shell().is_some();
+        let alone = placement.size() <= 1 && (options.is_empty() || whole);
         let carries_files = self.launch.spec.request.takes_nothing();
-        let pmix = mpi.serves_pmix() && !carries_files;
+        let pmix = mpi.serves_pmix() && !carries_files && !whole;
         let facts = self.wire_facts(id, placement, options);
         let start = pmix.then(|| self.pmix_start(&facts, &plans));
         let wiring = Wiring::new(facts);
-        self.set_environment(&mut plans, placement, mpi, !alone && wiring.has_sockets());
+        // What a launcher's daemon starts is to find what the launcher has, and no threads for a task that has all cpus.
+        if !whole {
+            self.set_environment(&mut plans, placement, mpi, !alone && wiring.has_sockets());
+        }
         let Some(step) = self.element.as_mut().and_then(|e| e.step_mut(id)) else {
             return;
         };

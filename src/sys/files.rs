@@ -51,6 +51,13 @@ pub enum FilesError {
     },
 }
 
+/// The path of this program, also where an upgrade has put a new file in its place.
+pub fn own_program() -> io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    let gone = path.to_str().and_then(|path| path.strip_suffix(" (deleted)"));
+    Ok(gone.map_or(path.clone(), PathBuf::from))
+}
+
 /// An error of the system in words, for people: without its number.
 pub fn in_words(error: &io::Error) -> String {
     match error.raw_os_error() {

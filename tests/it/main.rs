@@ -32,6 +32,7 @@ mod lab_storm;
 mod limits;
 mod listings;
 mod mpi;
+mod mpirun;
 mod preemption;
 mod recorded;
 mod relay;

@@ -20,8 +20,8 @@ const COURSE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/mpi");
 const END_MAX: Duration = Duration::from_secs(5);
 
 /// What to find, and what its programs say that they are.
-#[derive(Clone, Copy)]
-enum Wanted {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
     Mpich,
     OpenMpi,
     Mpich5,
@@ -30,14 +30,16 @@ enum Wanted {
 }
 
 /// An MPI that is there.
-struct Mpi {
+pub(crate) struct Mpi {
     compiler: PathBuf,
+    /// Its mpirun.
+    pub(crate) launcher: PathBuf,
     /// The interpreter that has mpi4py for it.
     python: Option<PathBuf>,
     /// Set for its programs, as `NAME=VALUE`.
-    environment: Option<String>,
+    pub(crate) environment: Option<String>,
     /// How its version begins.
-    says: &'static str,
+    pub(crate) says: &'static str,
 }
 
 impl Wanted {
@@ -48,8 +50,10 @@ impl Wanted {
                 .map(PathBuf::from)
                 .find(|path| path.exists());
             let compiler = found.ok_or_else(|| format!("no {}", names[0]))?;
+            let launcher = PathBuf::from(compiler.to_str().unwrap().replace("mpicc", "mpirun"));
             Ok(Mpi {
                 compiler,
+                launcher,
                 python: None,
                 environment: None,
                 says,
@@ -71,6 +75,7 @@ impl Wanted {
                 let intel = wheel("impi")?;
                 let mpich = Mpi::of_wheel("mpich", "Intel(R)_MPI_Library")?;
                 Ok(Mpi {
+                    launcher: intel.join("bin/mpirun"),
                     python: Some(intel.join("bin/python")),
                     environment: Some(format!("LD_LIBRARY_PATH={}/lib", intel.display())),
                     ..mpich
@@ -80,7 +85,7 @@ impl Wanted {
     }
 
     /// The same, where a test without it is skipped.
-    fn get(self, test: &str) -> Option<Mpi> {
+    pub(crate) fn get(self, test: &str) -> Option<Mpi> {
         match self.find() {
             Ok(mpi) => Some(mpi),
             Err(why) => {
@@ -95,6 +100,7 @@ impl Mpi {
     fn of_wheel(name: &str, says: &'static str) -> Result<Self, String> {
         let place = wheel(name)?;
         Ok(Mpi {
+            launcher: place.join("bin/mpirun"),
             compiler: place.join("bin/mpicc"),
             python: Some(place.join("bin/python")),
             environment: None,
@@ -104,7 +110,7 @@ impl Mpi {
 
     /// Compiles a program of `tests/mpi` to the directory that all machines have in common; where it is there. Its name
     /// tells it from those of other tests.
-    fn compile(&self, lab: &Lab, name: &str) -> String {
+    pub(crate) fn compile(&self, lab: &Lab, name: &str) -> String {
         compile(&self.compiler, lab, name)
     }
 
@@ -157,7 +163,7 @@ fn compile(compiler: &Path, lab: &Lab, name: &str) -> String {
 }
 
 /// Machines `ws1` and on, and a cluster of all of them with more cpus than they have.
-fn cluster(lab: &Lab, count: usize) -> Vec<Host> {
+pub(crate) fn cluster(lab: &Lab, count: usize) -> Vec<Host> {
     let names: Vec<String> = (1..=count).map(|number| format!("ws{number}")).collect();
     let hosts = lab.hosts(&names);
     let machine = ["--memory", "64G", "--cpus", "16"];

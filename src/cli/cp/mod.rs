@@ -341,6 +341,7 @@ impl Copy<'_> {
             step: StepId(0),
             owner: true,
             inside: false,
+            unattended: false,
             label: None,
             quiet: self.quiet,
             follow: true,
