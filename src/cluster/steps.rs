@@ -132,9 +132,17 @@ fn running(cluster: &Cluster, raw: u32) -> Result<(&Job, &Slot), Refusal> {
 fn one_on(cluster: &Cluster, job: &Job, slot: &Slot, name: &str) -> Result<Vec<u32>, Refusal> {
     let shares = slot.allocation.nodes.iter();
     let names: Vec<&str> = shares
-        .map(|share| cluster.nodes.get(&share.node).map_or("", |node| node.name()))
+        .map(|share| {
+            cluster
+                .nodes
+                .get(&share.node)
+                .map_or("", |node| node.name())
+        })
         .collect();
-    let tasks: Vec<u32> = names.iter().map(|other| u32::from(*other == name)).collect();
+    let tasks: Vec<u32> = names
+        .iter()
+        .map(|other| u32::from(*other == name))
+        .collect();
     if tasks.iter().sum::<u32>() == 1 {
         return Ok(tasks);
     }

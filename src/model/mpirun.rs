@@ -14,10 +14,7 @@ pub const HOSTS: &str = "hpc-hosts";
 /// Both lists of hosts, with their names; hosts without tasks are not in them.
 #[must_use]
 pub fn host_lists(nodes: &[String], tasks: &[u32]) -> [(&'static str, String); 2] {
-    let mut lists = [
-        (HOSTS_WITH_SLOTS, String::new()),
-        (HOSTS, String::new()),
-    ];
+    let mut lists = [(HOSTS_WITH_SLOTS, String::new()), (HOSTS, String::new())];
     for (node, tasks) in nodes.iter().zip(tasks).filter(|(_, tasks)| **tasks > 0) {
         lists[0].1.push_str(&format!("{node} slots={tasks}\n"));
         lists[1].1.push_str(&format!("{node}:{tasks}\n"));
@@ -34,15 +31,22 @@ enum Value {
     /// The remote shell, as long as this variable has this value: who chose another way to start daemons wants the
     /// program that belongs to it.
     Shell(&'static str, &'static str),
+    /// This word, as long as that variable says the remote shell.
+    WithShell(&'static str, &'static str),
 }
 
 /// Their variables. The parts of Open MPI and of Hydra that believe in Slurm would call its `srun`: variables of Slurm's
-/// are there, Slurm is not. And daemons do not start further ones, for which the path of our program here would have to
-/// be right on other machines as well.
-const VARIABLES: [(&str, Value); 18] = [
+/// are there, Slurm is not. The directory has another path on each machine. So daemons do not start further ones; and
+/// those of Open MPI 4, which look for the remote shell all the same and end without a word where it is not, take
+/// settings from their own environment, which is the launcher's with the paths of their machine, and not from its command.
+const VARIABLES: [(&str, Value); 19] = [
     ("OMPI_MCA_plm", Value::Word("^slurm")),
     ("OMPI_MCA_ras", Value::Word("^slurm")),
     ("OMPI_MCA_plm_rsh_no_tree_spawn", Value::Word("1")),
+    (
+        "OMPI_MCA_plm_rsh_pass_environ_mca_params",
+        Value::WithShell("OMPI_MCA_plm_rsh_agent", "0"),
+    ),
     ("OMPI_MCA_plm_rsh_agent", Value::File(REMOTE_SHELL)),
     (
         "OMPI_MCA_orte_default_hostfile",
@@ -58,10 +62,7 @@ const VARIABLES: [(&str, Value); 18] = [
     ),
     ("HYDRA_RMK", Value::Word("user")),
     ("HYDRA_LAUNCHER", Value::Word("ssh")),
-    (
-        "HYDRA_LAUNCHER_EXEC",
-        Value::Shell("HYDRA_LAUNCHER", "ssh"),
-    ),
+    ("HYDRA_LAUNCHER_EXEC", Value::Shell("HYDRA_LAUNCHER", "ssh")),
     ("HYDRA_HOST_FILE", Value::File(HOSTS)),
     ("I_MPI_HYDRA_RMK", Value::Word("user")),
     ("I_MPI_HYDRA_BOOTSTRAP", Value::Word("ssh")),
@@ -85,6 +86,9 @@ pub fn variables(
         Value::Shell(way, expected) => known(way)
             .is_none_or(|way| way == expected.as_bytes())
             .then(|| (*name, path(REMOTE_SHELL), Some(REMOTE_SHELL))),
+        Value::WithShell(agent, word) => known(agent)
+            .is_none_or(|agent| is_named(&agent, REMOTE_SHELL))
+            .then(|| (*name, (*word).to_owned(), None)),
     });
     let open = wanted.filter(|(name, _, file)| match (known(name), file) {
         (None, _) => true,
@@ -131,7 +135,12 @@ pub fn node_named<'a>(
     nodes: &'a [String],
     has_address: impl Fn(&str) -> bool,
 ) -> Option<&'a String> {
-    let short = |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    let short = |name: &str| {
+        name.split('.')
+            .next()
+            .unwrap_or_default()
+            .to_ascii_lowercase()
+    };
     let is_address = host.parse::<std::net::IpAddr>().is_ok();
     let exact = nodes.iter().find(|node| node.eq_ignore_ascii_case(host));
     exact.or_else(|| {
@@ -180,6 +189,10 @@ mod tests {
         };
         let own = set(&[(agent, "/usr/bin/ssh"), ("OMPI_MCA_plm", "rsh")]);
         assert_eq!(value(&own, agent), None);
+        assert_eq!(
+            value(&own, "OMPI_MCA_plm_rsh_pass_environ_mca_params"),
+            None
+        );
         assert_eq!(value(&own, "OMPI_MCA_plm"), None);
         assert!(value(&own, "OMPI_MCA_ras").is_some());
         let of_another_job = set(&[(agent, "/slot/1/hpc-remote-shell")]);
@@ -194,7 +207,12 @@ mod tests {
 
     #[test]
     fn variables_of_a_rank_are_known_from_settings() {
-        for name in ["PMI_FD", "PMIX_RANK", "MPIR_CVAR_PMI_VERSION", "OMPI_MCA_schizo"] {
+        for name in [
+            "PMI_FD",
+            "PMIX_RANK",
+            "MPIR_CVAR_PMI_VERSION",
+            "OMPI_MCA_schizo",
+        ] {
             assert!(is_of_a_rank(name.as_bytes()), "{name}");
         }
         for name in ["PMIX_MCA_gds", "OMPI_MCA_btl", "PATH", "HYDRA_HOST_FILE"] {
@@ -205,7 +223,8 @@ mod tests {
     #[test]
     fn hosts_are_found_by_every_name_they_have() {
         let nodes = names(&["ws1", "ws2.lab", "ws3.a", "ws3.b"]);
-        let found = |host: &str| node_named(host, &nodes, |node| node == "ws1" && host == "10.0.0.1");
+        let found =
+            |host: &str| node_named(host, &nodes, |node| node == "ws1" && host == "10.0.0.1");
         assert_eq!(found("ws1"), Some(&nodes[0]));
         assert_eq!(found("WS1"), Some(&nodes[0]));
         assert_eq!(found("ws1.lab.example"), Some(&nodes[0]));

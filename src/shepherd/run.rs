@@ -140,6 +140,9 @@ struct Shepherd {
     doors: PmixDoors,
     /// When steps began whose ranks are wired.
     wired: BTreeMap<StepId, SystemTime>,
+    /// When the slot began, if its job has several tasks, which a launcher may start unseen: in a script, or for `hpc
+    /// alloc` beside the job.
+    launchers_since: Option<SystemTime>,
     poll: Epoll,
     signals: Signals,
     listener: UnixListener,
@@ -249,6 +252,7 @@ impl Shepherd {
         };
         let processes = Processes::new(account);
         let node = site.node.clone();
+        let tasks: u32 = launch.shares.iter().map(|share| share.tasks).sum();
         let mut core = SlotCore::new(now, launch, site);
         core.drop_blobs();
         // Not those that we are bound to: which of them exist is the question.
@@ -269,6 +273,7 @@ impl Shepherd {
             pmix: PmixHelpers::default(),
             doors: PmixDoors::default(),
             wired: BTreeMap::new(),
+            launchers_since: (tasks > 1).then(SystemTime::now),
             poll,
             signals,
             listener,
@@ -434,11 +439,7 @@ impl Shepherd {
                 self.doors.close(step, &self.poll);
                 self.pmix.stop(step, &self.processes, &self.poll);
                 if let Some(since) = self.wired.remove(&step) {
-                    let (uid, _) = self.processes.owner();
-                    let count = shared_memory::sweep(uid, since);
-                    if count > 0 {
-                        tracing::info!(%step, count, "files of shared memory that ranks left were removed");
-                    }
+                    self.sweep_memory(since);
                 }
             }
             Effect::Exit => self.over = true,
@@ -607,7 +608,19 @@ impl Shepherd {
     fn swept(&mut self) {
         self.streams.finish(&self.poll);
         self.notes_to = None;
+        if let Some(since) = self.launchers_since {
+            self.sweep_memory(since);
+        }
         self.inputs.push_back(Input::Swept);
+    }
+
+    /// Removes what ranks that began at `since` or later have left in shared memory.
+    fn sweep_memory(&self, since: SystemTime) {
+        let (uid, _) = self.processes.owner();
+        let count = shared_memory::sweep(uid, since);
+        if count > 0 {
+            tracing::info!(count, "files of shared memory that ranks left were removed");
+        }
     }
 
     // ---- the agent

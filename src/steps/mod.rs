@@ -553,7 +553,7 @@ impl SlotCore {
                 let whole = options.remote_shell().is_some();
                 let launch = &self.launch;
                 plan.step(launch, &step, whole, element.facts, &placement, &self.site)
-            },
+            }
             Err(text) => Err(text.clone()),
         };
         match plans {

@@ -54,7 +54,9 @@ pub enum FilesError {
 /// The path of this program, also where an upgrade has put a new file in its place.
 pub fn own_program() -> io::Result<PathBuf> {
     let path = std::env::current_exe()?;
-    let gone = path.to_str().and_then(|path| path.strip_suffix(" (deleted)"));
+    let gone = path
+        .to_str()
+        .and_then(|path| path.strip_suffix(" (deleted)"));
     Ok(gone.map_or(path.clone(), PathBuf::from))
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::node::Link;
-use crate::model::step::StepOptions;
+use crate::model::step::{StepOption, StepOptions};
 
 /// Two nodes of two cpus and a third beside them.
 fn three() -> Fixture {
@@ -301,4 +301,36 @@ fn a_step_is_over_when_it_has_ended_on_all_its_nodes() {
     assert_eq!(ended(0, 1, 3), None, "said again");
     assert_eq!(ended(1, 1, 0), Some(0));
     assert_eq!(ended(0, 2, 1), Some(3), "the worst of all");
+}
+
+#[test]
+fn what_a_remote_shell_starts_is_one_task_on_the_node_it_names() {
+    let mut f = three();
+    let key = f.begun(gang_of(Launch::Hold, false));
+    let mut start = |node: &str| {
+        let mut options = StepOptions::default();
+        options.say(StepOption::RemoteShell(node.to_owned()));
+        f.run(Command::StartStep {
+            who: user(1000),
+            options,
+            request: Box::new(crate::wire::client::StepRequest {
+                raw_job: key.job.0,
+                arguments: vec!["true".into()],
+                environment: Vec::new(),
+                work_dir: "/".into(),
+                ntasks: None,
+                nodes: None,
+                // More than any node has: it is given what there is.
+                cpus_per_task: Some(99),
+            }),
+        })
+    };
+    start("b").unwrap();
+    let refusal = start("c").unwrap_err();
+    assert!(refusal.what.contains("has no node \"c\""), "{refusal:?}");
+    assert!(refusal.hint.contains("its nodes are a,b"), "{refusal:?}");
+    let slot = f.cluster.slot(key).unwrap();
+    let nodes: Vec<_> = slot.steps.iter().map(|step| step.nodes.clone()).collect();
+    assert_eq!(nodes, [vec![1]]);
+    assert_eq!(f.cluster.steps[&key][0].launch.tasks, [0, 1]);
 }

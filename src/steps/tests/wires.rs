@@ -412,3 +412,31 @@ fn messages_for_a_step_that_has_not_begun_here_wait_for_it() {
         .collect();
     assert_eq!(codes, [4, 4]);
 }
+
+#[test]
+fn what_a_remote_shell_starts_has_the_whole_share_and_is_no_rank() {
+    let (mut slot, _) = Fixture::new(command());
+    let mut options = StepOptions::default();
+    options.say(StepOption::Mpi(Mpi::None));
+    options.say(StepOption::RemoteShell("n1".to_owned()));
+    let mut launch = step(1);
+    let told = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+    // Of the machine where the launcher runs.
+    launch.environment = vec![
+        told("HYDRA_LAUNCHER_EXEC", "/elsewhere/hpc-remote-shell"),
+        told("OMPI_MCA_plm", "rsh"),
+        told("SLURM_NTASKS", "4"),
+    ];
+    let order = StepOrder { launch, options };
+    let effects = slot.order(ToSlot::StartStepAs(Arc::new(order)));
+    let plan = spawned(&effects)[0];
+    assert_eq!(plan.cpus.to_string(), "0-3");
+    assert!(!plan.pmi);
+    for name in ["PMI_RANK", "OMP_NUM_THREADS", "SLURM_STEP_ID"] {
+        assert_eq!(variable(plan, name), None, "{name}");
+    }
+    assert_eq!(variable(plan, "SLURM_NTASKS"), Some("4"));
+    assert_eq!(variable(plan, "OMPI_MCA_plm"), Some("rsh"));
+    let shell = variable(plan, "HYDRA_LAUNCHER_EXEC");
+    assert_eq!(shell, Some("/spool/hpc-remote-shell"));
+}
