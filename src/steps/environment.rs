@@ -344,6 +344,21 @@ pub(super) fn wire(plan: &mut LaunchPlan, local: u32, facts: &WireEnvironment) {
     }
 }
 
+/// Adds what a task needs to find its server of PMIx.
+pub(super) fn add_pmix(plan: &mut LaunchPlan, variables: &[(String, String)]) {
+    add(plan, variables);
+    // An MPICH, or one that is started by a launcher in here, must not take it for meant for itself.
+    let said = b"MPIR_CVAR_PMI_VERSION=";
+    if !plan
+        .environment
+        .iter()
+        .any(|line| line.as_bytes().starts_with(said))
+    {
+        let version = ("MPIR_CVAR_PMI_VERSION".to_owned(), "1".to_owned());
+        add(plan, &[version]);
+    }
+}
+
 /// Adds variables, which replace what has their names.
 pub(super) fn add(plan: &mut LaunchPlan, variables: &[(String, String)]) {
     let strings = Arc::make_mut(&mut plan.environment);

@@ -202,7 +202,7 @@ impl SlotCore {
                     return;
                 };
                 for (plan, variables) in plans.iter_mut().zip(environments) {
-                    super::environment::add(plan, &variables.pairs);
+                    super::environment::add_pmix(plan, &variables.pairs);
                 }
                 out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan))));
             }

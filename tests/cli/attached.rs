@@ -343,6 +343,8 @@ fn an_allocation_is_held_used_and_given_back() {
             let environment = vec![
                 ("SLURM_JOB_ID".into(), "42".into()),
                 ("HPC_NNODES".into(), "2".into()),
+                ("HPC_JOB_NODELIST".into(), "n[1-2]".into()),
+                ("HPC_TASKS_PER_NODE".into(), "1(x2)".into()),
             ];
             talk.say(&ToClient::Started {
                 raw_job: 42,
