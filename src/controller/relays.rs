@@ -5,10 +5,8 @@
 
 use crate::model::allocation::NodeShare;
 use crate::model::ids::{NodeId, SlotKey};
-use crate::model::job::ExitStatus;
-use crate::model::time::Timestamp;
 use crate::wire::hello::VERSION_PEERS;
-use crate::wire::peer::{PeerFrame, PeerMessage, StepFailure};
+use crate::wire::peer::PeerFrame;
 use crate::wire::worker::{ToSlot, ToWorker};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -112,7 +110,11 @@ impl Relays {
             Some(way) if way.version >= VERSION_PEERS => send(way, key, sender, frame, length),
             // It does not know that it is spoken to, so this is said for it.
             Some(_) => {
-                let answer = cannot(&frame, to);
+                let text = format!(
+                    "node number {to} of the job runs an earlier build of hpc, which cannot wire the ranks of a step; restart \
+                     its agent with this build"
+                );
+                let answer = frame.refused(text);
                 if let (Some(way), Some(answer)) = (ways.get_mut(&from), answer) {
                     send(way, key, to, answer, FRAME_LEAST);
                 }
@@ -134,30 +136,12 @@ fn send(way: &Way, key: SlotKey, from: u32, frame: PeerFrame, length: usize) {
     _ = way.frames.try_send(Passing { order, _room: room });
 }
 
-/// The first and only word of a node whose agent is of an earlier build.
-fn cannot(frame: &PeerFrame, node: u32) -> Option<PeerFrame> {
-    let step = frame.message.as_ref()?.step();
-    let failure = StepFailure {
-        exit: ExitStatus { code: 1, signal: 0 },
-        text: format!(
-            "node number {node} of the job runs an earlier build of hpc, which cannot wire the ranks of a step; restart its \
-             agent with this build"
-        ),
-        at_once: false,
-        at: Timestamp(0),
-    };
-    Some(PeerFrame {
-        number: 1,
-        taken: 0,
-        message: Some(PeerMessage::Failed { step, failure }),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::cpu_set::CpuSet;
     use crate::model::ids::{JobId, SlotId, StepId};
+    use crate::wire::peer::PeerMessage;
 
     const KEY: SlotKey = SlotKey {
         job: JobId(4),

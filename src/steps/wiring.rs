@@ -570,6 +570,8 @@ impl Wiring {
     /// of it is mostly on its way to us then. So the step goes on for a moment in which to hear of it.
     fn settle(&mut self, now: u64, failure: StepFailure, ours: bool, out: &mut Vec<WireAct>) {
         let alone = self.facts.placement.nodes().len() <= 1;
+        // What is said for a node that cannot speak is nobody's own, and somebody must tell it.
+        let ours = ours || failure.at == Timestamp(0);
         match &mut self.failure {
             Some(Failing { decided: true, .. }) => {}
             Some(known) => {
@@ -642,7 +644,15 @@ impl Wiring {
     }
 
     fn on_begun(&mut self, out: &mut Vec<WireAct>) {
-        self.leader.0 = true;
+        let nodes = self.facts.placement.nodes();
+        if !std::mem::replace(&mut self.leader.0, true) && nodes.first() == Some(&self.facts.me) {
+            // All will be spoken to. One that cannot be, of an earlier build, would be waited for in vain.
+            let step = self.facts.step;
+            out.extend(nodes.iter().skip(1).map(|to| WireAct::Peer {
+                to: *to,
+                message: PeerMessage::Begun { step },
+            }));
+        }
         self.judge(out);
     }
 

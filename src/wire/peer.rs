@@ -25,6 +25,29 @@ pub struct PeerFrame {
     pub message: Option<PeerMessage>,
 }
 
+impl PeerFrame {
+    /// The first and only word of a node that cannot be spoken to, said for it by who knows that: the step has failed.
+    /// `None` where nobody waits for an answer: programs that are no MPI programs go on.
+    #[must_use]
+    pub fn refused(&self, text: String) -> Option<PeerFrame> {
+        let step = match self.message.as_ref()? {
+            PeerMessage::Silent { .. } | PeerMessage::Failed { .. } => return None,
+            message => message.step(),
+        };
+        let failure = StepFailure {
+            exit: ExitStatus { code: 1, signal: 0 },
+            text,
+            at_once: false,
+            at: Timestamp(0),
+        };
+        Some(PeerFrame {
+            number: 1,
+            taken: 0,
+            message: Some(PeerMessage::Failed { step, failure }),
+        })
+    }
+}
+
 /// Who takes part in a collective.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Group {

@@ -20,7 +20,7 @@ use crate::sys::clock::boottime_ms;
 use crate::sys::files::{boot_id, flock_exclusive, in_words, private_dir};
 use crate::sys::identity::is_root;
 use crate::sys::spawn::CpuMask;
-use crate::wire::hello::VERSION_GANGS;
+use crate::wire::hello::{VERSION_GANGS, VERSION_PEERS};
 use crate::wire::join::Credential;
 use crate::wire::shepherd::{Assignment, SCRIPT, Site};
 use crate::wire::worker::{FromSlot, FromWorker, OpenStream, SlotLaunch, ToSlot, ToWorker};
@@ -670,6 +670,20 @@ impl Agent {
             return;
         }
         slot.follow(&report);
+        // A controller of an earlier build passes nothing on, and does not understand that it is to.
+        if let FromSlot::Peer { to, frame } = &report
+            && self
+                .session
+                .as_ref()
+                .is_some_and(|session| session.version < VERSION_PEERS)
+        {
+            let text = "the controller is of an earlier build, which cannot wire ranks over several nodes; restart it with \
+                        this build";
+            if let Some(frame) = frame.refused(text.to_owned()) {
+                slot.order(ToSlot::Peer { from: *to, frame });
+            }
+            return;
+        }
         if !slot.closing && self.is_news(key, &report) {
             self.say(FromWorker::Slot { key, report });
         }

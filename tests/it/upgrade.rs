@@ -177,6 +177,31 @@ fn an_older_agent_and_a_newer_one_serve_beside_each_other() {
                 (5, format!("hello from {node}\n"))
             );
         }
+        if new_controller {
+            // Tasks on both that need nothing of each other, and ranks that do, which would wait for ever.
+            let both = ok(hpc(&[
+                "run",
+                "-N",
+                "2",
+                "sh",
+                "-c",
+                "echo $SLURMD_NODENAME",
+            ]));
+            let mut both: Vec<&str> = both.lines().collect();
+            both.sort_unstable();
+            assert_eq!(both, ["n1", "n2"]);
+            let rank = cluster.path("rank.py");
+            let meets = "time.sleep(0.5)\nask('cmd=barrier_in')\n";
+            std::fs::write(&rank, format!("{}{meets}", crate::wiring::RANK)).unwrap();
+            let words = format!(
+                "[ -n \"$PMI_FD\" ] || exec sleep 1; exec python3 {}",
+                rank.display()
+            );
+            let answer =
+                crate::support::finish(&mut hpc(&["run", "-N", "2", "sh", "-c", &words]), b"");
+            assert_eq!(answer.code, 1, "{answer:?}");
+            assert!(answer.err.contains("earlier build"), "{answer:?}");
+        }
         // A gang over both, of a script on the first with a step there.
         let words = [
             "submit",

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const END_MAX: Duration = Duration::from_secs(5);
 
 /// A rank in Python: `ask` says a line and has the answer.
-const RANK: &str = r#"
+pub(crate) const RANK: &str = r#"
 import os, socket, sys, time
 rank, size = int(os.environ["PMI_RANK"]), int(os.environ["PMI_SIZE"])
 pmi = socket.socket(fileno=int(os.environ["PMI_FD"]))
