@@ -232,7 +232,13 @@ impl Shepherd {
                 account.map(|account| (account.uid, account.gid)),
             )?;
         }
-        launchers::prepare(&directory, &launch)?;
+        if let Err(error) = launchers::prepare(&directory, &launch) {
+            // A full disk, say. Few jobs call mpirun, and one that does is told by it which file is missing.
+            tracing::warn!(
+                error = error_text(&error),
+                "mpirun will not know its hosts in this slot"
+            );
+        }
         let listener = listen(&directory)?;
         let poll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .map_err(ShepherdError::system("make a poll"))?;

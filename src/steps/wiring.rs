@@ -575,7 +575,7 @@ impl Wiring {
         match &mut self.failure {
             Some(Failing { decided: true, .. }) => {}
             Some(known) => {
-                if failure.at < known.failure.at {
+                if weight(&failure) < weight(&known.failure) {
                     (known.failure, known.ours) = (failure, ours);
                 }
             }
@@ -818,6 +818,13 @@ impl Wiring {
     fn pmi_asker(&self, _ask: u64) -> u32 {
         self.locals.first().map_or(0, |known| known.rank)
     }
+}
+
+/// Of several failures the least counts. A crash is nobody's answer to what happens elsewhere, and clocks of nodes agree to
+/// some milliseconds only; beyond that the first.
+fn weight(failure: &StepFailure) -> (bool, Timestamp) {
+    const CRASHES: [u8; 5] = [4, 7, 8, 9, 11];
+    (!CRASHES.contains(&failure.exit.signal), failure.at)
 }
 
 /// A status that is not success: a rank that ends too early has failed, whatever it says.

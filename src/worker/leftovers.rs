@@ -6,6 +6,7 @@
 //! found without cgroups.
 
 use super::slots::parse_key;
+use crate::model::mpirun;
 use crate::steps::journal::{Record, Replay, encode};
 use crate::sys::clock::boottime_ms;
 use crate::sys::reap::read_environ_marker;
@@ -106,7 +107,19 @@ fn processes() -> impl Iterator<Item = i32> {
 
 /// Removes a finished slot's directory; one with logs keeps them (see `kept_logs.rs`). Whether logs were kept.
 pub(super) fn clean(directory: &Path) -> bool {
-    for name in [SOCKET, SCRIPT, LEASED, CREDENTIAL, JOURNAL] {
+    // What a shepherd that was killed could not take away: folders of its steps' PMIx servers.
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"pmix."))
+    {
+        let _ = std::fs::remove_dir_all(entry.path());
+    }
+    let of_launchers = [
+        mpirun::REMOTE_SHELL,
+        mpirun::HOSTS_WITH_SLOTS,
+        mpirun::HOSTS,
+    ];
+    let ours = [SOCKET, SCRIPT, LEASED, CREDENTIAL, JOURNAL];
+    for name in of_launchers.into_iter().chain(ours) {
         let _ = std::fs::remove_file(directory.join(name));
     }
     std::fs::remove_dir(directory).is_err() && directory.exists()

@@ -191,8 +191,9 @@ fn wherever_the_room_ends_a_job_says_so_or_succeeds() {
         text.contains("no space left on device") || text.contains("its disk was full")
     };
     let (mut failed, mut done) = (0, 0);
-    // One page for each of credential, journal, script or log; with one more there is room for all.
-    for pages in 0..5 {
+    // One page for each of credential, journal, script or log, and two that mpirun's hosts take; with one more there is room
+    // for all.
+    for pages in 0..7 {
         for kind in ["run", "submit"] {
             fill(&small, &state);
             let free = format!("truncate -s -{} {state}/ballast.65536", pages * 4096);

@@ -310,6 +310,23 @@ fn what_went_wrong_first_counts_also_when_others_hear_of_it_late() {
 }
 
 #[test]
+fn a_crash_is_what_went_wrong_whatever_the_clocks_say() {
+    let mut cluster = Cluster::new(&[1, 1], StepOptions::default());
+    for rank in 0..2 {
+        cluster.says(rank as usize, rank, std::str::from_utf8(HELLO).unwrap());
+    }
+    cluster.says(0, 0, "cmd=abort exitcode=14\n");
+    cluster.passes(3);
+    cluster.exits(1, 1, 0, 11);
+    cluster.decides();
+    cluster.exits(0, 0, 14, 0);
+    for node in 0..2 {
+        let effects = cluster.nodes[node].when(Input::Swept);
+        assert_eq!(ends(&effects)[0].exit.signal, 11, "node {node}");
+    }
+}
+
+#[test]
 fn what_the_user_says_of_bad_ends_counts() {
     let kill = |kill| with(&[StepOption::KillOnBadExit(kill)]);
     let mut cluster = Cluster::new(&[2], kill(true));
