@@ -141,6 +141,7 @@ mod tests {
     use super::*;
     use crate::model::cpu_set::CpuSet;
     use crate::model::ids::{JobId, SlotId, StepId};
+    use crate::model::time::Timestamp;
     use crate::wire::peer::PeerMessage;
 
     const KEY: SlotKey = SlotKey {
@@ -163,7 +164,10 @@ mod tests {
         PeerFrame {
             number: 9,
             taken: 2,
-            message: Some(PeerMessage::Begun { step: StepId(step) }),
+            message: Some(PeerMessage::Begun {
+                step: StepId(step),
+                at: Timestamp(0),
+            }),
         }
     }
 

@@ -177,12 +177,14 @@ impl Mailbox {
 mod tests {
     use super::*;
     use crate::model::ids::StepId;
+    use crate::model::time::Timestamp;
     use crate::wire::pmix::Blob;
     use proptest::prelude::*;
 
     fn word(number: u32) -> PeerMessage {
         PeerMessage::Begun {
             step: StepId(number),
+            at: Timestamp(0),
         }
     }
 

@@ -23,7 +23,9 @@ use std::collections::BTreeMap;
 /// How long a rank that has closed its connection has to end, before that alone counts as its end.
 const VANISHED_MS: u64 = 1_000;
 /// How long a step over several nodes goes on once one of them has failed, to hear of what may have been first.
-const DECIDE_MS: u64 = 100;
+const DECIDE_MS: u64 = 500;
+/// More than this no node's reckoning lags.
+const LAG_MAX_MS: i64 = 60_000;
 /// How long ranks of a step over several nodes wait in a fence that brings nothing new, before they are let go on.
 const HELD_UP_MS: u64 = 1_000;
 /// Room in a frame for what is not a part of a collective.
@@ -141,6 +143,8 @@ pub(super) struct Wiring {
     serial: u64,
     /// The time of what is being handled.
     now: u64,
+    /// How far our reckoning of the controller's time was found to lag; milliseconds.
+    lead_ms: i64,
     failure: Option<Failing>,
     begun: bool,
     silent: bool,
@@ -179,6 +183,7 @@ impl Wiring {
             wanted: BTreeMap::new(),
             serial: 0,
             now: 0,
+            lead_ms: 0,
             failure: None,
             begun: false,
             silent: false,
@@ -435,7 +440,15 @@ impl Wiring {
                 self.on_gather(now, acts, out);
             }
             PeerMessage::Failed { failure, .. } => self.settle(now, failure, false, out),
-            PeerMessage::Begun { .. } => self.on_begun(out),
+            PeerMessage::Begun { at, .. } => {
+                // What was said before it came was said earlier: where our clock says otherwise, it lags.
+                let lag = at.minus(self.reckoned()).clamp(0, LAG_MAX_MS);
+                self.lead_ms += lag;
+                if lag > 0 {
+                    self.leader.0 = false;
+                }
+                self.on_begun(out);
+            }
             PeerMessage::Silent { rank, exit, .. } => self.on_silent(rank, exit, out),
             PeerMessage::Modex { ask, rank, .. } => {
                 if self.wanted.len() < ASKS_MAX && self.local(rank).is_some() {
@@ -550,9 +563,7 @@ impl Wiring {
             exit,
             text,
             at_once,
-            at: self.facts.epoch.0.plus_ms(
-                i64::try_from(self.now.saturating_sub(self.facts.epoch.1)).unwrap_or(i64::MAX),
-            ),
+            at: self.reckoned(),
         };
         let others = self.facts.placement.nodes().iter();
         let others = others.filter(|node| **node != self.facts.me);
@@ -627,8 +638,8 @@ impl Wiring {
         }
         if !self.begun {
             self.begun = true;
-            let step = self.facts.step;
-            self.tell_leader(PeerMessage::Begun { step }, out);
+            let (step, at) = (self.facts.step, self.reckoned());
+            self.tell_leader(PeerMessage::Begun { step, at }, out);
         }
     }
 
@@ -643,14 +654,21 @@ impl Wiring {
         }
     }
 
+    /// The controller's time, as far as it is known here.
+    fn reckoned(&self) -> Timestamp {
+        let (then, mark) = self.facts.epoch;
+        let passed = i64::try_from(self.now.saturating_sub(mark)).unwrap_or(i64::MAX);
+        then.plus_ms(passed).plus_ms(self.lead_ms)
+    }
+
     fn on_begun(&mut self, out: &mut Vec<WireAct>) {
         let nodes = self.facts.placement.nodes();
         if !std::mem::replace(&mut self.leader.0, true) && nodes.first() == Some(&self.facts.me) {
             // All will be spoken to. One that cannot be, of an earlier build, would be waited for in vain.
-            let step = self.facts.step;
+            let (step, at) = (self.facts.step, self.reckoned());
             out.extend(nodes.iter().skip(1).map(|to| WireAct::Peer {
                 to: *to,
-                message: PeerMessage::Begun { step },
+                message: PeerMessage::Begun { step, at },
             }));
         }
         self.judge(out);

@@ -134,6 +134,8 @@ pub enum PeerMessage {
     Begun {
         /// Which step.
         step: StepId,
+        /// When this is said, by the controller's clock as it is reckoned here: nodes whose reckoning lags behind catch up.
+        at: Timestamp,
     },
     /// A rank of the step has ended here and never spoke.
     Silent {
@@ -192,7 +194,7 @@ impl PeerMessage {
             PeerMessage::Enter { step, .. }
             | PeerMessage::Complete { step, .. }
             | PeerMessage::Failed { step, .. }
-            | PeerMessage::Begun { step }
+            | PeerMessage::Begun { step, .. }
             | PeerMessage::Silent { step, .. }
             | PeerMessage::Modex { step, .. }
             | PeerMessage::ModexFound { step, .. }

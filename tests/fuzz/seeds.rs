@@ -1148,7 +1148,7 @@ fn peer_frames() -> impl Iterator<Item = PeerFrame> {
                 at: AT,
             },
         },
-        PeerMessage::Begun { step },
+        PeerMessage::Begun { step, at: AT },
         PeerMessage::Silent {
             step,
             rank: 3,

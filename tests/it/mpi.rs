@@ -227,9 +227,15 @@ fn ends_as_a_whole(test: &str, wanted: Wanted) {
         let ended = wait_child(&mut client, PATIENCE).map(code_of);
         let right = match expected {
             0 => ended.is_some_and(|code| code != 0),
-            code => ended == Some(code),
+            // Ranks of Open MPI 5 that lose a peer abort with 14 within milliseconds, which of the two was first is not
+            // always known from one machine to the other.
+            code => ended == Some(code) || (mpi.says == "Open_MPI_v5" && ended == Some(14)),
         };
-        assert!(right, "{mode} {rank} {code}: {ended:?}");
+        let mut said = String::new();
+        if let Some(mut stream) = client.stderr.take().filter(|_| !right) {
+            let _ = std::io::Read::read_to_string(&mut stream, &mut said);
+        }
+        assert!(right, "{mode} {rank} {code}: {ended:?}: {said}");
         assert!(begun.elapsed() < END_MAX, "{mode}: {:?}", begun.elapsed());
         nothing_is_left(&hosts, &program, begun);
     }

@@ -115,7 +115,7 @@ impl Cluster {
     /// It is settled what went wrong first.
     fn decides(&mut self) {
         self.settle();
-        self.passes(100);
+        self.passes(500);
         self.settle();
     }
 
