@@ -1,10 +1,13 @@
 //! Names that the programs of a job publish for each other (`MPI_Publish_name`): kept by the job's first node for as long
 //! as its slot lives, for all of its steps.
 
+use super::pmi::{NameAnswer as PmiAnswer, NameRequest as PmiRequest};
 use crate::model::ids::StepId;
-use crate::wire::pmix::{NameEntry, NameFound, NameRequest, Names, status};
+use crate::wire::pmix::{Blob, NameEntry, NameFound, NameRequest, Names, status};
 use std::collections::BTreeMap;
 
+/// A value that is a text, in PMIx's numbers.
+const KIND_TEXT: u16 = 3;
 /// Most names at once, and lookups that wait for one.
 const NAMES_MAX: usize = 4_096;
 /// Bytes of all values together.
@@ -152,10 +155,50 @@ impl NameBook {
     }
 }
 
+/// A request of PMI in the words of PMIx, in which names are kept.
+pub(super) fn pmix_words(request: PmiRequest) -> NameRequest {
+    match request {
+        PmiRequest::Publish { service, port } => NameRequest::Publish {
+            entries: vec![NameEntry {
+                key: service,
+                kind: KIND_TEXT,
+                value: Blob(port.into_bytes()),
+            }],
+            range: None,
+            persistence: None,
+        },
+        PmiRequest::Unpublish { service } => NameRequest::Unpublish {
+            keys: vec![service],
+            range: None,
+        },
+        PmiRequest::Lookup { service } => NameRequest::Lookup {
+            keys: vec![service],
+            range: None,
+            wait: false,
+            timeout_s: None,
+        },
+    }
+}
+
+/// An answer in the words of PMI.
+pub(super) fn pmi_words(answer: Result<Names, i32>) -> PmiAnswer {
+    match answer {
+        Ok(names) => match names.found.into_iter().next() {
+            Some(found) => match String::from_utf8(found.entry.value.0) {
+                Ok(port) => PmiAnswer::Found(port),
+                Err(_) => PmiAnswer::NotFound,
+            },
+            None => PmiAnswer::Done,
+        },
+        Err(status::NOT_FOUND) => PmiAnswer::NotFound,
+        Err(status::DUPLICATE_KEY) => PmiAnswer::Refused("it is published already".to_owned()),
+        Err(number) => PmiAnswer::Refused(format!("refused with status {number}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::pmix::Blob;
 
     fn asker(ask: u64) -> Asker {
         Asker {

@@ -7,8 +7,8 @@
 //! only if another one speaks, which would wait for it for ever; the step's first node puts the two together.
 
 use super::gather::{GatherAct, Gathers};
+use super::names::{pmi_words, pmix_words};
 use super::placement::Placement;
-use super::pmi::{NameAnswer as PmiAnswer, NameRequest as PmiRequest};
 use super::pmi::{PmiAct, PmiFacts, PmiServer, process_mapping};
 use crate::model::ids::StepId;
 use crate::model::job::ExitStatus;
@@ -17,7 +17,7 @@ use crate::model::step::{Mpi, StepOptions};
 use crate::model::time::Timestamp;
 use crate::wire::codec::{FRAME_MAX, REPORT_MAX};
 use crate::wire::peer::{Collective, Group, PART_MAX, PeerMessage, StepFailure};
-use crate::wire::pmix::{Blob, FromPmix, NameEntry, NameRequest, Names, ToPmix, status};
+use crate::wire::pmix::{Blob, FromPmix, NameRequest, ToPmix, status};
 use std::collections::BTreeMap;
 
 /// How long a rank that has closed its connection has to end, before that alone counts as its end.
@@ -32,8 +32,6 @@ const HELD_UP_MS: u64 = 1_000;
 const FRAME_SPARE: usize = 1024 * 1024;
 /// Questions to other nodes that are open at once.
 const ASKS_MAX: usize = 65_536;
-/// A value that is a text, in PMIx's numbers.
-const KIND_TEXT: u16 = 3;
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -859,43 +857,4 @@ fn how(exit: ExitStatus) -> String {
         return format!("exited with code {}", exit.code);
     }
     format!("was ended by SIG{}", signal_name(i32::from(exit.signal)))
-}
-
-fn pmix_words(request: PmiRequest) -> NameRequest {
-    match request {
-        PmiRequest::Publish { service, port } => NameRequest::Publish {
-            entries: vec![NameEntry {
-                key: service,
-                kind: KIND_TEXT,
-                value: Blob(port.into_bytes()),
-            }],
-            range: None,
-            persistence: None,
-        },
-        PmiRequest::Unpublish { service } => NameRequest::Unpublish {
-            keys: vec![service],
-            range: None,
-        },
-        PmiRequest::Lookup { service } => NameRequest::Lookup {
-            keys: vec![service],
-            range: None,
-            wait: false,
-            timeout_s: None,
-        },
-    }
-}
-
-fn pmi_words(answer: Result<Names, i32>) -> PmiAnswer {
-    match answer {
-        Ok(names) => match names.found.into_iter().next() {
-            Some(found) => match String::from_utf8(found.entry.value.0) {
-                Ok(port) => PmiAnswer::Found(port),
-                Err(_) => PmiAnswer::NotFound,
-            },
-            None => PmiAnswer::Done,
-        },
-        Err(status::NOT_FOUND) => PmiAnswer::NotFound,
-        Err(status::DUPLICATE_KEY) => PmiAnswer::Refused("it is published already".to_owned()),
-        Err(number) => PmiAnswer::Refused(format!("refused with status {number}")),
-    }
 }
