@@ -45,14 +45,17 @@ impl Ground {
             state: scratch.join("state"),
         };
         let up = ["up", "--detach", "--listen", "127.0.0.1:0"];
-        ground.ok(&[&up[..], &["--cpus", "64", "--memory", "64G"]].concat())?;
+        let cpus = (64 + real_cpus()).to_string();
+        ground.ok(&[&up[..], &["--cpus", &cpus, "--memory", "64G"]].concat())?;
+        ground.occupy()?;
         Ok(ground)
     }
 
     pub(super) fn four(scratch: &Path) -> Result<Self, String> {
         let machines = Machines::start(scratch)?;
         let ground = Ground::Four(machines);
-        let machine = ["--cpus", "16", "--memory", "64G"];
+        let cpus = (16 + real_cpus()).to_string();
+        let machine = ["--cpus", &cpus, "--memory", "64G"];
         ground.ok(&[&["up", "--detach"], &machine[..]].concat())?;
         let line = ground.ok(&["invite", "--parsable", "--uses", "3"])?;
         for number in 1..4 {
@@ -65,7 +68,29 @@ impl Ground {
                 return Err("the machines do not find each other".to_owned());
             }
         }
+        ground.occupy()?;
         Ok(ground)
+    }
+
+    /// Takes the cpus that there really are: whoever has one of them is bound to it, and others would bind nobody. What is
+    /// left is there in name only, so all ranks may run where they like.
+    fn occupy(&self) -> Result<(), String> {
+        let (nodes, cpus) = (self.nodes().to_string(), real_cpus().to_string());
+        let words = ["-N", &nodes, "--ntasks-per-node", &cpus, "-o", "/dev/null"];
+        let submit = [
+            &["submit", "--parsable"],
+            &words[..],
+            &["--", "sleep", "1d"],
+        ]
+        .concat();
+        let job = self.ok(&submit)?;
+        let begun = Instant::now();
+        while !self.ok(&["job", job.trim(), "--json"])?.contains("RUNNING") {
+            if begun.elapsed() > Duration::from_secs(20) {
+                return Err("no job starts".to_owned());
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn nodes(&self) -> u32 {
@@ -204,6 +229,10 @@ impl Machines {
         std::fs::write(&self.agent, text)?;
         std::fs::set_permissions(&self.agent, std::fs::Permissions::from_mode(0o755))
     }
+}
+
+fn real_cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// A program with a small environment that does not depend on where the bench runs.
