@@ -22,7 +22,8 @@ const END_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the library finds in its environment. It looks at the machine as it starts, of which nothing here is used: without
 /// the devices that took 6 ms and not 18 where Debian's plugins for PCI, OpenCL and GL are, and GPU drivers would take
-/// longer to wake than all the rest.
+/// longer to wake than all the rest. It loads those plugins before it leaves them out, unless they are looked for where
+/// there are none, which takes 2 ms more off.
 const SETTINGS: [(&str, &str); 1] = [(
     "HWLOC_COMPONENTS",
     "-linuxio,-pci,-gl,-opencl,-cuda,-nvml,-rsmi,-levelzero",
@@ -47,7 +48,15 @@ pub(super) fn run() -> Result<(), PmixError> {
     };
     // The library gives up without a home, which not every user has, and reads settings of its own in one that is there.
     let here = start.directory.as_str();
-    let settings = [SETTINGS.as_slice(), &[("HOME", here), ("TMPDIR", here)]].concat();
+    let settings = [
+        SETTINGS.as_slice(),
+        &[
+            ("HOME", here),
+            ("TMPDIR", here),
+            ("HWLOC_PLUGINS_PATH", here),
+        ],
+    ]
+    .concat();
     settle_environment(&settings).map_err(PmixError::system("settle the environment"))?;
     let (server, ready) = match begin(&start) {
         Ok(begun) => begun,
