@@ -34,6 +34,7 @@ mod listings;
 mod mpi;
 mod mpirun;
 mod preemption;
+mod real_programs;
 mod recorded;
 mod relay;
 mod reservations;

@@ -140,7 +140,7 @@ impl Mpi {
 }
 
 /// The environment that `packaging/mpi-wheels.sh` made, or why there is none.
-fn wheel(name: &str) -> Result<PathBuf, String> {
+pub(crate) fn wheel(name: &str) -> Result<PathBuf, String> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let place = target.join("mpi").join(name);
     if place.join("made-of").exists() {
@@ -396,6 +396,6 @@ fn the_course_runs_as_it_is() {
     }
 }
 
-fn succeeds(answer: &Answer) {
+pub(crate) fn succeeds(answer: &Answer) {
     assert_eq!(answer.code, 0, "{answer:?}");
 }
