@@ -13,7 +13,8 @@ use tokio::io::unix::AsyncFd;
 /// A watch on one open file. File systems on the network report only what this machine writes.
 #[derive(Debug)]
 pub struct FileWatch {
-    fd: AsyncFd<Watched>,
+    /// `None` only while it is dropped.
+    fd: Option<AsyncFd<Watched>>,
 }
 
 #[derive(Debug)]
@@ -33,14 +34,26 @@ impl FileWatch {
         inotify.add_watch(&path, AddWatchFlags::IN_MODIFY).ok()?;
         // SAFETY: the descriptor is open, is `inotify`'s alone, stays the same and lives as long as `Watched`.
         let fd = unsafe { AsyncFd::register(Watched(inotify)) }.ok()?;
-        Some(FileWatch { fd })
+        Some(FileWatch { fd: Some(fd) })
     }
 
     /// Until the file was written.
     pub async fn changed(&self) {
-        if let Ok(mut ready) = self.fd.readable().await {
-            while self.fd.get_ref().0.read_events().is_ok() {}
+        let Some(fd) = &self.fd else { return };
+        if let Ok(mut ready) = fd.readable().await {
+            while fd.get_ref().0.read_events().is_ok() {}
             ready.clear_ready();
+        }
+    }
+}
+
+impl Drop for FileWatch {
+    /// The kernel closes a watch only once nobody anywhere can be looking at it, which took 5 to 15 ms: not on a thread
+    /// that others wait for.
+    fn drop(&mut self) {
+        let inotify = self.fd.take().map(AsyncFd::into_inner);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(move || drop(inotify));
         }
     }
 }

@@ -250,7 +250,11 @@ impl Agent {
                 self.search();
             }
             Event::Controller(..) | Event::ControllerGone(..) => {}
-            Event::Report(key, number, report) => self.on_report(key, number, report),
+            Event::Report(key, number, report) => {
+                self.on_report(key, number, report);
+                // Only now is the job on its way: to start a process takes the time of those who are to begin.
+                self.restock();
+            }
             Event::LinkGone(key, number, failure) => self.on_link_gone(key, number, failure),
             Event::Looked(key, found) => self.on_looked(key, found),
         }
@@ -532,8 +536,6 @@ impl Agent {
             }
         }
         self.go_unasked(key);
-        // After the job is on its way.
-        self.restock();
     }
 
     /// A controller of an earlier build never says to a gang that it may begin: with one its nodes do not wait.
