@@ -64,6 +64,7 @@ impl Verb for Attach {
             inside: true,
             unattended: false,
             label: self.label.then_some(1),
+            verbose: false,
             quiet: true,
             follow: true,
             only: None,

@@ -75,6 +75,8 @@ pub(super) struct Attachment {
     pub(super) label: Option<usize>,
     /// Say nothing but errors.
     pub(super) quiet: bool,
+    /// Say where its ranks are.
+    pub(super) verbose: bool,
     /// Stay until the end; else what is there now is shown.
     pub(super) follow: bool,
     /// Show this one of the two streams alone.
@@ -90,6 +92,8 @@ pub(super) struct Ends {
     pub(super) input: Option<OwnedFd>,
     /// For standard output.
     pub(super) output: Option<OwnedFd>,
+    /// For standard error.
+    pub(super) error: Option<OwnedFd>,
 }
 
 impl Attachment {
@@ -143,7 +147,10 @@ impl Attachment {
             // What is asked for alone is the output of the command that asks.
             match self.only {
                 Some(OutputKind::Stderr) => Descriptor::output(true),
-                _ => Descriptor::error(shown(OutputKind::Stderr)),
+                _ => match &self.ends.error {
+                    Some(error) => Descriptor::other(error.as_fd()),
+                    None => Descriptor::error(shown(OutputKind::Stderr)),
+                },
             },
         )
     }
@@ -407,6 +414,9 @@ impl Session<'_> {
                 None => return Err(Broken::Failed(refusal.into())),
             },
             ToClient::Started { .. } => {
+                if self.about.verbose && !self.started {
+                    super::placing::show(self.target, self.about.job, self.about.step);
+                }
                 self.started = true;
                 self.heard = true;
                 self.resume_input(peer);

@@ -6,6 +6,7 @@
 use super::exit::{Failure, Outcome};
 use super::job_options::Source;
 use super::script::quoted;
+use super::streams::Streams;
 use super::surroundings;
 use crate::model::array::ArraySpec;
 use crate::model::dependency::Dependency;
@@ -42,9 +43,9 @@ pub(super) struct Draft {
     pub(super) source: Option<Source>,
     pub(super) request: Request,
     /// The memory option in force, to tell two that exclude one another.
-    memory_by: Option<(Source, &'static str)>,
+    pub(super) memory_by: Option<(Source, &'static str)>,
     /// Likewise for GPUs.
-    gpus_by: Option<(Source, &'static str)>,
+    pub(super) gpus_by: Option<(Source, &'static str)>,
     pub(super) name: Option<String>,
     pub(super) partition: Option<String>,
     pub(super) account: Option<String>,
@@ -73,6 +74,11 @@ pub(super) struct Draft {
     pub(super) dry_run: bool,
     pub(super) quiet: bool,
     pub(super) label: bool,
+    pub(super) verbose: bool,
+    /// What stands in place of a program names one for each rank.
+    pub(super) multi_prog: bool,
+    /// Where the streams of tasks lead.
+    pub(super) streams: Streams,
     /// How its tasks are to be started, beyond their program.
     pub(super) step: StepOptions,
     /// Copy the program to the nodes first; where to, or empty.
@@ -255,7 +261,11 @@ pub(super) fn current_dir() -> Outcome<PathBuf> {
 }
 
 /// A file name pattern that makes sense, in a directory that exists as far as can be told.
-fn checked_file(option: &str, pattern: Option<&str>, work_dir: &str) -> Outcome<Option<String>> {
+pub(super) fn checked_file(
+    option: &str,
+    pattern: Option<&str>,
+    work_dir: &str,
+) -> Outcome<Option<String>> {
     let Some(pattern) = pattern else {
         return Ok(None);
     };

@@ -6,10 +6,10 @@ use super::output::words::counted;
 use super::output::{self, json, words};
 use super::queue::collect;
 use super::selection::selector;
-use super::{Verb, now};
+use super::{Verb, now, placing};
 use crate::model::time::{Timestamp, format_elapsed};
 use crate::wire::client::{Request, ToClient};
-use crate::wire::view::{JobView, StepView, UsageView};
+use crate::wire::view::{JobView, StepPlaceView, StepView, UsageView};
 use clap::Args;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -51,7 +51,9 @@ impl Verb for Job {
         if self.priority {
             return priority(target, selector.job, self.json);
         }
-        let jobs = collect(target.request(&Request::Job { selector })?)?;
+        let jobs = collect(target.request(&Request::Job {
+            selector: selector.clone(),
+        })?)?;
         if self.json {
             let mut out = output::stdout();
             if let [job] = jobs.as_slice() {
@@ -65,10 +67,32 @@ impl Verb for Job {
             }
             return Ok(exit::DONE);
         }
-        let texts: Vec<String> = jobs.iter().map(|job| describe(job, now())).collect();
+        let mut texts: Vec<String> = jobs.iter().map(|job| describe(job, now())).collect();
+        if let ([job], [text]) = (jobs.as_slice(), texts.as_mut_slice())
+            && job.state == "RUNNING"
+        {
+            text.push_str(&running_steps(&placing::places(target, selector.job)));
+        }
         output::text(&texts.join("\n"))?;
         Ok(exit::DONE)
     }
+}
+
+/// Where the ranks of running steps are, a line for each of their nodes.
+fn running_steps(places: &[StepPlaceView]) -> String {
+    let mut text = String::new();
+    for place in places {
+        for node in &place.nodes {
+            let line = format!(
+                "{} {} on {}",
+                place.step,
+                place.name,
+                placing::node_line(node)
+            );
+            let _ = writeln!(text, "{:<14}{}", "Running step:", output::clean(&line));
+        }
+    }
+    text
 }
 
 /// The terms of a job's priority, a line each.

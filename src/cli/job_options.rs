@@ -18,6 +18,7 @@ use crate::model::array::{ArraySpec, MAX_INDEX};
 use crate::model::constraint::Constraint;
 use crate::model::dependency::Dependency;
 use crate::model::directive;
+use crate::model::distribution::Distribution;
 use crate::model::export::ExportSpec;
 use crate::model::gres;
 use crate::model::hostlist;
@@ -46,6 +47,8 @@ pub(super) const RUN: Takers = Takers(2);
 pub(super) const ALLOC: Takers = Takers(4);
 /// All three.
 pub(super) const ALL: Takers = Takers(7);
+/// The two that start no tasks themselves.
+pub(super) const SUBMIT_ALLOC: Takers = Takers(5);
 /// The two that make an allocation and stay.
 pub(super) const RUN_ALLOC: Takers = Takers(6);
 
@@ -183,10 +186,28 @@ pub(super) const OPTIONS: &[JobOption] = options! {
     ("input", 'i') Of("FILE"), SUBMIT, "INPUT" => |d, v| set(&mut d.input, some_text(v)?);
     /// Start output files anew or append to them
     ("open-mode") Of("append|truncate"), SUBMIT, "OPEN_MODE" => open_mode;
+    /// File for standard output: one for all tasks; with %t (rank), %N or %n (node) one for each; all, none or a rank
+    ("output", 'o') Of("FILE"), RUN, "STDOUTMODE" => |d, v| set(&mut d.streams.output, some_text(v)?);
+    /// File for standard error, likewise; with standard output when not said
+    ("error", 'e') Of("FILE"), RUN, "STDERRMODE" => |d, v| set(&mut d.streams.error, some_text(v)?);
+    /// File for standard input, likewise; a rank is the one that gets it
+    ("input", 'i') Of("FILE"), RUN, "STDINMODE" => |d, v| set(&mut d.streams.input, some_text(v)?);
+    /// Start output files anew or append to them
+    ("open-mode") Of("append|truncate"), RUN, "OPEN_MODE" => open_mode;
     /// Warn before the time limit: USR1@60 to the tasks, B:USR1@60 to the script
     ("signal") Of("[B:]SIG[@SECONDS]"), ALL, "SIGNAL" => |d, v| set(&mut d.signal, SignalSpec::parse(v).map_err(words)?);
     /// Seconds between SIGTERM and SIGKILL at a limit or cancel
     ("kill-wait") Of("SECONDS"), ALL, "KILL_WAIT" => |d, v| set(&mut d.kill_wait_s, number(v)?);
+    /// How ranks go to nodes: block, cyclic, plane=SIZE, or arbitrary, a host for each in the file SLURM_HOSTFILE
+    ("distribution", 'm') Of("HOW"), RUN, "DISTRIBUTION" => distribution;
+    /// The program is a file of lines `RANKS PROGRAM ARGS`: 0, 1-3, 4,6 or * for the rest; %t = rank, %o = its place there
+    ("multi-prog") No, RUN => |d, _| set_to(&mut d.multi_prog, true);
+    /// Inside a job: on its nodes from this one on, counted from 0
+    ("relative", 'r') Of("N"), RUN => |d, v| say(d, StepOption::Relative(number(v)?));
+    /// Inside a job: share cpus with its other steps instead of waiting for free ones
+    ("overlap") No, RUN, "OVERLAP" => |d, _| say(d, StepOption::Overlap);
+    /// Inside a job: use no more cpus than the tasks ask for; it never does
+    ("exact") No, RUN, "EXACT" => |_, _| Ok(());
     /// How MPI ranks find each other: auto, pmi1, pmi2, pmix, none
     ("mpi") Of("TYPE"), RUN, "MPI_TYPE" => |d, v| say(d, StepOption::Mpi(Mpi::parse(v)?));
     /// End the step once one task ends badly; with 0 not even when others wait for it
@@ -207,6 +228,8 @@ pub(super) const OPTIONS: &[JobOption] = options! {
     ("dry-run") No, ALL => |d, _| set_to(&mut d.dry_run, true);
     /// Say nothing but errors
     ("quiet", 'Q') No, ALL => |d, _| set_to(&mut d.quiet, true);
+    /// Say on standard error which ranks are where
+    ("verbose", 'v') No, RUN => |d, _| set_to(&mut d.verbose, true);
     /// Put the task's rank before each line
     ("label", 'l') No, RUN => |d, _| set_to(&mut d.label, true);
     /// Copy the program to the nodes first: to DEST there, or to a place that is removed when the tasks have ended
@@ -541,6 +564,13 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
 
 fn memory(text: &str) -> Result<u64, String> {
     parse_memory_mib(text).map_err(words)
+}
+
+fn distribution(draft: &mut Draft, text: &str) -> Result<(), String> {
+    match Distribution::parse(text)? {
+        Some(distribution) => say(draft, StepOption::Distribution(distribution)),
+        None => Ok(()),
+    }
 }
 
 fn nodes(draft: &mut Draft, text: &str) -> Result<(), String> {

@@ -73,6 +73,7 @@ fn on_nodes(target: &Target, raw_job: u32, kind: OutputKind, follow: bool) -> Ou
         inside: true,
         unattended: false,
         label: None,
+        verbose: false,
         quiet: true,
         follow,
         only: Some(kind),

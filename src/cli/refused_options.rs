@@ -3,7 +3,7 @@
 
 use super::exit::Failure;
 use super::job_options::Value::{self, No, Of, Perhaps};
-use super::job_options::{ALL, ALLOC, RUN, RUN_ALLOC, SUBMIT, Takers};
+use super::job_options::{ALL, ALLOC, RUN, RUN_ALLOC, SUBMIT, SUBMIT_ALLOC, Takers};
 use crate::model::refusal::Code;
 
 /// An option of Slurm's that this version does not honour: refused by name, with a way out.
@@ -82,7 +82,13 @@ const REFUSED: &[Refused] = &[
     refused("gpu-bind", None, Of("TYPE"), ALL, PLACEMENT),
     refused("gpu-freq", None, Of("FREQ"), ALL, LATER),
     refused("cpu-freq", None, Of("FREQ"), ALL, LATER),
-    refused("distribution", Some('m'), Of("METHOD"), ALL, PLACEMENT),
+    refused(
+        "distribution",
+        Some('m'),
+        Of("METHOD"),
+        SUBMIT_ALLOC,
+        "say it to `hpc run` inside the job",
+    ),
     refused("contiguous", None, No, ALL, PLACEMENT),
     refused("spread-job", None, No, ALL, PLACEMENT),
     refused("use-min-nodes", None, No, ALL, "say --nodes"),
@@ -214,7 +220,7 @@ const REFUSED: &[Refused] = &[
         "verbose",
         Some('v'),
         No,
-        ALL,
+        SUBMIT_ALLOC,
         "--dry-run says what would happen",
     ),
     refused(
@@ -240,43 +246,12 @@ const REFUSED: &[Refused] = &[
         RUN,
         "terminals for tasks come with `hpc shell`, which is not part of this version",
     ),
-    refused(
-        "multi-prog",
-        None,
-        No,
-        RUN,
-        "start a script that looks at SLURM_PROCID",
-    ),
-    refused("overlap", None, No, RUN, LATER),
-    refused("exact", None, No, RUN, LATER),
     refused("jobid", None, Of("ID"), RUN, "run it inside the job"),
-    refused("relative", Some('r'), Of("N"), RUN, LATER),
     refused("threads", Some('T'), Of("N"), RUN, LATER),
     refused("task-prolog", None, Of("PROGRAM"), RUN, LATER),
     refused("task-epilog", None, Of("PROGRAM"), RUN, LATER),
     refused("prolog", None, Of("PROGRAM"), RUN, LATER),
     refused("epilog", None, Of("PROGRAM"), RUN, LATER),
-    refused(
-        "output",
-        Some('o'),
-        Of("FILE"),
-        RUN,
-        "redirect the output of `hpc run`: > FILE",
-    ),
-    refused(
-        "error",
-        Some('e'),
-        Of("FILE"),
-        RUN,
-        "redirect the output of `hpc run`: 2> FILE",
-    ),
-    refused(
-        "input",
-        Some('i'),
-        Of("FILE"),
-        RUN,
-        "redirect the input of `hpc run`: < FILE",
-    ),
     refused(
         "disable-status",
         Some('X'),
@@ -286,13 +261,6 @@ const REFUSED: &[Refused] = &[
     ),
     refused("no-allocate", Some('Z'), No, RUN, LATER),
     refused("het-group", None, Of("GROUPS"), RUN, HETEROGENEOUS),
-    refused(
-        "open-mode",
-        None,
-        Of("append|truncate"),
-        RUN,
-        "redirect the output of `hpc run`: > FILE or >> FILE",
-    ),
     refused("requeue", None, No, RUN_ALLOC, BATCH_ONLY),
     refused("no-requeue", None, No, RUN_ALLOC, BATCH_ONLY),
     refused("output", Some('o'), Of("FILE"), ALLOC, REDIRECT),

@@ -149,6 +149,7 @@ impl Asked {
             unattended: true,
             label: None,
             quiet: true,
+            verbose: false,
             follow: true,
             only: None,
             ends: Ends::default(),

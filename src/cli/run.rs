@@ -11,11 +11,15 @@ use super::script::title_of;
 use super::step_log::digits;
 use super::submit::{augment, queue, settings, would_run};
 use super::{Verb, submit, surroundings};
+use crate::model::distribution::Distribution;
 use crate::model::export::ExportSpec;
 use crate::model::ids::StepId;
-use crate::wire::client::{Request, StepRequest, StepWish, ToClient};
+use crate::model::job::OpenMode;
+use crate::model::step::{BUSY, StepOption};
+use crate::wire::client::{Filter, Request, Selector, StepRequest, StepWish, ToClient};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use std::env;
+use std::time::Duration;
 
 /// Options that a step inside a job honours.
 const OF_A_STEP: &[&str] = &[
@@ -31,9 +35,37 @@ const OF_A_STEP: &[&str] = &[
     "mpi",
     "kill-on-bad-exit",
     "wait",
+    "nodelist",
+    "exclude",
+    "ntasks-per-node",
+    "relative",
+    "distribution",
+    "multi-prog",
+    "output",
+    "error",
+    "input",
+    "open-mode",
+    "overlap",
+    "exact",
+    "exclusive",
+    "verbose",
 ];
 /// Options of a step that variables stand for as well, `SLURM_` or `HPC_` before the name in the table.
-const SAID_BY_VARIABLES: &[&str] = &["mpi", "kill-on-bad-exit", "wait"];
+const SAID_BY_VARIABLES: &[&str] = &[
+    "mpi",
+    "kill-on-bad-exit",
+    "wait",
+    "distribution",
+    "output",
+    "error",
+    "input",
+    "overlap",
+    "exact",
+];
+/// A step that finds no free cpus asks again after this, and after twice as long each time.
+const BUSY_FIRST: Duration = Duration::from_millis(20);
+/// The longest such pause.
+const BUSY_MOST: Duration = Duration::from_secs(1);
 
 /// Arguments of `hpc run`: the table of job options, then a program.
 #[derive(Debug)]
@@ -65,24 +97,54 @@ impl Run {
             job_options::from_variables(RUN, |name| env::var(name).ok())?,
         )?;
         job_options::apply(&mut given, self.settings)?;
+        if given.step.relative().is_some() {
+            return Err(Failure::Usage(
+                "--relative is for a step inside a job: it counts the job's nodes".into(),
+            ));
+        }
+        let listed = given.list_hosts()?;
+        given.room_for_hosts();
+        let tasks = listed.unwrap_or_else(|| given.request.ntasks_or_default());
+        given.read_programs(&self.words, Some(tasks))?;
         let title = title_of(&self.words[0]);
         let command = self.words.join(" ");
         if let Some(to) = &given.bcast
             && !(given.dry_run || given.test_only)
         {
+            if given.multi_prog {
+                return Err(Failure::Usage(
+                    "--bcast copies one program: leave out --multi-prog".into(),
+                ));
+            }
             bcast::program(&self.words[0], &given.directory()?)?;
             let (spec, blobs) = given.build(Program::Hold, &title, &command)?;
             let step = within(to, &given, self.words);
             return Held::of_run(target, &given, spec, blobs)?.run_step(&step, &given);
         }
+        let files = given.streams(Some(tasks))?;
         let (spec, blobs) = given.build(Program::Tasks(self.words), &title, &command)?;
         if given.dry_run || given.test_only {
             return would_run(target, "run", &given, spec, blobs);
         }
-        let tasks = spec.request.ntasks_or_default();
+        let name = spec.name.to_string();
         let job = queue(target, spec, blobs)?;
+        let ends = match files.open(job, StepId(0), &name) {
+            Ok(ends) => ends,
+            Err(failure) => {
+                // Nobody will be there for it.
+                let selector = Selector { job, indices: None };
+                let jobs = vec![selector];
+                let filter = Filter {
+                    jobs,
+                    ..Filter::default()
+                };
+                let _ = target.ask(&Request::Cancel { filter });
+                return Err(failure);
+            }
+        };
         Attachment {
             inside: false,
+            ends,
             ..attachment(job, StepId(0), &given, tasks)
         }
         .follow(target)
@@ -109,6 +171,7 @@ impl Run {
         // Those of the job around us speak of that job; these do not.
         let variables = job_options::from_variables(RUN, |name| match name.strip_prefix("HPC_") {
             Some("JOB_ID") | None => None,
+            Some("DISTRIBUTION") => distribution_around(),
             Some(rest) => env::var(format!("SLURM_{rest}"))
                 .or_else(|_| env::var(name))
                 .ok(),
@@ -117,9 +180,19 @@ impl Run {
         let variables = variables.filter(|one| SAID_BY_VARIABLES.contains(&one.long()));
         job_options::apply(&mut given, variables)?;
         job_options::apply(&mut given, self.settings)?;
+        let listed = given.list_hosts()?;
+        given.choose_nodes(asked_nodes)?;
+        let known = listed.or(given.request.ntasks);
+        given.read_programs(&self.words, known)?;
+        let files = given.streams(known)?;
         let environment = surroundings::environment();
         let mut words = self.words;
         let sent = match &given.bcast {
+            Some(_) if given.multi_prog => {
+                return Err(Failure::Usage(
+                    "--bcast copies one program: leave out --multi-prog".into(),
+                ));
+            }
             Some(to) => Some(bcast::send(target, to, &mut words[0], &given)?),
             None => None,
         };
@@ -141,20 +214,100 @@ impl Run {
         } else {
             Request::StartStepAs(Box::new(StepWish { request, options }))
         };
-        let step = match target.ask(&request)? {
-            ToClient::StepStarted { step } => step,
-            other => return Err(unexpected(&other)),
+        let step = match created(target, &request, raw_job, given.quiet) {
+            Ok(step) => step,
+            Err(failure) => {
+                if let Some(sent) = sent {
+                    sent.remove(target);
+                }
+                return Err(failure);
+            }
         };
-        let tasks = given
-            .request
-            .ntasks
+        let name = env::var("SLURM_JOB_NAME").unwrap_or_default();
+        let tasks = known
             .or_else(|| env::var("SLURM_NTASKS").ok()?.parse().ok())
             .unwrap_or(1);
-        let outcome = attachment(raw_job, step, &given, tasks).follow(target);
+        let outcome = files.open(raw_job, step, &name).and_then(|ends| {
+            let attachment = Attachment {
+                ends,
+                ..attachment(raw_job, step, &given, tasks)
+            };
+            attachment.follow(target)
+        });
         if let Some(sent) = sent {
             sent.remove(target);
         }
         outcome
+    }
+}
+
+impl Draft {
+    /// Says which nodes of its job a step is to have.
+    fn choose_nodes(&mut self, asked_nodes: bool) -> Outcome<()> {
+        let list = std::mem::take(&mut self.request.nodelist);
+        let exclude = std::mem::take(&mut self.request.exclude);
+        let per_node = self.request.ntasks_per_node;
+        let chosen = !list.is_empty() || !exclude.is_empty();
+        if self.step.relative().is_some() && chosen {
+            return Err(Failure::Usage(
+                "--relative counts the job's nodes: leave out --nodelist and --exclude".into(),
+            ));
+        }
+        if matches!(self.step.distribution(), Some(Distribution::Arbitrary(_))) {
+            if chosen || asked_nodes || per_node.is_some() || self.step.relative().is_some() {
+                return Err(Failure::Usage(
+                    "with --distribution=arbitrary the hosts that are listed say which nodes: leave out --nodes, \
+                     --ntasks-per-node, --exclude and --relative"
+                        .into(),
+                ));
+            }
+            return Ok(());
+        }
+        if !list.is_empty() {
+            self.step.say(StepOption::NodeList(list));
+        }
+        if !exclude.is_empty() {
+            self.step.say(StepOption::Exclude(exclude));
+        }
+        if let Some(tasks) = per_node {
+            self.step.say(StepOption::TasksPerNode(tasks));
+        }
+        Ok(())
+    }
+}
+
+/// The distribution that the step around us has, or the user has set, in the words of the option.
+fn distribution_around() -> Option<String> {
+    let said = |name: &str| {
+        let value = env::var(format!("SLURM_{name}"));
+        value.or_else(|_| env::var(format!("HPC_{name}"))).ok()
+    };
+    match said("DISTRIBUTION")?.as_str() {
+        "plane" => said("DIST_PLANESIZE").map(|size| format!("plane={size}")),
+        // Hosts are those of the other step.
+        "arbitrary" => None,
+        word => Some(word.to_owned()),
+    }
+}
+
+/// Has a step started; while other steps have the cpus, waits for them.
+fn created(target: &Target, request: &Request, raw_job: u32, quiet: bool) -> Outcome<StepId> {
+    let mut pause = BUSY_FIRST;
+    let mut said = quiet;
+    loop {
+        match target.ask(request) {
+            Ok(ToClient::StepStarted { step }) => return Ok(step),
+            Ok(other) => return Err(unexpected(&other)),
+            Err(Failure::Refused(refusal)) if refusal.code == BUSY => {}
+            Err(failure) => return Err(failure),
+        }
+        if !std::mem::replace(&mut said, true) {
+            eprintln!(
+                "hpc run: job {raw_job} step creation temporarily disabled, retrying (Requested nodes are busy)"
+            );
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(BUSY_MOST);
     }
 }
 
@@ -164,8 +317,29 @@ fn within(bcast: &str, given: &Draft, words: Vec<String>) -> Vec<String> {
     step.push(format!("--bcast={bcast}"));
     step.extend(given.label.then(|| "--label".to_owned()));
     step.extend(given.quiet.then(|| "--quiet".to_owned()));
+    step.extend(given.verbose.then(|| "--verbose".to_owned()));
+    let streams = &given.streams;
+    for (word, value) in [
+        ("output", &streams.output),
+        ("error", &streams.error),
+        ("input", &streams.input),
+    ] {
+        step.extend(value.iter().map(|value| format!("--{word}={value}")));
+    }
+    step.extend((given.open_mode == OpenMode::Append).then(|| "--open-mode=append".to_owned()));
     let options = &given.step;
-    if !options.is_empty() {
+    if let Some(distribution) = options.distribution() {
+        step.push(format!("--distribution={distribution}"));
+        if matches!(distribution, Distribution::Arbitrary(_))
+            && env::var_os("SLURM_HOSTFILE").is_none()
+        {
+            step.push(format!(
+                "--nodelist={}",
+                distribution.hosts_in_order().join(",")
+            ));
+        }
+    }
+    if options.speaks_of_ends() {
         step.push(format!("--mpi={}", options.mpi()));
         step.extend(
             options
@@ -200,6 +374,7 @@ fn attachment(job: u32, step: StepId, given: &Draft, tasks: u32) -> Attachment {
         unattended: false,
         label: given.label.then(|| digits(tasks)),
         quiet: given.quiet,
+        verbose: given.verbose,
         follow: true,
         only: None,
         ends: Ends::default(),

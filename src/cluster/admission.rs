@@ -12,6 +12,7 @@ use crate::model::rare::Rare;
 use crate::model::refusal::{Code, Refusal};
 use crate::model::rules::{NORMAL, Noun};
 use crate::model::shared::Text;
+use crate::model::step::OPTIONS_BYTES_MAX;
 use crate::model::time::Timestamp;
 use crate::scheduler::feasible;
 use crate::scheduler::limits::{Check, Held};
@@ -119,6 +120,12 @@ fn check_bounds(cluster: &Cluster, spec: &JobSpec) -> Result<(), Refusal> {
             format!("{} jobs are queued, the most is {most}", cluster.jobs.len()),
             "wait for some to end, or submit them as one array",
         ));
+    }
+    let said = spec.launch.step_options().weight();
+    if said > OPTIONS_BYTES_MAX {
+        let what =
+            format!("what is said of the tasks has {said} bytes, the most is {OPTIONS_BYTES_MAX}");
+        return Err(Refusal::new(Code::TooMuch, what, "say less of them"));
     }
     let texts = [
         ("name", Some(&spec.name)),

@@ -36,6 +36,8 @@ pub mod rule_views;
 mod rules;
 pub mod select;
 pub mod snapshot;
+mod spread;
+pub mod step_places;
 pub mod steps;
 mod tally;
 pub mod views;
@@ -229,7 +231,7 @@ pub struct Cluster {
     touched: Touched,
     /// Steps that run, as they were ordered: said again to a worker that comes back. Not stored, since whoever asked
     /// for a step hears of it only after its order has left.
-    steps: BTreeMap<SlotKey, Vec<Arc<StepOrder>>>,
+    steps: OrdMap<SlotKey, Vec<Arc<StepOrder>>>,
     /// Slots closed lately and their nodes, oldest first: a step's end may still come from there.
     closed: VecDeque<ClosedSlot>,
     /// What jobs have in common, to be kept once.
@@ -314,7 +316,7 @@ impl Cluster {
             recent_order: VecDeque::new(),
             blocked: Arc::default(),
             touched: Touched::default(),
-            steps: BTreeMap::new(),
+            steps: OrdMap::new(),
             closed: VecDeque::new(),
             commons: Commons::default(),
             keys: OrdMap::new(),
@@ -661,6 +663,7 @@ impl Cluster {
             weights: self.settings.policy.weights,
             forecast: Arc::default(),
             blocked: Arc::clone(&self.blocked),
+            steps: self.steps.clone(),
             recent: self.recent.clone(),
             job_next: self.counters.job_next,
             keys: self.keys.clone(),

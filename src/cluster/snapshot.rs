@@ -2,7 +2,7 @@
 
 use super::command::Outcome;
 use crate::model::identity::{Invitation, KeyId, KnownKey, TokenHash};
-use crate::model::ids::{JobId, NodeId};
+use crate::model::ids::{JobId, NodeId, SlotKey};
 use crate::model::job::{Job, Reason};
 use crate::model::node::Node;
 use crate::model::rules::Rules;
@@ -13,6 +13,7 @@ use crate::scheduler::order::Ranker;
 use crate::scheduler::priority::{Parts, Weights};
 use crate::scheduler::queue::GroupKey;
 use crate::scheduler::shares::Standings;
+use crate::wire::worker::StepOrder;
 use imbl::OrdMap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,6 +67,8 @@ pub struct Snapshot {
     pub forecast: Arc<Forecast>,
     /// Why jobs wait.
     pub blocked: Arc<Blocked>,
+    /// Steps that run, as they were ordered.
+    pub steps: OrdMap<SlotKey, Vec<Arc<StepOrder>>>,
     /// Jobs that ended lately.
     pub recent: OrdMap<JobId, Outcome>,
     /// The next job's number: everything below was given out.

@@ -1,14 +1,17 @@
 //! decide: a step started from inside a running job (`hpc run` in a script or an allocation).
 //!
-//! A step runs on the cpus of its job's allocation; steps of one job share them.
+//! A step runs on cpus of its job's allocation; which ones is for [`super::spread`]. What holds cpus is what this
+//! controller has started: after its restart, new steps do not see those that ran before.
 
 use super::command::Principal;
+use super::spread::{self, Place, Room};
 use super::{Cluster, Event, Reply, select};
+use crate::model::cpu_set::CpuSet;
 use crate::model::hostlist;
 use crate::model::ids::{SlotKey, StepId};
 use crate::model::job::{Job, Slot};
 use crate::model::refusal::{Code, Refusal};
-use crate::model::step::StepOptions;
+use crate::model::step::{OPTIONS_BYTES_MAX, StepOption, StepOptions};
 use crate::wire::client::StepRequest;
 use crate::wire::worker::{StepLaunch, StepOrder};
 use std::sync::Arc;
@@ -63,10 +66,50 @@ pub(super) fn start(
         .cpus_per_task
         .or(job.spec.request.cpus_per_task)
         .unwrap_or(1);
-    let tasks = match options.remote_shell() {
-        Some(name) => one_on(cluster, job, slot, name)?,
-        None => spread(slot, &request, cpus_per_task)?,
+    if options.weight() > OPTIONS_BYTES_MAX {
+        let what = format!(
+            "what is said of the step has {} bytes, the most is {OPTIONS_BYTES_MAX}",
+            options.weight()
+        );
+        return Err(Refusal::new(Code::TooMuch, what, "say less of it"));
+    }
+    let key = SlotKey {
+        job: job.id,
+        slot: slot.id,
     };
+    let shares = &slot.allocation.nodes;
+    let names: Vec<String> = shares
+        .iter()
+        .map(|share| match cluster.nodes.get(&share.node) {
+            Some(node) => node.name().to_owned(),
+            None => format!("node-{}", share.node),
+        })
+        .collect();
+    let Place { tasks, cpus } = match options.remote_shell() {
+        Some(name) => one_on(job, &names, name)?,
+        None => {
+            let held = held(cluster, key, slot);
+            let room = Room {
+                shares,
+                names: &names,
+                held: &held,
+            };
+            spread::place(&room, &request, &options, cpus_per_task)?
+        }
+    };
+    if let Some(programs) = options.programs() {
+        let checked = programs.check(tasks.iter().sum());
+        checked.map_err(|what| {
+            let hint = "each rank of the step needs one line";
+            Refusal::new(Code::Invalid, format!("--multi-prog: {what}"), hint)
+        })?;
+    }
+    let mut options = options;
+    // Whoever asks for a step does not choose its cpus.
+    options.forget_cpus();
+    if !cpus.is_empty() {
+        options.say(StepOption::Cpus(cpus));
+    }
     if job.step_next >= STEPS_MAX {
         let what = format!(
             "job {} has begun {} steps, the most is {STEPS_MAX}",
@@ -84,13 +127,11 @@ pub(super) fn start(
         tasks,
         cpus_per_task,
     };
-    let key = SlotKey {
-        job: job.id,
-        slot: slot.id,
-    };
     let running = cluster.steps.get(&key).into_iter().flatten();
-    let kept: usize = running.map(|step| size(&step.launch)).sum();
-    let own = size(&launch);
+    let kept: usize = running
+        .map(|step| size(&step.launch) + step.options.weight())
+        .sum();
+    let own = size(&launch) + options.weight();
     if kept.saturating_add(own) > RUNNING_BYTES_MAX {
         let what = format!(
             "arguments and environment of this step have {own} bytes and those of the job's other running steps {kept}, \
@@ -128,96 +169,32 @@ fn running(cluster: &Cluster, raw: u32) -> Result<(&Job, &Slot), Refusal> {
     }
 }
 
-/// One task on the node of this name, none on the others.
-fn one_on(cluster: &Cluster, job: &Job, slot: &Slot, name: &str) -> Result<Vec<u32>, Refusal> {
-    let shares = slot.allocation.nodes.iter();
-    let names: Vec<&str> = shares
-        .map(|share| {
-            cluster
-                .nodes
-                .get(&share.node)
-                .map_or("", |node| node.name())
-        })
-        .collect();
-    let tasks: Vec<u32> = names
-        .iter()
-        .map(|other| u32::from(*other == name))
-        .collect();
+/// One task on the node of this name, none on the others, with all that the job has there.
+fn one_on(job: &Job, names: &[String], name: &str) -> Result<Place, Refusal> {
+    let tasks: Vec<u32> = names.iter().map(|other| u32::from(other == name)).collect();
     if tasks.iter().sum::<u32>() == 1 {
-        return Ok(tasks);
+        let cpus = Vec::new();
+        return Ok(Place { tasks, cpus });
     }
     let what = format!("job {} has no node \"{name}\"", job.id);
-    let hint = format!("its nodes are {}", hostlist::fold(&names));
+    let hint = format!("its nodes are {}", hostlist::fold(names));
     Err(Refusal::new(Code::Impossible, what, hint))
 }
 
-/// Tasks on each node of the slot.
-fn spread(slot: &Slot, request: &StepRequest, cpus_per_task: u32) -> Result<Vec<u32>, Refusal> {
-    let shares = &slot.allocation.nodes;
-    let nodes = request
-        .nodes
-        .unwrap_or_else(|| u32::try_from(shares.len()).unwrap_or(u32::MAX))
-        as usize;
-    if nodes == 0 || nodes > shares.len() {
-        let what = format!("{nodes} nodes are asked for, the job has {}", shares.len());
-        return Err(Refusal::new(
-            Code::Impossible,
-            what,
-            "ask for no more nodes than the job has",
-        ));
-    }
-    let room: Vec<u32> = shares
-        .iter()
-        .enumerate()
-        .map(|(at, share)| {
-            if at < nodes {
-                share.cpus.len() / cpus_per_task.max(1)
-            } else {
-                0
+/// What steps that run hold of each node of their slot: of those nodes on which they have not ended.
+fn held(cluster: &Cluster, key: SlotKey, slot: &Slot) -> Vec<CpuSet> {
+    let mut held = vec![CpuSet::new(); slot.allocation.nodes.len()];
+    let orders = cluster.steps.get(&key).into_iter().flatten();
+    for order in orders.filter(|order| !order.options.overlaps()) {
+        let running = slot.steps.iter();
+        let mut running = running.filter(|step| step.step == order.launch.step);
+        for place in running.next().into_iter().flat_map(|step| &step.left) {
+            let at = *place as usize;
+            if let (Some(held), Some(share)) = (held.get_mut(at), slot.allocation.nodes.get(at)) {
+                let cpus = order.options.cpus_on(*place).unwrap_or(&share.cpus);
+                *held = held.union(cpus);
             }
-        })
-        .collect();
-    let most: u32 = room.iter().sum();
-    // Not said: the job's own tasks, which need no look at cpus unless the step's are wider.
-    let own: Vec<u32> = shares.iter().take(nodes).map(|share| share.tasks).collect();
-    let wider = request.cpus_per_task.is_some();
-    let wanted = match request.ntasks {
-        Some(wanted) => wanted,
-        None if wider && own.iter().zip(&room).any(|(own, room)| own > room) => own.iter().sum(),
-        None => {
-            let none = std::iter::repeat_n(0, shares.len() - nodes);
-            return Ok(own.into_iter().chain(none).collect());
         }
-    };
-    if wanted == 0 || wanted > most {
-        let cpus: u32 = shares
-            .iter()
-            .take(nodes)
-            .map(|share| share.cpus.len())
-            .sum();
-        let what = format!(
-            "{wanted} tasks of {cpus_per_task} cpus are asked for, the job has {cpus} cpus on {nodes} nodes"
-        );
-        return Err(Refusal::new(
-            Code::Impossible,
-            what,
-            "ask for fewer, or submit the job with more",
-        ));
     }
-    // At least one on each node as far as there are tasks, then the first nodes are filled.
-    let mut left = wanted;
-    let mut tasks: Vec<u32> = room
-        .iter()
-        .map(|room| {
-            let one = u32::from(*room > 0 && left > 0);
-            left -= one;
-            one
-        })
-        .collect();
-    for (at, room) in room.iter().enumerate() {
-        let more = left.min(room - tasks[at]);
-        tasks[at] += more;
-        left -= more;
-    }
-    Ok(tasks)
+    held
 }

@@ -7,6 +7,7 @@ use super::session::{Incoming, Outgoing, code_of};
 use super::shares::SMALL;
 use crate::cluster::Principal;
 use crate::cluster::select::{positions, unknown};
+use crate::cluster::step_places;
 use crate::cluster::views;
 use crate::model::history::EndedJob;
 use crate::model::ids::JobId;
@@ -72,6 +73,12 @@ pub(super) fn nodes(shared: &Shared) -> ToClient {
             .map(|node| views::node_view(&snapshot, node))
             .collect(),
     )
+}
+
+/// Where the ranks of a job's running steps are.
+pub(super) fn step_places(shared: &Shared, job: u32) -> Result<ToClient, Refusal> {
+    let snapshot = shared.snapshot.load();
+    step_places::running(&snapshot, job).map(ToClient::StepPlaces)
 }
 
 /// How nodes are reached.

@@ -348,6 +348,7 @@ fn changes_something(request: &Request) -> bool {
             | Request::Explain { .. }
             | Request::Shares
             | Request::Priority { .. }
+            | Request::StepPlaces { .. }
             | Request::Limits { .. }
             | Request::Wait(_)
     )
@@ -383,6 +384,7 @@ async fn answer(
         Request::Explain { job } => return ahead::why(shared, job).await,
         Request::Shares => return Ok(ahead::shares(shared)),
         Request::Priority { job } => return ahead::priority(shared, job).await,
+        Request::StepPlaces { job } => return queries::step_places(shared, job),
         Request::ChangeRule(change) => Command::ChangeRule { who, change },
         Request::Members => {
             admin(&who, "see who is known")?;

@@ -9,11 +9,11 @@ use super::run::{Message, Shared, now};
 use super::session::{Incoming, Outgoing};
 use crate::cluster::Command;
 use crate::model::ids::{NodeId, SlotKey};
-use crate::model::job::Launch;
 use crate::model::node::{Inventory, Serves};
 use crate::net::server::Peer;
 use crate::wire::codec::{CodecError, REPORT_MAX};
-use crate::wire::hello::{VERSION_BEATS, VERSION_GANGS, VERSION_PEERS};
+use crate::wire::hello::VERSION_BEATS;
+use crate::wire::older;
 use crate::wire::worker::{FromSlot, FromWorker, ToSlot, ToWorker};
 use std::sync::Arc;
 use std::time::Duration;
@@ -218,26 +218,14 @@ fn end_of_stream(error: Option<String>) -> StreamEvent {
     StreamEvent::End { error }
 }
 
-/// An order in words that a worker of this version knows. One that does not know of Go needs none; one that knows no
-/// options of steps starts them without, as its build always has.
+/// An order in words that a worker of this version knows.
 fn understood(version: u16, order: ToWorker) -> Option<ToWorker> {
-    let ToWorker::Slot { key, order } = order else {
-        return Some(order);
-    };
-    let order = match order {
-        ToSlot::Go if version < VERSION_GANGS => return None,
-        ToSlot::StartStepAs(step) if version < VERSION_PEERS => {
-            ToSlot::StartStep(Arc::new(step.launch.clone()))
+    match order {
+        ToWorker::Slot { key, order } => {
+            older::order_for(version, order).map(|order| ToWorker::Slot { key, order })
         }
-        ToSlot::Launch(mut launch) if version < VERSION_PEERS => {
-            if let Launch::Step { arguments, .. } = launch.spec.launch {
-                Arc::make_mut(&mut launch.spec).launch = Launch::Tasks { arguments };
-            }
-            ToSlot::Launch(launch)
-        }
-        order => order,
-    };
-    Some(ToWorker::Slot { key, order })
+        order => Some(order),
+    }
 }
 
 /// Whether a slot has this node.

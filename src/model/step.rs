@@ -4,6 +4,10 @@
 //! A list of single options, so that later builds can append to it; what was not said is not in the list.
 
 use super::bounded;
+use super::cpu_set::CpuSet;
+use super::distribution::Distribution;
+use super::programs::Programs;
+use super::refusal::Code;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -81,7 +85,53 @@ pub enum StepOption {
     Wait(u32),
     /// It is what a remote shell would start: one task on this node of the job, with all that the job has there.
     RemoteShell(String),
+    /// Which rank goes to which node.
+    Distribution(Distribution),
+    /// On these nodes of the job.
+    NodeList(#[serde(deserialize_with = "bounded::list")] Vec<String>),
+    /// On none of these.
+    Exclude(#[serde(deserialize_with = "bounded::list")] Vec<String>),
+    /// At most so many tasks on a node, and as many where their sum is not said.
+    TasksPerNode(u32),
+    /// On nodes of the job from this one on.
+    Relative(u32),
+    /// A program for each rank.
+    Programs(Programs),
+    /// Standard output of its tasks.
+    Output(Stream),
+    /// Standard error of its tasks; not said: as standard output.
+    Error(Stream),
+    /// Standard input of its tasks.
+    Input(Stream),
+    /// It shares cpus with other steps of its job.
+    Overlap,
+    /// Its cpus on nodes of the job, by the node's place; on a node that is not named, all that the job has there. Decided
+    /// by the cluster.
+    Cpus(#[serde(deserialize_with = "bounded::list")] Vec<(u32, CpuSet)>),
 }
+
+/// Where one of the standard streams of tasks leads, in place of the step's client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stream {
+    /// Nowhere.
+    Nothing,
+    /// To the client after all, where another stream leads elsewhere.
+    Client,
+    /// To the client for this rank, nowhere for all others.
+    Rank(u32),
+    /// To a file that each task opens on its node.
+    File {
+        /// Its name, perhaps with patterns.
+        pattern: String,
+        /// At its end instead of from its beginning.
+        append: bool,
+    },
+}
+
+/// The code by which the client of a step hears that there is room for it, but not now.
+pub const BUSY: Code = Code::Conflict;
+/// Most bytes that may be said of a step.
+pub const OPTIONS_BYTES_MAX: usize = 512 * 1024;
 
 /// All that was said of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -100,16 +150,66 @@ impl StepOptions {
         self.said.push(option);
     }
 
+    /// Takes back which cpus it has.
+    pub fn forget_cpus(&mut self) {
+        self.said
+            .retain(|option| !matches!(option, StepOption::Cpus(_)));
+    }
+
+    /// What builds know of it that know how ranks find each other, but not where they go; `None` = without the rest it
+    /// would be another step. Cpus of its own, and what led to the number of tasks on each node, may be left out.
+    #[must_use]
+    pub fn of_peers(&self) -> Option<StepOptions> {
+        let mut known = StepOptions::default();
+        for option in &self.said {
+            match option {
+                StepOption::Mpi(_)
+                | StepOption::KillOnBadExit(_)
+                | StepOption::Wait(_)
+                | StepOption::RemoteShell(_) => known.say(option.clone()),
+                StepOption::NodeList(_)
+                | StepOption::Exclude(_)
+                | StepOption::TasksPerNode(_)
+                | StepOption::Relative(_)
+                | StepOption::Overlap
+                | StepOption::Cpus(_)
+                | StepOption::Distribution(Distribution::Block) => {}
+                StepOption::Distribution(_)
+                | StepOption::Programs(_)
+                | StepOption::Output(_)
+                | StepOption::Error(_)
+                | StepOption::Input(_) => return None,
+            }
+        }
+        Some(known)
+    }
+
     /// Whether nothing was said.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.said.is_empty()
     }
 
+    /// Whether something was said for which ranks must be served even where there is but one.
+    #[must_use]
+    pub fn speaks_of_ends(&self) -> bool {
+        self.said.iter().any(|option| {
+            matches!(
+                option,
+                StepOption::Mpi(_) | StepOption::KillOnBadExit(_) | StepOption::Wait(_)
+            )
+        })
+    }
+
+    /// What one kind of option says.
+    fn find<'a, T>(&'a self, of: impl Fn(&'a StepOption) -> Option<T>) -> Option<T> {
+        self.said.iter().find_map(of)
+    }
+
     /// How its ranks find each other.
     #[must_use]
     pub fn mpi(&self) -> Mpi {
-        let said = self.said.iter().find_map(|option| match option {
+        let said = self.find(|option| match option {
             StepOption::Mpi(mpi) => Some(*mpi),
             _ => None,
         });
@@ -119,7 +219,7 @@ impl StepOptions {
     /// Whether one task that ends badly ends the step; `None` = only where that leaves the others waiting for it.
     #[must_use]
     pub fn kill_on_bad_exit(&self) -> Option<bool> {
-        self.said.iter().find_map(|option| match option {
+        self.find(|option| match option {
             StepOption::KillOnBadExit(kill) => Some(*kill),
             _ => None,
         })
@@ -128,7 +228,7 @@ impl StepOptions {
     /// Seconds that the others have after the first task's end; `None` = for ever.
     #[must_use]
     pub fn wait_s(&self) -> Option<u32> {
-        let said = self.said.iter().find_map(|option| match option {
+        let said = self.find(|option| match option {
             StepOption::Wait(seconds) => Some(*seconds),
             _ => None,
         });
@@ -142,6 +242,125 @@ impl StepOptions {
             StepOption::RemoteShell(node) => Some(node.as_str()),
             _ => None,
         })
+    }
+    /// Which rank goes to which node, where that was said.
+    #[must_use]
+    pub fn distribution(&self) -> Option<&Distribution> {
+        self.find(|option| match option {
+            StepOption::Distribution(distribution) => Some(distribution),
+            _ => None,
+        })
+    }
+
+    /// The nodes that it must have.
+    #[must_use]
+    pub fn node_list(&self) -> &[String] {
+        let said = self.find(|option| match option {
+            StepOption::NodeList(names) => Some(names.as_slice()),
+            _ => None,
+        });
+        said.unwrap_or_default()
+    }
+
+    /// The nodes that it must not have.
+    #[must_use]
+    pub fn excluded(&self) -> &[String] {
+        let said = self.find(|option| match option {
+            StepOption::Exclude(names) => Some(names.as_slice()),
+            _ => None,
+        });
+        said.unwrap_or_default()
+    }
+
+    /// Tasks on each node.
+    #[must_use]
+    pub fn tasks_per_node(&self) -> Option<u32> {
+        self.find(|option| match option {
+            StepOption::TasksPerNode(tasks) => Some(*tasks),
+            _ => None,
+        })
+    }
+
+    /// How many of the job's nodes are left out at the beginning.
+    #[must_use]
+    pub fn relative(&self) -> Option<u32> {
+        self.find(|option| match option {
+            StepOption::Relative(first) => Some(*first),
+            _ => None,
+        })
+    }
+
+    /// A program for each rank.
+    #[must_use]
+    pub fn programs(&self) -> Option<&Programs> {
+        self.find(|option| match option {
+            StepOption::Programs(programs) => Some(programs),
+            _ => None,
+        })
+    }
+
+    /// Where standard output of its tasks goes; `None` = to its client.
+    #[must_use]
+    pub fn output(&self) -> Option<&Stream> {
+        self.find(|option| match option {
+            StepOption::Output(stream) => Some(stream),
+            _ => None,
+        })
+    }
+
+    /// Where standard error of its tasks goes; `None` = to its client.
+    #[must_use]
+    pub fn error(&self) -> Option<&Stream> {
+        self.find(|option| match option {
+            StepOption::Error(stream) => Some(stream),
+            _ => None,
+        })
+    }
+
+    /// Where standard input of its tasks comes from; `None` = from its client.
+    #[must_use]
+    pub fn input(&self) -> Option<&Stream> {
+        self.find(|option| match option {
+            StepOption::Input(stream) => Some(stream),
+            _ => None,
+        })
+    }
+
+    /// Whether it shares cpus with other steps. What a launcher starts on other nodes does: it stands for all of the job.
+    #[must_use]
+    pub fn overlaps(&self) -> bool {
+        self.said.contains(&StepOption::Overlap) || self.remote_shell().is_some()
+    }
+
+    /// Its cpus on the node with this place; `None` = all that the job has there.
+    #[must_use]
+    pub fn cpus_on(&self, place: u32) -> Option<&CpuSet> {
+        let all = self.find(|option| match option {
+            StepOption::Cpus(cpus) => Some(cpus),
+            _ => None,
+        })?;
+        let here = all.iter().find(|(at, _)| *at == place);
+        here.map(|(_, cpus)| cpus)
+    }
+
+    /// About how many bytes it has.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let names = |names: &[String]| names.iter().map(|name| name.len() + 24).sum::<usize>();
+        let weights = self.said.iter().map(|option| match option {
+            StepOption::Distribution(distribution) => distribution.weight(),
+            StepOption::NodeList(list) | StepOption::Exclude(list) => names(list),
+            StepOption::Programs(programs) => programs.weight(),
+            StepOption::Output(stream) | StepOption::Error(stream) | StepOption::Input(stream) => {
+                match stream {
+                    Stream::File { pattern, .. } => pattern.len() + 24,
+                    Stream::Nothing | Stream::Client | Stream::Rank(_) => 8,
+                }
+            }
+            StepOption::Cpus(cpus) => cpus.len() * 64,
+            _ => 8,
+        });
+        weights.sum()
     }
 }
 
@@ -161,6 +380,53 @@ mod tests {
         assert_eq!(options.wait_s(), None);
         options.say(StepOption::Wait(0));
         assert_eq!(options.wait_s(), None);
+    }
+
+    #[test]
+    fn options_keep_their_places_on_the_wire() {
+        let file = |pattern: &str| Stream::File {
+            pattern: pattern.to_owned(),
+            append: true,
+        };
+        let all = [
+            StepOption::Mpi(Mpi::Pmix),
+            StepOption::KillOnBadExit(true),
+            StepOption::Wait(9),
+            StepOption::RemoteShell("n".to_owned()),
+            StepOption::Distribution(Distribution::Plane(4)),
+            StepOption::NodeList(vec!["n1".to_owned()]),
+            StepOption::Exclude(Vec::new()),
+            StepOption::TasksPerNode(2),
+            StepOption::Relative(1),
+            StepOption::Programs(Programs::parse("0 a").unwrap()),
+            StepOption::Output(Stream::Nothing),
+            StepOption::Error(Stream::Rank(7)),
+            StepOption::Input(file("i")),
+            StepOption::Overlap,
+            StepOption::Cpus(vec![(0, CpuSet::from_iter([0_u32, 1]))]),
+        ];
+        let bytes: Vec<Vec<u8>> = all
+            .iter()
+            .map(|option| postcard::to_stdvec(option).unwrap())
+            .collect();
+        let wanted: [&[u8]; 15] = [
+            &[0, 3],
+            &[1, 1],
+            &[2, 9],
+            &[3, 1, b'n'],
+            &[4, 2, 4],
+            &[5, 1, 2, b'n', b'1'],
+            &[6, 0],
+            &[7, 2],
+            &[8, 1],
+            &[9, 1, 1, 1, 0, 1, 1, 1, b'a'],
+            &[10, 0],
+            &[11, 2, 7],
+            &[12, 3, 1, b'i', 1],
+            &[13],
+            &[14, 1, 0, 1, 3],
+        ];
+        assert_eq!(bytes, wanted);
     }
 
     #[test]

@@ -22,9 +22,10 @@ use crate::sys::files::{bind_unix, in_words, is_on_full_disk};
 use crate::sys::identity::peer_credentials;
 use crate::sys::reap::KillSweep;
 use crate::sys::signals::Signals;
+use crate::wire::hello::VERSION;
 use crate::wire::pmix::PmixStart;
 use crate::wire::shepherd::{
-    Assignment, FromShepherd, JOURNAL, LEASED, SCRIPT, SOCKET, ToShepherd,
+    Assignment, FromShepherd, JOURNAL, LEASED, SCRIPT, SOCKET, ToShepherd, WORDS,
 };
 use crate::wire::worker::{FromSlot, ToSlot};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -223,6 +224,10 @@ impl Shepherd {
                 source,
             })?;
         }
+        let words = directory.join(WORDS);
+        if let Err(error) = std::os::unix::fs::symlink(VERSION.to_string(), words) {
+            tracing::warn!(slot = %launch.key, %error, "a later agent will take this build for an earlier one");
+        }
         if let Launch::Script { script, .. } = &launch.spec.launch
             && let Some(bytes) = blob_bytes(&launch, *script)
         {
@@ -387,7 +392,7 @@ impl Shepherd {
             }
             self.effects = effects;
         }
-        for report in self.stdin.begin(&self.poll) {
+        for report in self.stdin.settle(&self.poll) {
             self.report(Some(report));
         }
         self.journal.flush();
@@ -483,7 +488,9 @@ impl Shepherd {
         if self.notes_to.is_none() {
             self.notes_to = notes_target(plan);
         }
-        if (plan.stdout == Output::Log || plan.stderr == Output::Log)
+        // The client of a step looks for its log, also where all that tasks write goes elsewhere.
+        let logs = plan.stdout == Output::Log || plan.stderr == Output::Log;
+        if (logs || task.step != StepId::BATCH)
             && let Err(error) = self.streams.open_log(task.step)
         {
             return self.start_failed(plan, error_text(&error));
@@ -503,6 +510,8 @@ impl Shepherd {
                 if let Some(pipe) = started.pipes.stdin {
                     let token = Token::Input(self.next_serial()).number();
                     self.stdin.add(task.step, token, pipe, &self.poll);
+                } else if task.step != StepId::BATCH {
+                    self.stdin.without(task.step);
                 }
                 if let Some(socket) = started.pipes.pmi {
                     self.wired.entry(task.step).or_insert(begun);

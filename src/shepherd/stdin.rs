@@ -5,7 +5,7 @@
 use crate::model::ids::StepId;
 use crate::wire::worker::FromSlot;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Write;
 use std::os::fd::AsFd;
 
@@ -34,8 +34,6 @@ struct StepInput {
     /// Ranks were there, and have all gone.
     closed: bool,
     started: bool,
-    /// Ranks were added since bytes were last written.
-    fresh: bool,
     reported: u64,
 }
 
@@ -43,6 +41,8 @@ struct StepInput {
 #[derive(Debug, Default)]
 pub(super) struct Inputs {
     steps: BTreeMap<StepId, StepInput>,
+    /// Those of which ranks were added since [`Inputs::settle`].
+    begun: BTreeSet<StepId>,
 }
 
 impl Inputs {
@@ -56,7 +56,7 @@ impl Inputs {
     ) {
         let input = self.steps.entry(step).or_default();
         input.started = true;
-        input.fresh = true;
+        self.begun.insert(step);
         // No flags: only an error, which is how a reader's end shows.
         let _ = poll.add(&pipe, EpollEvent::new(EpollFlags::empty(), token));
         input.sinks.push(Sink {
@@ -67,15 +67,21 @@ impl Inputs {
         });
     }
 
-    /// Gives ranks that were just started what came before them: tasks may wait for something else than their input. All
-    /// of a step must have been added, for what all that are there have taken is forgotten.
-    pub(super) fn begin(&mut self, poll: &Epoll) -> Vec<FromSlot> {
-        let steps = self.steps.iter_mut().filter(|(_, input)| input.fresh);
-        let told = steps.filter_map(|(step, input)| {
-            input.fresh = false;
-            input.pump(*step, poll)
+    /// A rank reads from elsewhere. Where all of a step do, nothing of what comes for it is kept.
+    pub(super) fn without(&mut self, step: StepId) {
+        self.steps.entry(step).or_default().started = true;
+        self.begun.insert(step);
+    }
+
+    /// All ranks of the steps that have just begun are there: what came for them before is theirs.
+    pub(super) fn settle(&mut self, poll: &Epoll) -> Vec<FromSlot> {
+        let begun = std::mem::take(&mut self.begun);
+        let steps = begun.into_iter();
+        let reports = steps.filter_map(|step| {
+            let input = self.steps.get_mut(&step)?;
+            input.pump(step, poll)
         });
-        told.collect()
+        reports.collect()
     }
 
     /// Bytes came for a step; what to say about it.

@@ -5,12 +5,14 @@
 //! each element replaces only the tail; while nobody else holds the `Arc`, that copies nothing.
 
 use super::launch_plan::{LaunchPlan, PMI_FD};
+use super::placement::Placement;
 use crate::model::array::ArraySpec;
+use crate::model::distribution::Distribution;
 use crate::model::hostlist;
 use crate::model::ids::StepId;
 use crate::model::mpirun;
 use crate::model::resource::{GpuCount, GpuRequest, MemoryRequest};
-use crate::model::step::Mpi;
+use crate::model::step::{Mpi, StepOptions};
 use crate::wire::shepherd::Site;
 use crate::wire::worker::{SlotLaunch, StepLaunch, element_raw_id};
 use std::collections::BTreeMap;
@@ -168,12 +170,12 @@ impl Environment {
         }
     }
 
-    /// The part that is the same for every task of an extra step: its caller's, with the step's own variables. What has a
-    /// `whole` share speaks for all of the job here, as a batch script does.
+    /// The part that is the same for every task of an extra step: its caller's, with the step's own variables. What a remote
+    /// shell would start speaks for all of the job here, as a batch script does.
     pub(super) fn of_step(
         launch: &SlotLaunch,
         step: &StepLaunch,
-        whole: bool,
+        options: &StepOptions,
         site: &Site,
     ) -> Self {
         let mut env = Builder::default();
@@ -187,9 +189,13 @@ impl Environment {
         submitted_from(&mut env, &step.environment);
         of_place(&mut env, launch);
         of_launchers(&mut env, site);
-        if !whole {
+        if options.remote_shell().is_none() {
             step_names(&mut env, step.step, &launch.nodes, &step.tasks);
+            distribution_names(&mut env, options);
             env.job("CPUS_PER_TASK", step.cpus_per_task.max(1));
+            if let Some(cpus) = options.cpus_on(launch.node_index) {
+                env.job("CPUS_ON_NODE", cpus.len());
+            }
         }
         let strings = env.strings();
         Environment {
@@ -447,7 +453,7 @@ fn of_array(env: &mut Builder, launch: &SlotLaunch, array: &ArraySpec) {
 fn of_place(env: &mut Builder, launch: &SlotLaunch) {
     let request = &launch.spec.request;
     let nodes = hostlist::fold(&launch.nodes);
-    let tasks: Vec<u32> = launch.shares.iter().map(|share| share.tasks).collect();
+    let tasks = tasks_of(launch);
     let cpus: Vec<u32> = launch.shares.iter().map(|share| share.cpus.len()).collect();
     let total: u32 = tasks.iter().sum();
     for name in ["JOB_NODELIST", "NODELIST"] {
@@ -471,6 +477,7 @@ fn of_place(env: &mut Builder, launch: &SlotLaunch) {
     }
     if tasks_launch {
         step_names(env, StepId(0), &launch.nodes, &tasks);
+        distribution_names(env, &launch.spec.launch.step_options());
     }
     let Some(share) = launch.shares.get(launch.node_index as usize) else {
         return;
@@ -520,6 +527,26 @@ fn of_launchers(env: &mut Builder, site: &Site) {
     let known = |name: &str| env.variables.get(name.as_bytes()).cloned();
     for (name, value) in mpirun::variables(directory, known) {
         env.set(name, value);
+    }
+}
+
+/// Tasks of the job on each node: a list of hosts may place fewer than there is room for.
+fn tasks_of(launch: &SlotLaunch) -> Vec<u32> {
+    let listed = launch.spec.launch.step_options();
+    match (listed.distribution(), Placement::main(launch)) {
+        (Some(Distribution::Arbitrary(_)), Ok(placement)) => placement.counts(launch.nodes.len()),
+        _ => launch.shares.iter().map(|share| share.tasks).collect(),
+    }
+}
+
+/// How ranks are dealt to nodes, where that was said.
+fn distribution_names(env: &mut Builder, options: &StepOptions) {
+    let Some(distribution) = options.distribution() else {
+        return;
+    };
+    env.job("DISTRIBUTION", distribution.word());
+    if let Distribution::Plane(size) = distribution {
+        env.job("DIST_PLANESIZE", size);
     }
 }
 

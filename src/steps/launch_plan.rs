@@ -12,6 +12,7 @@ use crate::model::filename::{self, ArrayElement, FilenameContext};
 use crate::model::ids::{BlobId, StepId};
 use crate::model::job::{JobSpec, Launch, Surroundings};
 use crate::model::resource::GpuRequest;
+use crate::model::step::{StepOptions, Stream};
 use crate::wire::codec;
 use crate::wire::shepherd::Site;
 use crate::wire::worker::{SlotLaunch, StepLaunch, element_raw_id};
@@ -205,29 +206,22 @@ impl SlotPlan {
         element: ElementFacts,
         placement: &Placement,
     ) -> Result<Vec<LaunchPlan>, String> {
-        let spec = &launch.spec;
-        let width = spec.request.cpus_per_task.unwrap_or(1).max(1);
+        let width = launch.spec.request.cpus_per_task.unwrap_or(1).max(1);
+        let options = launch.spec.launch.step_options();
         let facts = task_facts(placement, launch.node_index, &self.gpus);
         let plans = facts.into_iter().map(|task| {
             let files = Files::of(launch, element, StepId(0), &task);
-            let (stdout, stderr) = match &spec.output {
-                Some(output) => files.outputs(
-                    output,
-                    spec.error.as_deref(),
-                    spec.open_mode.appends(element.restarts),
-                )?,
-                None => (Output::Log, files.error_alone(spec, element)?),
-            };
+            let (stdin, stdout, stderr) = files.streams(&options, launch, element)?;
             Ok(LaunchPlan {
                 task: TaskId {
                     step: StepId(0),
                     rank: task.rank,
                 },
                 environment: self.environment.of_task(launch, element, &task),
-                stdin: files.input(spec.input.as_deref(), InputFrom::Client)?,
+                stdin,
                 stdout,
                 stderr,
-                arguments: self.arguments.clone(),
+                arguments: arguments_of(&options, &self.arguments, task.rank)?,
                 directory: self.directory.clone(),
                 umask: self.umask,
                 limits: self.limits.clone(),
@@ -238,46 +232,69 @@ impl SlotPlan {
         plans.collect()
     }
 
-    /// This node's tasks of an extra step; of one that is a `whole` share, with all of the slot's here.
+    /// This node's tasks of an extra step; what a remote shell would start has all of the slot's here.
     pub(super) fn step(
         &self,
         launch: &SlotLaunch,
-        step: &StepLaunch,
-        whole: bool,
+        (step, options): (&StepLaunch, &StepOptions),
         element: ElementFacts,
         placement: &Placement,
         site: &Site,
     ) -> Result<Vec<LaunchPlan>, String> {
-        let mut environment = Environment::of_step(launch, step, whole, site);
+        let whole = options.remote_shell().is_some();
+        let mut environment = Environment::of_step(launch, step, options, site);
         let arguments = Arc::new(c_strings(&step.arguments)?);
         let directory = Arc::new(c_string(&step.work_dir)?);
+        let cpus = options.cpus_on(launch.node_index);
+        let cpus = cpus.map_or_else(|| self.cpus.clone(), |cpus| Arc::new(cpus.clone()));
         let mut facts = task_facts(placement, launch.node_index, &self.gpus);
         if whole {
             for task in &mut facts {
                 task.gpus = self.gpus.all();
             }
         }
-        let plans = facts.into_iter().map(|task| LaunchPlan {
-            task: TaskId {
-                step: step.step,
-                rank: task.rank,
-            },
-            environment: environment.of_task(launch, element, &task),
-            stdin: InputFrom::Client,
-            stdout: Output::Log,
-            stderr: Output::Log,
-            arguments: arguments.clone(),
-            directory: directory.clone(),
-            umask: self.umask,
-            limits: self.limits.clone(),
-            cpus: if whole {
-                self.cpus.clone()
-            } else {
-                part(&self.cpus, task.local, step.cpus_per_task.max(1))
-            },
-            pmi: false,
+        let plans = facts.into_iter().map(|task| {
+            let files = Files::of(launch, element, step.step, &task);
+            let (stdin, stdout, stderr) = files.streams_of(options)?;
+            Ok(LaunchPlan {
+                task: TaskId {
+                    step: step.step,
+                    rank: task.rank,
+                },
+                environment: environment.of_task(launch, element, &task),
+                stdin: stdin.unwrap_or(InputFrom::Client),
+                stdout: stdout.unwrap_or(Output::Log),
+                stderr: stderr.unwrap_or(Output::Log),
+                arguments: arguments_of(options, &arguments, task.rank)?,
+                directory: directory.clone(),
+                umask: self.umask,
+                limits: self.limits.clone(),
+                cpus: if whole {
+                    cpus.clone()
+                } else {
+                    part(&cpus, task.local, step.cpus_per_task.max(1))
+                },
+                pmi: false,
+            })
         });
-        Ok(plans.collect())
+        plans.collect()
+    }
+}
+
+/// What a rank runs: what all do, or the program named for it.
+fn arguments_of(
+    options: &StepOptions,
+    all: &Arc<Vec<CString>>,
+    rank: u32,
+) -> Result<Arc<Vec<CString>>, String> {
+    match options.programs() {
+        Some(programs) => {
+            let words = programs
+                .of_rank(rank)
+                .map_err(|error| format!("--multi-prog: {error}"))?;
+            Ok(Arc::new(c_strings(&words)?))
+        }
+        None => Ok(Arc::clone(all)),
     }
 }
 
@@ -321,6 +338,9 @@ fn part(cpus: &Arc<CpuSet>, local: u32, width: u32) -> Arc<CpuSet> {
             .collect(),
     )
 }
+
+/// Input, output and error of a task, as far as something was said of them.
+type SaidStreams = (Option<InputFrom>, Option<Output>, Option<Output>);
 
 /// File names of one task.
 struct Files {
@@ -374,14 +394,68 @@ impl Files {
         Ok((Output::File { path, append }, stderr))
     }
 
-    fn error_alone(&self, spec: &JobSpec, element: ElementFacts) -> Result<Output, String> {
+    /// The streams of a task of a job of `hpc run`: as was said of its step, else as of the job.
+    fn streams(
+        &self,
+        options: &StepOptions,
+        launch: &SlotLaunch,
+        element: ElementFacts,
+    ) -> Result<(InputFrom, Output, Output), String> {
+        let spec = &launch.spec;
         let append = spec.open_mode.appends(element.restarts);
-        let path = spec
-            .error
-            .as_deref()
-            .map(|error| self.path(error))
-            .transpose()?;
-        Ok(path.map_or(Output::Log, |path| Output::File { path, append }))
+        let (stdin, stdout, stderr) = self.streams_of(options)?;
+        let stdin = match stdin {
+            Some(stdin) => stdin,
+            None => self.input(spec.input.as_deref(), InputFrom::Client)?,
+        };
+        if stdout.is_some() || stderr.is_some() {
+            let (stdout, stderr) = (stdout.unwrap_or(Output::Log), stderr.unwrap_or(Output::Log));
+            return Ok((stdin, stdout, stderr));
+        }
+        if let Some(output) = &spec.output {
+            let (stdout, stderr) = self.outputs(output, spec.error.as_deref(), append)?;
+            return Ok((stdin, stdout, stderr));
+        }
+        let path = spec.error.as_deref().map(|error| self.path(error));
+        let stderr = match path.transpose()? {
+            Some(path) => Output::File { path, append },
+            None => Output::Log,
+        };
+        Ok((stdin, Output::Log, stderr))
+    }
+
+    /// The streams as was said of the step; `None` = nothing was.
+    fn streams_of(&self, options: &StepOptions) -> Result<SaidStreams, String> {
+        let rank = self.context.task_rank;
+        let stdin = match options.input() {
+            None => None,
+            Some(Stream::Client) => Some(InputFrom::Client),
+            Some(Stream::Rank(reader)) if *reader == rank => Some(InputFrom::Client),
+            Some(Stream::Nothing | Stream::Rank(_)) => Some(InputFrom::Null),
+            Some(Stream::File { pattern, .. }) => Some(InputFrom::File(self.path(pattern)?)),
+        };
+        let output = |stream: &Stream| match stream {
+            Stream::Client => Ok(Output::Log),
+            Stream::Rank(writer) if *writer == rank => Ok(Output::Log),
+            Stream::Nothing | Stream::Rank(_) => Ok(Output::File {
+                path: c"/dev/null".to_owned(),
+                append: true,
+            }),
+            Stream::File { pattern, append } => self.path(pattern).map(|path| Output::File {
+                path,
+                append: *append,
+            }),
+        };
+        let stdout = options.output().map(output).transpose()?;
+        let stderr = options.error().map(output).transpose()?;
+        let stderr = match stderr {
+            Some(file @ Output::File { .. }) if stdout.as_ref() == Some(&file) => {
+                Some(Output::SameAsStdout)
+            }
+            None if matches!(stdout, Some(Output::File { .. })) => Some(Output::SameAsStdout),
+            other => other,
+        };
+        Ok((stdin, stdout, stderr))
     }
 
     fn input(&self, pattern: Option<&str>, otherwise: InputFrom) -> Result<InputFrom, String> {

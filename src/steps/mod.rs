@@ -482,16 +482,13 @@ impl SlotCore {
         match main.filter(|_| !plans.is_empty()) {
             Some(step) if step != StepId::BATCH => {
                 let options = self.launch.spec.launch.step_options();
-                self.begin_step(now, step, &self.main_placement(), options, plans, out);
+                // Without a placement there are no plans.
+                if let Ok(placement) = Placement::main(&self.launch) {
+                    self.begin_step(now, step, &placement, options, plans, out);
+                }
             }
             _ => out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan)))),
         }
-    }
-
-    /// Where the ranks are of the step that the job is.
-    fn main_placement(&self) -> Placement {
-        let counts: Vec<u32> = self.launch.shares.iter().map(|share| share.tasks).collect();
-        Placement::block(&counts)
     }
 
     /// What the element runs of its own, and the step it is.
@@ -499,7 +496,6 @@ impl SlotCore {
         &mut self,
         facts: ElementFacts,
     ) -> (Option<StepId>, Result<Vec<LaunchPlan>, String>) {
-        let placement = self.main_placement();
         let plan = match &mut self.plan {
             Ok(plan) => plan,
             Err(text) => return (None, Err(text.clone())),
@@ -511,7 +507,9 @@ impl SlotCore {
                 plan.batch(&self.launch, facts).map(|plan| vec![plan]),
             ),
             Launch::Tasks { .. } | Launch::Step { .. } => {
-                (Some(StepId(0)), plan.tasks(&self.launch, facts, &placement))
+                let plans = Placement::main(&self.launch)
+                    .and_then(|placement| plan.tasks(&self.launch, facts, &placement));
+                (Some(StepId(0)), plans)
             }
             Launch::Script { .. } | Launch::Command { .. } | Launch::Hold => (None, Ok(Vec::new())),
         }
@@ -547,18 +545,16 @@ impl SlotCore {
             self.with_outbox(out, |outbox, reports| outbox.step_ended(end, reports));
             return;
         };
-        let placement = Placement::block(&step.tasks);
-        let plans = match &self.plan {
-            Ok(plan) => {
-                let whole = options.remote_shell().is_some();
-                let launch = &self.launch;
-                plan.step(launch, &step, whole, element.facts, &placement, &self.site)
-            }
-            Err(text) => Err(text.clone()),
-        };
+        let placement = Placement::new(&step.tasks, &options, &self.launch.nodes);
+        let plans = placement.and_then(|placement| {
+            let plan = self.plan.as_ref().map_err(Clone::clone)?;
+            let order = (&step, &options);
+            let plans = plan.step(&self.launch, order, element.facts, &placement, &self.site)?;
+            Ok((placement, plans))
+        });
         match plans {
-            Ok(plans) if plans.is_empty() => {}
-            Ok(plans) => {
+            Ok((_, plans)) if plans.is_empty() => {}
+            Ok((placement, plans)) => {
                 element.steps.push(step_of(step.step, &plans, at));
                 self.begin_step(now, step.step, &placement, options, plans, out);
                 if self.suspended {

@@ -1,6 +1,9 @@
 //! Which rank of a step runs where: the tasks of each node, numbered.
 
+use crate::model::distribution::Distribution;
+use crate::model::step::StepOptions;
 use crate::wire::peer::Group;
+use crate::wire::worker::SlotLaunch;
 
 /// Where the ranks of a step are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,13 +15,28 @@ pub(super) struct Placement {
 }
 
 impl Placement {
-    /// One node after another is filled, with so many ranks each.
-    pub(super) fn block(counts: &[u32]) -> Self {
-        let numbered = counts.iter().zip(0_u32..);
-        let node_of_rank: Vec<u32> = numbered
-            .flat_map(|(count, node)| std::iter::repeat_n(node, *count as usize))
-            .collect();
-        Self::of(node_of_rank)
+    /// Ranks dealt to nodes as was said of the step, so many to each.
+    ///
+    /// # Errors
+    /// A list of hosts names one that the slot has not.
+    pub(super) fn new(
+        counts: &[u32],
+        options: &StepOptions,
+        nodes: &[String],
+    ) -> Result<Self, String> {
+        let block = Distribution::Block;
+        let distribution = options.distribution().unwrap_or(&block);
+        distribution.deal(counts, nodes).map(Self::of)
+    }
+
+    /// The ranks of the step that a job is.
+    ///
+    /// # Errors
+    /// As [`Placement::new`].
+    pub(super) fn main(launch: &SlotLaunch) -> Result<Self, String> {
+        let counts: Vec<u32> = launch.shares.iter().map(|share| share.tasks).collect();
+        let options = launch.spec.launch.step_options();
+        Self::new(&counts, &options, &launch.nodes)
     }
 
     fn of(node_of_rank: Vec<u32>) -> Self {
@@ -34,6 +52,17 @@ impl Placement {
     /// Ranks in all.
     pub(super) fn size(&self) -> u32 {
         u32::try_from(self.node_of_rank.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Ranks on each of so many nodes of the slot.
+    pub(super) fn counts(&self, nodes: usize) -> Vec<u32> {
+        let mut counts = vec![0; nodes];
+        for node in &self.node_of_rank {
+            if let Some(count) = counts.get_mut(*node as usize) {
+                *count += 1;
+            }
+        }
+        counts
     }
 
     /// The nodes that have ranks, by their numbers in the slot.
@@ -91,7 +120,7 @@ mod tests {
 
     #[test]
     fn nodes_without_ranks_have_no_number() {
-        let placement = Placement::block(&[2, 0, 1, 3]);
+        let placement = Placement::new(&[2, 0, 1, 3], &StepOptions::default(), &[]).unwrap();
         assert_eq!(placement.size(), 6);
         assert_eq!(placement.nodes(), [0, 2, 3]);
         assert_eq!(placement.ranks_on(0), [0, 1]);
@@ -106,5 +135,19 @@ mod tests {
             ranks: vec![1, 3, 5, 9],
         };
         assert_eq!(placement.nodes_of(&some), [0, 3]);
+    }
+
+    #[test]
+    fn a_cyclic_placement_is_what_clients_read_from_the_mapping() {
+        use crate::model::step::StepOption;
+        use crate::steps::pmi::process_mapping;
+        let mut options = StepOptions::default();
+        options.say(StepOption::Distribution(Distribution::Cyclic));
+        let placement = Placement::new(&[2, 0, 2], &options, &[]).unwrap();
+        assert_eq!(placement.ranks_on(0), [0, 2]);
+        assert_eq!(placement.ranks_on(2), [1, 3]);
+        assert_eq!(placement.counts(3), [2, 0, 2]);
+        let mapping = process_mapping(&placement.numbers());
+        assert_eq!(mapping.as_deref(), Some("(vector,(0,2,1),(0,2,1))"));
     }
 }

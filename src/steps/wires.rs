@@ -71,7 +71,7 @@ impl SlotCore {
         // One task alone has nobody to find, unless somebody wants to see it served; only Open MPI 4, which sees the
         // variables of a Slurm step, insists on being served all the same.
         let whole = options.remote_shell().is_some();
-        let alone = placement.size() <= 1 && (options.is_empty() || whole);
+        let alone = placement.size() <= 1 && (!options.speaks_of_ends() || whole);
         let carries_files = self.launch.spec.request.takes_nothing();
         let pmix = mpi.serves_pmix() && !carries_files && !whole;
         let facts = self.wire_facts(id, placement, options);
@@ -162,7 +162,7 @@ impl SlotCore {
             nodes: nodes.collect(),
             uid: 0,
             gid: 0,
-            app_numbers: Vec::new(),
+            app_numbers: facts.app_numbers(),
             universe: facts.universe,
             cpusets: plans
                 .iter()

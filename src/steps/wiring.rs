@@ -125,6 +125,19 @@ struct Failing {
     decided: bool,
 }
 
+impl WireFacts {
+    /// The number of the program of each rank, where there are several.
+    pub(super) fn app_numbers(&self) -> Vec<u32> {
+        let Some(programs) = self.options.programs() else {
+            return Vec::new();
+        };
+        let ranks = 0..self.placement.size();
+        ranks
+            .map(|rank| programs.number_of(rank).unwrap_or(0))
+            .collect()
+    }
+}
+
 /// This node's part of a step's wiring.
 #[derive(Debug)]
 pub(super) struct Wiring {
@@ -164,10 +177,12 @@ impl Wiring {
             over: false,
             vanished: None,
         };
+        let apps = facts.app_numbers();
+        let app_of = |rank: &u32| apps.get(*rank as usize).copied().unwrap_or(0);
         let pmi = PmiServer::new(PmiFacts {
             kvs_name: facts.kvs_name.clone(),
             size: facts.placement.size(),
-            app_numbers: vec![0; ranks.len()],
+            app_numbers: ranks.iter().map(app_of).collect(),
             universe: facts.universe,
             mapping: process_mapping(&facts.placement.numbers()),
             ranks: ranks.clone(),

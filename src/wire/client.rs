@@ -3,7 +3,7 @@
 
 use super::view::{
     JobLine, JobView, LimitsView, LinkView, MembersView, NodeView, PartitionView, PriorityView,
-    RuleView, ShareView, StatusView, WhyView,
+    RuleView, ShareView, StatusView, StepPlaceView, WhyView,
 };
 use crate::model::array::ArraySpec;
 use crate::model::audit::AuditRecord;
@@ -321,6 +321,11 @@ pub enum Request {
     },
     /// As `StartStep`, with something said about the step. Earlier builds know it not.
     StartStepAs(Box<StepWish>),
+    /// Where the ranks of a job's running steps are: answered with [`ToClient::StepPlaces`].
+    StepPlaces {
+        /// Which, or an element's raw id.
+        job: u32,
+    },
 }
 
 /// A step asked for from inside a job, and what was said of it beyond its program and amounts.
@@ -490,6 +495,8 @@ pub enum ToClient {
     Shares(Vec<ShareView>),
     /// A priority.
     Priority(Box<PriorityView>),
+    /// Running steps.
+    StepPlaces(#[serde(deserialize_with = "bounded::list")] Vec<StepPlaceView>),
 }
 
 /// From a client after its request, while a stream is open.

@@ -6,11 +6,13 @@ use crate::model::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 
 /// The version this build speaks.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 /// From this version on the nodes of a gang wait for [`super::worker::ToSlot::Go`], and a controller says it.
 pub const VERSION_GANGS: u16 = 2;
 /// From this version on the nodes of a slot speak with each other ([`super::peer`]), and steps have options.
 pub const VERSION_PEERS: u16 = 3;
+/// From this version on steps say where their ranks and streams go, and which cpus are theirs.
+pub const VERSION_PLACES: u16 = 4;
 /// The oldest it still understands.
 pub const VERSION_OLDEST: u16 = 1;
 /// From this version on an agent sends heartbeats and its controller answers them.

@@ -10,6 +10,7 @@ pub mod client;
 pub mod codec;
 pub mod hello;
 pub mod join;
+pub mod older;
 pub mod peer;
 pub mod pmix;
 pub mod shepherd;

@@ -20,6 +20,11 @@ pub const SCRIPT: &str = "script";
 /// because shepherds and agents of an earlier build know no word for it.
 pub const LEASED: &str = "leased";
 
+/// Name of the link in a slot's directory whose target is the version of the words that its shepherd knows,
+/// [`super::hello::VERSION`]: a link, which has room on a full disk. Who has none is told nothing that is newer than
+/// [`super::hello::VERSION_GANGS`].
+pub const WORDS: &str = "words";
+
 /// Name of the file in a slot's directory that lets the job speak with the controller from here.
 pub const CREDENTIAL: &str = "credential";
 

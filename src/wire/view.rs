@@ -3,6 +3,9 @@
 //! Fields are only ever added. Times are RFC 3339 in JSON and milliseconds on the wire.
 
 use crate::model::bounded;
+use crate::model::cpu_set::CpuSet;
+use crate::model::ids::StepId;
+use crate::model::index_set::IndexSet;
 use crate::model::job::JobState;
 use crate::model::limits::{Level, LimitKind};
 use crate::model::rules::{Noun, Setting};
@@ -180,6 +183,30 @@ pub struct StepView {
     pub end_time: Option<Timestamp>,
     /// Consumed.
     pub usage: Option<UsageView>,
+}
+
+/// Where the ranks of a running step are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepPlaceView {
+    /// Which step.
+    pub step: StepId,
+    /// Program.
+    pub name: String,
+    /// How its ranks were dealt to nodes.
+    pub distribution: String,
+    /// Its nodes, in order.
+    pub nodes: Vec<StepNodeView>,
+}
+
+/// The part of a running step on one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepNodeView {
+    /// Name.
+    pub node: String,
+    /// Its ranks.
+    pub ranks: IndexSet,
+    /// The step's cpus there.
+    pub cpus: CpuSet,
 }
 
 /// Consumed.

@@ -10,7 +10,7 @@ use crate::model::mpirun;
 use crate::steps::journal::{Record, Replay, encode};
 use crate::sys::clock::boottime_ms;
 use crate::sys::reap::read_environ_marker;
-use crate::wire::shepherd::{CREDENTIAL, JOURNAL, LEASED, SCRIPT, SOCKET};
+use crate::wire::shepherd::{CREDENTIAL, JOURNAL, LEASED, SCRIPT, SOCKET, WORDS};
 use crate::wire::worker::FromSlot;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -118,7 +118,7 @@ pub(super) fn clean(directory: &Path) -> bool {
         mpirun::HOSTS_WITH_SLOTS,
         mpirun::HOSTS,
     ];
-    let ours = [SOCKET, SCRIPT, LEASED, CREDENTIAL, JOURNAL];
+    let ours = [SOCKET, SCRIPT, LEASED, WORDS, CREDENTIAL, JOURNAL];
     for name in of_launchers.into_iter().chain(ours) {
         let _ = std::fs::remove_file(directory.join(name));
     }

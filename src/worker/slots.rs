@@ -8,8 +8,12 @@ use crate::model::ids::{JobId, SlotId, SlotKey, StepId};
 use crate::model::index_set::IndexSet;
 use crate::sys::files::{connect_unix, in_words};
 use crate::wire::codec::FRAME_MAX;
+use crate::wire::hello::{VERSION, VERSION_GANGS};
 use crate::wire::join::Credential;
-use crate::wire::shepherd::{Assignment, CREDENTIAL, FromShepherd, LEASED, SOCKET, ToShepherd};
+use crate::wire::older;
+use crate::wire::shepherd::{
+    Assignment, CREDENTIAL, FromShepherd, LEASED, SOCKET, ToShepherd, WORDS,
+};
 use crate::wire::worker::{FromSlot, ToSlot};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -42,6 +46,8 @@ pub(super) struct Slot {
     pub(super) failed: Option<(String, u64)>,
     /// The controller does not know it, or has closed it: its reports interest nobody.
     pub(super) closing: bool,
+    /// The version of the words that its shepherd knows.
+    version: u16,
     /// Its job may run again, and its shepherd takes a lease.
     pub(super) takes_lease: bool,
     /// The moment last said to the shepherd over the present link; 0 = none.
@@ -99,6 +105,7 @@ impl Slot {
             life: Life::Unknown,
             failed: None,
             closing: false,
+            version: VERSION,
             takes_lease: false,
             leased_until_ms: 0,
             lease_said_in: None,
@@ -109,6 +116,10 @@ impl Slot {
     pub(super) fn found(directory: PathBuf) -> Self {
         let mut slot = Slot::new(directory, IndexSet::new());
         slot.takes_lease = slot.directory.join(LEASED).exists();
+        let words = std::fs::read_link(slot.directory.join(WORDS)).ok();
+        slot.version = words
+            .and_then(|version| version.to_str()?.parse().ok())
+            .unwrap_or(VERSION_GANGS);
         slot.progress.send_modify(|progress| progress.known = false);
         slot
     }
@@ -130,7 +141,9 @@ impl Slot {
             self.progress
                 .send_modify(|progress| progress.queue.union_with(positions));
         }
-        if let Life::Live(link) = &self.life {
+        if let Life::Live(link) = &self.life
+            && let Some(order) = older::order_for(self.version, order)
+        {
             let _ = link.orders.send(ToShepherd::Slot(order));
         }
     }

@@ -379,6 +379,7 @@ fn mistakes_are_named_and_nothing_is_submitted() {
     fs::write(fake.dir().join("empty.sh"), "").unwrap();
     fs::write(fake.dir().join("plain.sh"), "true\n").unwrap();
     fs::write(fake.dir().join("wrap.sh"), "#!/bin/sh\n#SBATCH --wrap=x\n").unwrap();
+    fs::write(fake.dir().join("programs.conf"), "0 a\n2 b\n").unwrap();
     fs::write(fake.dir().join("het.sh"), "#!/bin/sh\n#SBATCH hetjob\n").unwrap();
     fs::write(fake.dir().join("two.sh"), "#!/bin/sh\n#SBATCH --exp=NONE\n").unwrap();
     let lines: &[&[&str]] = &[
@@ -426,6 +427,15 @@ fn mistakes_are_named_and_nothing_is_submitted() {
         &["run", "-X", "true"],
         &["run", "--kill-on-bad-exit=2", "true"],
         &["run", "--het-group=0", "true"],
+        &["run", "-m", "block:cyclic", "true"],
+        &["run", "-m", "plane", "true"],
+        &["run", "-m", "arbitrary", "true"],
+        &["run", "--relative=1", "true"],
+        &["run", "--multi-prog", "no-such-file"],
+        &["run", "-n", "3", "--multi-prog", "programs.conf"],
+        &["run", "--multi-prog", "programs.conf", "-x"],
+        &["run", "-o", "%z.out", "true"],
+        &["submit", "-m", "cyclic", "--", "true"],
         &["run", "--requeue", "true"],
         &["node", "drain", "--reson", "x", "y"],
         &["bogus"],

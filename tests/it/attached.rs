@@ -34,6 +34,18 @@ fn run_hands_over_streams_and_the_code() {
 }
 
 #[test]
+fn input_that_is_there_before_the_ranks_reaches_all_of_them() {
+    let cluster = Cluster::up(4);
+    // Several ranks start only once the process that serves them PMIx is ready.
+    let answer = cluster.run_with(&["run", "-n", "3", "cat"], b"hi\n");
+    assert_eq!(
+        (answer.code, answer.out.as_str()),
+        (0, "hi\nhi\nhi\n"),
+        "{answer:?}"
+    );
+}
+
+#[test]
 fn run_labels_and_starts_as_many_as_asked() {
     let cluster = Cluster::up(4);
     let task =

@@ -248,7 +248,7 @@ impl Copy<'_> {
         });
         let ends = Ends {
             input: Some(read),
-            output: None,
+            ..Ends::default()
         };
         let code = self.far_end(nodes, PUT, &[path, many, wanted], ends);
         let packed = packer
@@ -276,6 +276,7 @@ impl Copy<'_> {
         let ends = Ends {
             input: Some(File::open("/dev/null")?.into()),
             output: Some(write),
+            ..Ends::default()
         };
         let nodes = [node.to_owned()];
         let code = self.far_end(&nodes, GET, &[deep, path], ends);
@@ -298,7 +299,7 @@ impl Copy<'_> {
     pub(super) fn remove(&self, nodes: &[String], path: &str) -> Outcome<()> {
         let ends = Ends {
             input: Some(File::open("/dev/null")?.into()),
-            output: None,
+            ..Ends::default()
         };
         self.far_end(nodes, REMOVE, &[path], ends).map(|_| ())
     }
@@ -317,11 +318,13 @@ impl Copy<'_> {
             ));
         }
         let count = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
-        let mut draft = Draft::default();
-        draft.name = Some("cp".to_owned());
-        draft.export = Some(ExportSpec::Nil);
-        // It is there on every machine.
-        draft.work_dir = Some("/".to_owned());
+        let mut draft = Draft {
+            name: Some("cp".to_owned()),
+            export: Some(ExportSpec::Nil),
+            // It is there on every machine.
+            work_dir: Some("/".to_owned()),
+            ..Draft::default()
+        };
         draft.request.cpus_per_task = Some(0);
         draft.request.nodelist = nodes.to_vec();
         draft.request.nodes_min = count;
@@ -343,6 +346,7 @@ impl Copy<'_> {
             inside: false,
             unattended: false,
             label: None,
+            verbose: false,
             quiet: self.quiet,
             follow: true,
             only: None,

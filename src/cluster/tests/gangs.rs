@@ -274,7 +274,13 @@ fn a_step_is_over_when_it_has_ended_on_all_its_nodes() {
         nodes: Some(1),
         ..request.clone()
     };
-    f.run(start(&one)).unwrap();
+    let refused = f.run(start(&one)).unwrap_err();
+    assert_eq!(refused.code, crate::model::step::BUSY);
+    let mut beside = start(&one);
+    if let Command::StartStep { options, .. } = &mut beside {
+        options.say(crate::model::step::StepOption::Overlap);
+    }
+    f.run(beside).unwrap();
     let steps = &f.cluster.slot(key).unwrap().steps;
     let nodes: Vec<_> = steps.iter().map(|step| step.nodes.clone()).collect();
     assert_eq!(nodes, [vec![0, 1], vec![0]]);

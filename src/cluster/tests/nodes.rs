@@ -346,10 +346,12 @@ fn steps_that_run_are_bounded_in_what_they_start_with() {
         current,
     };
     report(&mut f, job, 0, status);
+    let mut options = StepOptions::default();
+    options.say(crate::model::step::StepOption::Overlap);
     let start = |f: &mut Fixture| {
         f.run(Command::StartStep {
             who: user(1000),
-            options: StepOptions::default(),
+            options: options.clone(),
             request: Box::new(crate::wire::client::StepRequest {
                 raw_job: job.0,
                 arguments: vec!["true".into()],

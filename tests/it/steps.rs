@@ -1,0 +1,255 @@
+//! Steps of `hpc run`: which rank goes where, a program and files for each, and several beside each other in one job.
+
+use crate::support::{Answer, Cluster, PATIENCE, Running, code_of, finish, wait_child, wait_until};
+use std::fs;
+use std::process::Command;
+
+/// What a rank says of where it is.
+const WHERE: &str = "echo $SLURMD_NODENAME $SLURM_NODEID $SLURM_LOCALID $SLURM_GTIDS $SLURM_STEP_TASKS_PER_NODE $SLURM_DISTRIBUTION";
+
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
+/// A job that holds its allocation, and `hpc run` of these words inside it.
+fn inside(cluster: &Cluster, job: u32, words: &[&str]) -> Command {
+    let mut command = cluster.hpc(&[&["run"], words].concat());
+    command.env("SLURM_JOB_ID", job.to_string());
+    command
+}
+
+fn step(cluster: &Cluster, job: u32, words: &[&str]) -> Answer {
+    finish(&mut inside(cluster, job, words), b"")
+}
+
+#[test]
+fn ranks_are_dealt_to_nodes_as_asked() {
+    let cluster = Cluster::up(4);
+    let _agent = cluster.another_agent("n2", 4);
+    let run = |words: &[&str]| {
+        let words = [&["run", "-l"], words, &["sh", "-c", WHERE]].concat();
+        let answer = cluster.run(&words);
+        assert_eq!(answer.code, 0, "{answer:?}");
+        answer
+    };
+    let two = ["-N", "2", "--ntasks-per-node", "3"];
+    let cyclic = run(&[&two[..], &["-m", "cyclic"]].concat());
+    let lines = [
+        "0: n1 0 0 0,2,4 3(x2) cyclic",
+        "1: n2 1 0 1,3,5 3(x2) cyclic",
+        "2: n1 0 1 0,2,4 3(x2) cyclic",
+        "3: n2 1 1 1,3,5 3(x2) cyclic",
+        "4: n1 0 2 0,2,4 3(x2) cyclic",
+        "5: n2 1 2 1,3,5 3(x2) cyclic",
+    ];
+    assert_eq!(sorted(&cyclic.out), lines);
+    let plane = run(&[&two[..], &["-v", "--distribution=plane=2"]].concat());
+    assert!(
+        sorted(&plane.out)[1].starts_with("1: n1 0 1 0,1,4 "),
+        "{plane:?}"
+    );
+    let job = 2;
+    assert_eq!(
+        sorted(&plane.err),
+        [
+            format!("hpc run: step {job}.0 (plane=2) on n1: ranks 0-1,4, cpus 0-2"),
+            format!("hpc run: step {job}.0 (plane=2) on n2: ranks 2-3,5, cpus 0-2"),
+        ],
+        "{plane:?}"
+    );
+    fs::write(cluster.work.join("hosts"), "n2\nn1 # leads\nn2\n").unwrap();
+    let words = ["run", "-l", "-m", "arbitrary", "sh", "-c", WHERE];
+    let mut command = cluster.hpc(&words);
+    let hosts = cluster.work.join("hosts");
+    let listed = finish(command.env("SLURM_HOSTFILE", &hosts), b"");
+    let lines = [
+        "0: n2 1 0 0,2 1,2 arbitrary",
+        "1: n1 0 0 1 1,2 arbitrary",
+        "2: n2 1 1 0,2 1,2 arbitrary",
+    ];
+    assert_eq!(sorted(&listed.out), lines, "{listed:?}");
+}
+
+#[test]
+fn a_step_chooses_among_the_nodes_of_its_job() {
+    let cluster = Cluster::up(4);
+    let _agent = cluster.another_agent("n2", 4);
+    let job = cluster.submit(&["-N", "2", "-n", "6", "--wrap", "sleep 1000"]);
+    cluster.wait_for_state(job, "RUNNING");
+    let names = |words: &[&str]| {
+        let words = [words, &["sh", "-c", "echo $SLURMD_NODENAME"]].concat();
+        let answer = step(&cluster, job, &words);
+        assert_eq!(answer.code, 0, "{answer:?}");
+        sorted(&answer.out).join(" ")
+    };
+    assert_eq!(names(&["-n", "1", "-w", "n2"]), "n2");
+    assert_eq!(names(&["-n", "2", "-x", "n1"]), "n2 n2");
+    assert_eq!(names(&["-n", "1", "-r", "1"]), "n2");
+    assert_eq!(names(&["--ntasks-per-node", "1"]), "n1 n2");
+    assert_eq!(names(&["-n", "4", "-m", "cyclic"]), "n1 n1 n2 n2");
+    let answer = step(&cluster, job, &["-w", "n3", "true"]);
+    assert_eq!(answer.code, 1);
+    assert!(
+        answer.err.contains("node n3 is not one of the job's") && answer.err.contains("n[1-2]"),
+        "{answer:?}"
+    );
+    fs::write(cluster.work.join("hosts"), "n2\nn1\nn2").unwrap();
+    let words = ["-l", "-m", "arbitrary", "sh", "-c", WHERE];
+    let mut command = inside(&cluster, job, &words);
+    command.env("SLURM_HOSTFILE", cluster.work.join("hosts"));
+    let listed = finish(&mut command, b"");
+    assert_eq!(
+        sorted(&listed.out)[1],
+        "1: n1 0 0 1 1,2 arbitrary",
+        "{listed:?}"
+    );
+    cluster.ok(&["cancel", &job.to_string()]);
+}
+
+#[test]
+fn each_rank_has_its_program_and_its_files() {
+    let cluster = Cluster::up(4);
+    let programs = "# who  what\n0 echo first of $SLURM_NTASKS\n1,3 echo \"rank %t\" is %o\n* sh \\\n -c 'echo rest; exit 4'\n";
+    fs::write(cluster.work.join("programs"), programs).unwrap();
+    let answer = cluster.run(&["run", "-n", "4", "-l", "--multi-prog", "programs"]);
+    assert_eq!(answer.code, 4, "{answer:?}");
+    let lines = [
+        "0: first of $SLURM_NTASKS",
+        "1: rank 1 is 0",
+        "2: rest",
+        "3: rank 3 is 1",
+    ];
+    assert_eq!(sorted(&answer.out), lines);
+    fs::write(cluster.work.join("few"), "0-1 true\n").unwrap();
+    let answer = cluster.run(&["run", "-n", "3", "--multi-prog", "few"]);
+    assert!(
+        answer.err.contains("no program is named for rank 2"),
+        "{answer:?}"
+    );
+
+    let task = "echo out $SLURM_PROCID; echo err $SLURM_PROCID >&2; cat";
+    let words = [
+        "run",
+        "-n",
+        "2",
+        "-o",
+        "%N-%t.out",
+        "-e",
+        "all",
+        "-i",
+        "1",
+        "sh",
+        "-c",
+        task,
+    ];
+    let answer = cluster.run_with(&words, b"to one\n");
+    assert_eq!((answer.code, answer.out.as_str()), (0, ""), "{answer:?}");
+    assert_eq!(sorted(&answer.err), ["err 0", "err 1"]);
+    assert_eq!(cluster.read("n1-0.out"), "out 0\n");
+    assert_eq!(cluster.read("n1-1.out"), "out 1\nto one\n");
+    fs::write(cluster.work.join("in"), "for all\n").unwrap();
+    let words = [
+        "run",
+        "-n",
+        "2",
+        "-l",
+        "-o",
+        "%j.%s.txt",
+        "-i",
+        "in",
+        "sh",
+        "-c",
+        task,
+    ];
+    let answer = cluster.run(&words);
+    assert_eq!(
+        (answer.code, answer.out.as_str(), answer.err.as_str()),
+        (0, "", "")
+    );
+    let all = cluster.read("3.0.txt");
+    let lines = [
+        "0: err 0",
+        "0: for all",
+        "0: out 0",
+        "1: err 1",
+        "1: for all",
+        "1: out 1",
+    ];
+    assert_eq!(sorted(&all), lines);
+    let words = [
+        "run",
+        "-n",
+        "2",
+        "-o",
+        "none",
+        "-e",
+        "e%t",
+        "--open-mode=append",
+    ];
+    for _ in 0..2 {
+        let answer = cluster.run(&[&words[..], &["sh", "-c", task]].concat());
+        assert_eq!(
+            (answer.code, answer.out.as_str(), answer.err.as_str()),
+            (0, "", "")
+        );
+    }
+    assert_eq!(cluster.read("e1"), "err 1\nerr 1\n");
+}
+
+#[test]
+fn steps_beside_each_other_have_cpus_of_their_own() {
+    let cluster = Cluster::up(2);
+    let job = cluster.submit(&["-n", "2", "--wrap", "sleep 1000"]);
+    cluster.wait_for_state(job, "RUNNING");
+    let waits = |name: &str| format!("touch {name}; while [ ! -e go-{name} ]; do sleep 0.02; done");
+    let start = |words: &[&str], name: &str| {
+        let error = fs::File::create(cluster.work.join(format!("error-{name}"))).unwrap();
+        let text = waits(name);
+        let mut command = inside(&cluster, job, &[words, &["sh", "-c", &text]].concat());
+        Running::start(command.stderr(error))
+    };
+    let mut one = start(&["-v", "-n", "1"], "a");
+    wait_until("the first runs", PATIENCE, || cluster.exists("a"));
+    let mut two = start(&["-v", "-n", "1"], "b");
+    wait_until("the second runs", PATIENCE, || cluster.exists("b"));
+    assert!(cluster.read("error-a").ends_with("rank 0, cpus 0\n"));
+    assert!(cluster.read("error-b").ends_with("rank 0, cpus 1\n"));
+    let shown = cluster.ok(&["job", &job.to_string()]);
+    assert!(
+        shown.contains("Running step: 0 sh on n1: rank 0, cpus 0\n")
+            && shown.contains("Running step: 1 sh on n1: rank 0, cpus 1\n"),
+        "{shown}"
+    );
+    let mut three = start(&["-n", "1"], "c");
+    let said = format!(
+        "hpc run: job {job} step creation temporarily disabled, retrying (Requested nodes are busy)\n"
+    );
+    wait_until("the third says that it waits", PATIENCE, || {
+        cluster.read("error-c") == said
+    });
+    // One that shares does not wait.
+    let shared = step(&cluster, job, &["--overlap", "-n", "2", "echo", "here"]);
+    assert_eq!(
+        (shared.code, shared.out.as_str()),
+        (0, "here\nhere\n"),
+        "{shared:?}"
+    );
+    assert!(!cluster.exists("c"));
+    fs::write(cluster.work.join("go-a"), "").unwrap();
+    wait_until("the third runs", PATIENCE, || cluster.exists("c"));
+    for name in ["b", "c"] {
+        fs::write(cluster.work.join(format!("go-{name}")), "").unwrap();
+    }
+    for client in [&mut one, &mut two, &mut three] {
+        assert_eq!(wait_child(&mut client.0, PATIENCE).map(code_of), Some(0));
+    }
+    assert_eq!(cluster.read("error-c"), said);
+    let too_many = step(&cluster, job, &["-n", "3", "true"]);
+    assert!(
+        too_many.err.contains("3 tasks of 1 cpus are asked for"),
+        "{too_many:?}"
+    );
+    cluster.ok(&["cancel", &job.to_string()]);
+}
