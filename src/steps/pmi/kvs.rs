@@ -5,7 +5,8 @@
 //! comes, in the form in which it travels, so a fence encodes nothing. A part is a row of pairs, each: length of the key (one
 //! byte), length of the value (two bytes, little-endian), key, value.
 
-use std::collections::BTreeMap;
+use hashbrown::HashTable;
+use std::hash::{DefaultHasher, Hasher};
 
 /// Longest key, in bytes.
 pub const KEY_MAX: usize = 64;
@@ -16,7 +17,9 @@ pub const FENCE_PART_MAX: usize = 4 * 1024 * 1024;
 /// Most that all pairs of a step may take on a node.
 pub const KEY_SPACE_MAX: usize = 64 * 1024 * 1024;
 /// What a pair takes beyond its bytes, about.
-const PAIR_OVERHEAD: usize = 64;
+const PAIR_OVERHEAD: usize = 16;
+/// Fewer bytes out of date than this are not worth tidying.
+const STALE_MIN: usize = 64 * 1024;
 const HEADER: usize = 3;
 
 /// Why a pair was not taken.
@@ -28,10 +31,15 @@ pub(super) enum PutError {
     Full,
 }
 
-/// Pairs with a bound on what they take.
+/// Pairs with a bound on what they take. All lie one after another in one buffer, and a table tells where: every node of a
+/// step holds the pairs of all nodes, so what a pair costs is paid as often as there are nodes.
 #[derive(Debug)]
 pub(super) struct Pairs {
-    pairs: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    bytes: Vec<u8>,
+    /// Where in `bytes` pairs begin. What is not listed here is out of date.
+    places: HashTable<u32>,
+    /// Bytes that are out of date.
+    stale: usize,
     held: usize,
     most: usize,
 }
@@ -39,14 +47,18 @@ pub(super) struct Pairs {
 impl Pairs {
     pub(super) fn new(most: usize) -> Self {
         Self {
-            pairs: BTreeMap::new(),
+            bytes: Vec::new(),
+            places: HashTable::new(),
+            stale: 0,
             held: 0,
             most,
         }
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<&[u8]> {
-        self.pairs.get(key).map(AsRef::as_ref)
+        let is_key = |place: &u32| pair_at(&self.bytes, *place).0 == key;
+        let place = self.places.find(hash(key), is_key)?;
+        Some(pair_at(&self.bytes, *place).1)
     }
 
     /// The last to put a key is right: a library that starts a second time puts the same keys anew.
@@ -57,25 +69,69 @@ impl Pairs {
 
     /// For a pair that has been checked.
     fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), PutError> {
-        if let Some(known) = self.pairs.get_mut(key) {
-            if **known != *value {
-                let held = self.held - known.len() + value.len();
-                if held > self.most {
-                    return Err(PutError::Full);
-                }
-                self.held = held;
-                *known = value.into();
-            }
+        let hash = hash(key);
+        let bytes = &self.bytes;
+        let is_key = |place: &u32| pair_at(bytes, *place).0 == key;
+        let known = self.places.find_mut(hash, is_key);
+        let replaced = known.as_ref().map(|place| pair_at(bytes, **place).1);
+        if replaced == Some(value) {
             return Ok(());
         }
-        let held = self.held + key.len() + value.len() + PAIR_OVERHEAD;
-        if held > self.most {
+        let more = match replaced {
+            Some(replaced) => value.len().saturating_sub(replaced.len()),
+            None => key.len() + value.len() + PAIR_OVERHEAD,
+        };
+        if self.held + more > self.most {
             return Err(PutError::Full);
         }
-        self.held = held;
-        self.pairs.insert(key.into(), value.into());
+        let less = replaced.map_or(0, |replaced| replaced.len().saturating_sub(value.len()));
+        let stale = replaced.map_or(0, |replaced| HEADER + key.len() + replaced.len());
+        let place = u32::try_from(bytes.len()).map_err(|_| PutError::Full)?;
+        match known {
+            Some(known) => *known = place,
+            None => {
+                let again = |place: &u32| self::hash(pair_at(bytes, *place).0);
+                self.places.insert_unique(hash, place, again);
+            }
+        }
+        append(key, value, &mut self.bytes);
+        self.held = self.held + more - less;
+        self.stale += stale;
+        if self.stale > STALE_MIN && self.stale > self.bytes.len() / 2 {
+            self.tidy();
+        }
         Ok(())
     }
+
+    /// Leaves out what is out of date.
+    fn tidy(&mut self) {
+        let mut bytes = Vec::with_capacity(self.bytes.len() - self.stale);
+        for place in &mut self.places {
+            let (key, value) = pair_at(&self.bytes, *place);
+            // The new buffer is no longer than the old one.
+            *place = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            append(key, value, &mut bytes);
+        }
+        self.bytes = bytes;
+        self.stale = 0;
+    }
+}
+
+/// Without a secret: who would make keys collide keeps but the own step from going on.
+fn hash(key: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(key);
+    hasher.finish()
+}
+
+/// A pair of ours.
+fn pair_at(bytes: &[u8], place: u32) -> (&[u8], &[u8]) {
+    let at = place as usize;
+    let value_length = usize::from(u16::from_le_bytes([bytes[at + 1], bytes[at + 2]]));
+    let key_at = at + HEADER;
+    let value_at = key_at + usize::from(bytes[at]);
+    let value = &bytes[value_at..value_at + value_length];
+    (&bytes[key_at..value_at], value)
 }
 
 /// Whether a pair can be said in both dialects.
@@ -280,6 +336,33 @@ mod tests {
     }
 
     proptest! {
+        /// Values come and go in few keys, so that room is taken back many times.
+        #[test]
+        fn pairs_are_what_was_last_put(
+            puts in proptest::collection::vec((0_u8..20, 0_usize..VALUE_MAX, any::<u8>()), 0..2_000),
+        ) {
+            const MOST: usize = 12 * 1024;
+            let (mut pairs, mut model) = (Pairs::new(MOST), std::collections::BTreeMap::new());
+            for (key, length, byte) in puts {
+                let value = vec![byte.max(b' '); length];
+                let fits = pairs.put(&[b'k', key + 1 + b'\n'], &value);
+                let old = model.insert(key, value.clone());
+                let held: usize = model.values().map(|value: &Vec<u8>| 2 + value.len() + PAIR_OVERHEAD).sum();
+                prop_assert_eq!(fits.is_ok(), held <= MOST || old.as_ref() == Some(&value));
+                if fits.is_err() {
+                    match old {
+                        Some(old) => model.insert(key, old),
+                        None => model.remove(&key),
+                    };
+                }
+                prop_assert!(pairs.bytes.len() <= 2 * (MOST + STALE_MIN));
+            }
+            for key in 0_u8..20 {
+                let wanted = model.get(&key).map(Vec::as_slice);
+                prop_assert_eq!(pairs.get(&[b'k', key + 1 + b'\n']), wanted);
+            }
+        }
+
         #[test]
         fn any_bytes_are_pairs_or_refused(part in proptest::collection::vec(any::<u8>(), 0..300)) {
             let mut again = Vec::new();
