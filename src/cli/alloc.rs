@@ -12,12 +12,14 @@ use super::script::title_of;
 use super::submit::{augment, queue, settings, would_run};
 use super::{Verb, launchers, modes, paths, submit, surroundings};
 use crate::model::job::{JobSpec, JobState};
+use crate::sys::reap;
 use crate::sys::signals::Signals;
 use crate::wire::client::{Request, ToClient};
 use anyhow::Context;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
 use std::env;
 use std::ffi::OsString;
@@ -31,6 +33,8 @@ use std::time::{Duration, Instant};
 
 /// Between losing the allocation, or being told to end, and being made to.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long ranks without a launcher have to end by themselves.
+const RANKS_PATIENCE: Duration = Duration::from_secs(2);
 /// Where the cluster is: what lets `hpc run` inside find it, whatever `--export` says.
 const CLUSTER_VARIABLES: [&[u8]; 3] = [b"HPC_CONTROLLER", b"HPC_SOCKET", b"HPC_STATE_DIR"];
 
@@ -209,6 +213,8 @@ impl<'a> Held<'a> {
     fn run(&self, name: &str, mut command: process::Command, connection: Connection) -> Outcome {
         // Set before the command starts, so that no signal ends us and leaves it behind.
         let signals = Signals::new(&WATCHED)?;
+        // A launcher that ends leaves its ranks to us, and not to the first process of the machine.
+        let _ = reap::set_child_subreaper();
         let child = match command
             .spawn()
             .with_context(|| format!("cannot run {name}"))
@@ -219,13 +225,21 @@ impl<'a> Held<'a> {
                 return Err(error.into());
             }
         };
-        let code = self.watch(child, &signals, connection)?;
+        let (ended, has_ended) = mpsc::channel::<JobState>();
+        let code = self.watch(child, &signals, connection, ended)?;
         self.end(code);
+        hang_up(&has_ended);
         Ok(code)
     }
 
-    /// Waits for the command while another thread watches the allocation.
-    fn watch(&self, mut child: Child, signals: &Signals, connection: Connection) -> Outcome {
+    /// Waits for the command while another thread watches the allocation, and says how that has ended.
+    fn watch(
+        &self,
+        mut child: Child,
+        signals: &Signals,
+        connection: Connection,
+        ended: mpsc::Sender<JobState>,
+    ) -> Outcome {
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
         let (done, is_done) = mpsc::channel::<()>();
         let (target, job, quiet, verb) = (self.target.clone(), self.job, self.quiet, self.verb);
@@ -233,6 +247,7 @@ impl<'a> Held<'a> {
         thread::spawn(move || {
             let state = hold(&target, job, connection);
             let Some(state) = state else { return };
+            let _ = ended.send(state);
             if is_done.try_recv() == Err(mpsc::TryRecvError::Disconnected) {
                 return;
             }
@@ -265,6 +280,54 @@ impl<'a> Held<'a> {
         if let Err(failure @ (Failure::Unreachable(_) | Failure::Lost(_))) = answer {
             eprintln!("hpc {}: {failure}", self.verb);
         }
+    }
+}
+
+/// What the command has left behind hears of an allocation that was taken away as if a terminal had closed, and what means
+/// to stay, stays, as it does there. But a rank whose launcher has ended waits for the others for ever, and Open MPI 5 has
+/// its ranks take no notice of that signal: they end all the same.
+fn hang_up(has_ended: &mpsc::Receiver<JobState>) {
+    let own = i32::try_from(process::id()).unwrap_or(i32::MAX);
+    while reap::wait_any_nohang().is_some() {}
+    if reap::descendants(own).is_empty() {
+        return;
+    }
+    let taken = match has_ended.recv_timeout(PATIENCE) {
+        Ok(state) => !matches!(state, JobState::Completed | JobState::Failed),
+        Err(_) => false,
+    };
+    if taken {
+        for pid in reap::descendants(own) {
+            // Gone already is as good.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGHUP);
+            let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
+        }
+        end_ranks(own);
+    }
+}
+
+/// Ends what a launcher has started as a rank and left to us.
+fn end_ranks(own: i32) {
+    let names = ["PMIX_RANK", "PMI_RANK"];
+    let is_rank = |pid: &i32| {
+        let mut names = names.into_iter();
+        names.any(|name| reap::read_environ_marker(*pid, name).is_some())
+    };
+    let until = Instant::now() + RANKS_PATIENCE;
+    loop {
+        while reap::wait_any_nohang().is_some() {}
+        let mut ranks = reap::descendants(own);
+        ranks.retain(is_rank);
+        if ranks.is_empty() {
+            return;
+        }
+        if Instant::now() >= until {
+            for pid in ranks {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            return;
+        }
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -303,6 +366,7 @@ fn wait(child: &mut Child, pid: Pid, signals: &Signals) -> Outcome {
         if let Some(status) = child.try_wait()? {
             return Ok(told.map_or_else(|| code_of(status), |(signal, _)| exit::of_signal(signal)));
         }
+        collect_orphans(pid);
         let timeout = match told {
             Some((_, when)) => {
                 let left = (when + PATIENCE).saturating_duration_since(Instant::now());
@@ -330,6 +394,19 @@ fn wait(child: &mut Child, pid: Pid, signals: &Signals) -> Outcome {
                 }
                 _ => {}
             }
+        }
+    }
+}
+
+/// Takes leave of ended processes that the command has left to us; its own end is not taken.
+fn collect_orphans(command: Pid) {
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    while let Ok(status) = waitid(Id::All, look) {
+        match status.pid() {
+            Some(pid) if pid != command => {
+                let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+            }
+            _ => return,
         }
     }
 }

@@ -7,7 +7,8 @@ use crate::support::{PATIENCE, command_line, finish, rows, wait_child, wait_unti
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// From the end of a job until nothing of it is left.
 const END_MAX: Duration = Duration::from_secs(10);
@@ -144,12 +145,20 @@ impl Stage {
     fn nothing_is_left(&self) {
         let names = DAEMONS.iter().copied().chain([self.program.as_str()]);
         let names: Vec<&str> = names.collect();
-        wait_until("every process has ended", END_MAX, || {
-            let lines = self.lab.processes().into_iter().map(command_line);
-            !lines
-                .into_iter()
-                .any(|line| names.iter().any(|name| line.contains(name)))
-        });
+        let begun = Instant::now();
+        let mut left = vec![String::new()];
+        while !left.is_empty() && begun.elapsed() < END_MAX {
+            let processes = self.lab.processes().into_iter();
+            left = processes
+                .map(|pid| format!("{pid}: {}", command_line(pid)))
+                .filter(|line| names.iter().any(|name| line.contains(name)))
+                .collect();
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert!(
+            left.is_empty(),
+            "after {END_MAX:?} there still are {left:#?}"
+        );
     }
 
     /// Nor any of their shared memory.
@@ -231,8 +240,8 @@ fn ends_with_its_job(test: &str, wanted: Wanted) {
     stage.wait_for_ranks();
     let job = rows(&stage.hosts[0].json(&["queue"]))[0]["id"].to_string();
     stage.hosts[0].ok(&["cancel", &job]);
-    // What code its launcher then ends with is its own affair, and ranks here are beside the job: they end by what the
-    // launcher does on SIGHUP, and what they leave in shared memory nobody sees.
+    // What code its launcher then ends with is its own affair, and ranks here are beside the job: those that the launcher
+    // leaves behind end by SIGHUP, and what they leave in shared memory nobody sees.
     assert!(wait_child(&mut client, PATIENCE).is_some());
     stage.nothing_is_left();
 }
