@@ -306,6 +306,9 @@ impl From<Refusal> for Stop {
 
 /// How long output is waited for that a silent node has, once its job has ended.
 pub(super) const OUTPUT_PATIENCE: Duration = Duration::from_secs(10);
+/// The same where the job has ended because a node was waited for long enough: only a link of another may be between two
+/// attempts.
+const LOST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is said when it is waited for no longer.
 pub(super) fn out_of_reach() -> String {
@@ -565,7 +568,9 @@ impl Client<'_> {
             }
             let waits = logs.wait();
             if waits && !follow {
-                give_up.get_or_insert_with(|| tokio::time::Instant::now() + OUTPUT_PATIENCE);
+                let lost = matches!(ended, Some((JobState::NodeFail, _)));
+                let patience = if lost { LOST_PATIENCE } else { OUTPUT_PATIENCE };
+                give_up.get_or_insert_with(|| tokio::time::Instant::now() + patience);
             }
             let over = async {
                 match give_up {

@@ -11,7 +11,7 @@ use crate::support::{
 };
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mpi");
@@ -164,10 +164,16 @@ fn compile(compiler: &Path, lab: &Lab, name: &str) -> String {
 
 /// Machines `ws1` and on, and a cluster of all of them with more cpus than they have.
 pub(crate) fn cluster(lab: &Lab, count: usize) -> Vec<Host> {
+    configured(lab, count, "")
+}
+
+fn configured(lab: &Lab, count: usize, settings: &str) -> Vec<Host> {
     let names: Vec<String> = (1..=count).map(|number| format!("ws{number}")).collect();
     let hosts = lab.hosts(&names);
     let machine = ["--memory", "64G", "--cpus", "16"];
-    hosts[0].ok(&[&["up", "--detach"], &machine[..]].concat());
+    hosts[0].write("/tmp/hpc.toml", settings);
+    let up = ["up", "--detach", "--config", "/tmp/hpc.toml"];
+    hosts[0].ok(&[&up[..], &machine[..]].concat());
     for host in &hosts[1..] {
         let line = hosts[0].ok(&["invite", "--parsable"]);
         host.ok(&[&["join", "--detach"], &machine[..], &[line.trim()]].concat());
@@ -241,6 +247,72 @@ fn ends_as_a_whole(test: &str, wanted: Wanted) {
     }
     // And the next one runs.
     mpi.check(&hosts[0], &[&program], 2, 2);
+}
+
+/// Starts ranks on two machines, of which one does this once all wait for each other; the client.
+fn gathered(lab: &Lab, mpi: &Mpi, head: &Host, options: &[&str], words: &[&str]) -> Child {
+    let ready = lab.shared("ready");
+    let _ = fs::remove_file(&ready);
+    let flag = format!("ready={SHARED}/ready");
+    let places = ["-N", "2", "--ntasks-per-node", "2"];
+    let words = [&places[..], options, words, &[&flag]].concat();
+    let mut command = mpi.run(head, &words);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut client = command.spawn().unwrap();
+    wait_until("all are there", PATIENCE, || {
+        let ready = fs::read_to_string(&ready).unwrap_or_default();
+        ready.lines().count() == 4 || client.try_wait().unwrap().is_some()
+    });
+    client
+}
+
+/// The number of the job that runs.
+fn running(head: &Host) -> u32 {
+    let id = &rows(&head.json(&["queue"]))[0]["id"];
+    id.as_u64().and_then(|id| id.try_into().ok()).unwrap()
+}
+
+#[test]
+fn a_machine_that_is_lost_and_a_rank_that_hangs_end_their_steps() {
+    let test = "a_machine_that_is_lost_and_a_rank_that_hangs_end_their_steps";
+    let Some(lab) = Lab::new(test) else { return };
+    let found = [Wanted::Mpich5, Wanted::Mpich, Wanted::OpenMpi5];
+    let mpi = found
+        .into_iter()
+        .find_map(|wanted| wanted.find().ok())
+        .or_else(|| Wanted::Mpich.get(test));
+    let Some(mpi) = mpi else { return };
+    // No shorter time is allowed for giving a machine up.
+    let hosts = configured(&lab, 2, "node_silent_after_s = 1\nnode_timeout_s = 5\n");
+    let program = mpi.compile(&lab, "matrix");
+    let said = |client: Child| {
+        let output = client.wait_with_output().unwrap();
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+
+    // One that never comes to where the others are: for that there is the time limit.
+    let begun = Instant::now();
+    let words = [&program, "hang", "3", "0"];
+    let client = gathered(&lab, &mpi, &hosts[0], &["-t", "0:05"], &words);
+    let job = running(&hosts[0]);
+    let text = said(client);
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(5) + END_MAX, "{took:?}: {text}");
+    assert!(text.contains("TIMEOUT"), "{text}");
+    hosts[0].wait_for_state(job, "TIMEOUT");
+    nothing_is_left(&hosts, &program, Instant::now());
+
+    let client = gathered(&lab, &mpi, &hosts[0], &[], &words);
+    let job = running(&hosts[0]);
+    let begun = Instant::now();
+    hosts[1].power_off();
+    let text = said(client);
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(5) + END_MAX, "{took:?}: {text}");
+    let named = text.contains("NODE_FAIL") && text.contains("ws2: its node does not answer");
+    assert!(named, "{text}");
+    hosts[0].wait_for_state(job, "NODE_FAIL");
+    nothing_is_left(&hosts[..1], &program, Instant::now());
 }
 
 /// No process of this program, and no shared memory on any of the machines, soon after this.
