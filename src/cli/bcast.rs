@@ -4,7 +4,7 @@ use super::connection::Target;
 use super::cp::{Copy, Where, name_of};
 use super::draft::Draft;
 use super::exit::{Failure, Outcome};
-use crate::model::hostlist;
+use super::paths;
 use crate::model::refusal::Code;
 use std::env;
 use std::fs;
@@ -90,15 +90,10 @@ pub(super) fn send(target: &Target, to: &str, word: &mut String, given: &Draft) 
 
 /// The nodes of the job around us.
 fn nodes() -> Outcome<Vec<String>> {
-    let Some((name, list)) = ["HPC_JOB_NODELIST", "SLURM_JOB_NODELIST"]
-        .into_iter()
-        .find_map(|name| Some((name, env::var(name).ok()?)))
-    else {
-        return Err(Failure::Usage(
-            "--bcast needs HPC_JOB_NODELIST, which jobs have: it says where to".into(),
-        ));
-    };
-    hostlist::parse(&list).map_err(|error| Failure::Usage(format!("{name}={list}: {error}")))
+    paths::job_nodes()?.ok_or_else(|| {
+        let what = "--bcast needs HPC_JOB_NODELIST, which jobs have: it says where to";
+        Failure::Usage(what.to_owned())
+    })
 }
 
 /// The file that a program's name stands for here.

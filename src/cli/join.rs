@@ -13,6 +13,7 @@ use crate::model::refusal::Code;
 use crate::net::bridge;
 use crate::net::identity::{self, Member};
 use crate::net::membership::MembershipError;
+use crate::sys::files;
 use anyhow::Context;
 use clap::Args;
 use std::ffi::OsString;
@@ -265,7 +266,7 @@ impl Join {
 
     /// Becomes the process that looks after the worker.
     fn stay(&self, places: &Places) -> Outcome {
-        let program = std::env::current_exe().context("cannot find this program")?;
+        let program = files::own_program().context("cannot find this program")?;
         let error = std::process::Command::new(program)
             .args(["join", "--joined", "--state-dir"])
             .arg(&places.state)

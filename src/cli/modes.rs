@@ -16,6 +16,7 @@ use crate::model::topology::{Declared, DeclaredGpus};
 use crate::net::identity::{self, Member};
 use crate::pmix;
 use crate::shepherd::{self, ShepherdOptions};
+use crate::sys::inherited;
 use crate::telemetry;
 use crate::worker::{self, WorkerError, WorkerOptions};
 use anyhow::Context;
@@ -160,9 +161,9 @@ impl Machine {
 
 impl Verb for Controller {
     fn run(self, target: &Target) -> Outcome {
+        leave_session(self.own_session, self.ready_fd);
         let places = paths::places(target.state_dir.as_deref())?;
         let config = read_config(self.config.as_deref())?;
-        leave_session(self.own_session);
         telemetry::to_standard_error();
         controller::run(ControllerOptions {
             state_dir: places.state,
@@ -183,6 +184,7 @@ impl Verb for Controller {
 
 impl Verb for Worker {
     fn run(self, target: &Target) -> Outcome {
+        leave_session(self.own_session, self.ready_fd);
         let places = paths::places(target.state_dir.as_deref())?;
         self.machine.check()?;
         let memory_mib = self.machine.memory_mib()?;
@@ -194,7 +196,6 @@ impl Verb for Worker {
             Some(_) => worker::Controller::Elsewhere,
             None => worker::Controller::Here,
         };
-        leave_session(self.own_session);
         telemetry::to_standard_error();
         worker::run(WorkerOptions {
             state_dir: places.state,
@@ -292,12 +293,14 @@ pub(super) fn read_config(given: Option<&Path>) -> Outcome<Config> {
 }
 
 /// A session of our own, so that the caller's terminal and its signals do not reach us.
-fn leave_session(wanted: bool) {
+/// The first thing that a process does which may stay when its caller is gone.
+fn leave_session(wanted: bool, ready_fd: Option<i32>) {
     // A foreground `hpc up` blocks signals for itself, and what it starts inherits that.
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
     if wanted {
         // Fails only where we lead a group already; then we are apart as it is.
         let _ = nix::unistd::setsid();
+        inherited::close_all_but(ready_fd);
     }
 }
 

@@ -4,6 +4,7 @@
 //! id because homes may be shared between machines, and a store may not.
 
 use super::exit::{self, Failure, Outcome};
+use crate::model::hostlist;
 use crate::model::refusal::Code;
 use anyhow::Context;
 use std::env;
@@ -35,6 +36,17 @@ pub(super) fn variable(name: &str) -> Option<PathBuf> {
     env::var_os(name)
         .filter(|value| !value.is_empty())
         .map(PathBuf::from)
+}
+
+/// The nodes of the job around us, where its variables say them.
+pub(super) fn job_nodes() -> Outcome<Option<Vec<String>>> {
+    let names = ["HPC_JOB_NODELIST", "SLURM_JOB_NODELIST"].into_iter();
+    let mut said = names.filter_map(|name| Some((name, env::var(name).ok()?)));
+    let nodes = said.next().map(|(name, list)| {
+        let wrong = |error| Failure::Usage(format!("{name}={list}: {error}"));
+        hostlist::parse(&list).map_err(wrong)
+    });
+    nodes.transpose()
 }
 
 /// Whether we are root, whose cluster is the system's.

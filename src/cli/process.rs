@@ -5,12 +5,12 @@
 
 use super::exit::{Failure, Outcome};
 use super::paths::{self, Places};
+use crate::sys::files;
 use anyhow::Context;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeReader, Read, Seek, SeekFrom};
@@ -78,7 +78,7 @@ pub(super) fn start(kind: Kind, places: &Places, arguments: &[OsString]) -> Outc
     fcntl(&ready_writer, FcntlArg::F_SETFD(FdFlag::empty()))
         .map_err(io::Error::from)
         .context("cannot hand a pipe on")?;
-    let program = env::current_exe().context("cannot find this program")?;
+    let program = files::own_program().context("cannot find this program")?;
     let errors = file.try_clone().context("cannot write to the log twice")?;
     let child = Command::new(&program)
         .arg(kind.word())

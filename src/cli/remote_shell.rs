@@ -160,14 +160,10 @@ impl Asked {
 
 /// The job's node that a launcher means by this host.
 fn node(host: &str, raw_job: u32) -> Outcome<String> {
-    let list = ["HPC_JOB_NODELIST", "SLURM_JOB_NODELIST"];
-    let list = list.into_iter().find_map(paths::variable);
-    let Some(list) = list else {
+    let Some(nodes) = paths::job_nodes()? else {
         // The controller knows.
         return Ok(host.to_owned());
     };
-    let list = list.to_string_lossy();
-    let nodes = hostlist::parse(&list).map_err(|error| Failure::Usage(error.to_string()))?;
     let address: Option<IpAddr> = host.parse().ok();
     let has_address = |node: &str| {
         let found = (node, 0).to_socket_addrs();
@@ -178,7 +174,7 @@ fn node(host: &str, raw_job: u32) -> Outcome<String> {
         None => Err(Failure::refused(
             Code::Impossible,
             format!("\"{host}\" is no node of job {raw_job}"),
-            format!("its nodes are {list}"),
+            format!("its nodes are {}", hostlist::fold(&nodes)),
         )),
     }
 }

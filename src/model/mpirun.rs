@@ -104,10 +104,9 @@ fn is_named(path: &[u8], name: &str) -> bool {
     directory.is_some_and(|directory| directory.ends_with(b"/"))
 }
 
-/// Whether a launcher that is itself a rank would hand this variable on, and what it starts would take itself for that
-/// rank.
+/// Whether this variable tells a rank who it is and how it finds its peers.
 #[must_use]
-pub fn is_of_a_rank(name: &[u8]) -> bool {
+pub fn tells_a_rank(name: &[u8]) -> bool {
     const BEGINNINGS: [&str; 5] = [
         "PMI_",
         "PMIX_",
@@ -115,6 +114,17 @@ pub fn is_of_a_rank(name: &[u8]) -> bool {
         "MPI_LOCALNRANKS",
         "OMPI_COMM_WORLD_",
     ];
+    // Settings of the library, which users make, begin so too.
+    !name.starts_with(b"PMIX_MCA_")
+        && BEGINNINGS
+            .iter()
+            .any(|start| name.starts_with(start.as_bytes()))
+}
+
+/// Whether a launcher that is itself a rank would hand this variable on, and what it starts would take itself for that
+/// rank.
+#[must_use]
+pub fn is_of_a_rank(name: &[u8]) -> bool {
     const NAMES: [&str; 5] = [
         "MPIR_CVAR_PMI_VERSION",
         "OMPI_MCA_schizo",
@@ -122,11 +132,7 @@ pub fn is_of_a_rank(name: &[u8]) -> bool {
         "OMPI_MCA_hwloc_base_binding_policy",
         "OMPI_MCA_mpi_yield_when_idle",
     ];
-    let begins = |start: &str| name.starts_with(start.as_bytes());
-    // Settings of the library, which users make.
-    !name.starts_with(b"PMIX_MCA_")
-        && (BEGINNINGS.iter().any(|start| begins(start))
-            || NAMES.iter().any(|known| name == known.as_bytes()))
+    tells_a_rank(name) || NAMES.iter().any(|known| name == known.as_bytes())
 }
 
 /// The node that a launcher means by a host: its name, its name without or with a domain, or an address of its.

@@ -265,14 +265,6 @@ pub(super) struct WireEnvironment {
     pub(super) machine_cpus: u32,
 }
 
-/// Beginnings of what a rank of an outer step was told to find its own peers.
-const OF_OTHER_RANKS: [&str; 5] = [
-    "PMI_",
-    "PMIX_",
-    "MPI_LOCALRANKID",
-    "MPI_LOCALNRANKS",
-    "OMPI_COMM_WORLD_",
-];
 /// Names the number of threads that we have chosen, so that a step within does not take it for the user's choice.
 const OUR_THREADS: &str = "HPC_OMP_NUM_THREADS";
 
@@ -292,8 +284,9 @@ pub(super) fn wire(plan: &mut LaunchPlan, local: u32, facts: &WireEnvironment) {
     strings.retain(|line| {
         let line = line.as_bytes();
         let of_threads = line.starts_with(b"OMP_NUM_THREADS=") && threads_are_ours;
-        let mut stale = OF_OTHER_RANKS.iter();
-        !of_threads && !stale.any(|name| line.starts_with(name.as_bytes()))
+        let name = line.split(|byte| *byte == b'=').next().unwrap_or_default();
+        // What a rank of an outer step was told.
+        !of_threads && !mpirun::tells_a_rank(name)
     });
     let set = |strings: &mut Vec<CString>, name: &str, value: &str| {
         strings.extend(CString::new(format!("{name}={value}")));

@@ -1,5 +1,8 @@
 //! Descriptors that a process was started with, known by number.
-#![expect(unsafe_code, reason = "a number becomes an owned descriptor")]
+#![expect(
+    unsafe_code,
+    reason = "numbers become owned descriptors, or are closed"
+)]
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -25,4 +28,19 @@ pub fn take(number: RawFd) -> io::Result<OwnedFd> {
     nix::errno::Errno::result(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
     // SAFETY: the descriptor is open, and by the contract of our command line nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Closes all that our starter left open beyond the standard streams, but for this number: a process that stays must not
+/// hold the caller's locks and pipes. To be called before anything else is opened.
+pub fn close_all_but(kept: Option<RawFd>) {
+    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
+    let numbers = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    // Read to its end first, which also closes the directory that was read.
+    let numbers: Vec<RawFd> = numbers.collect();
+    for number in numbers {
+        if number > 2 && Some(number) != kept {
+            // SAFETY: nothing of ours is open yet, so nobody owns the number; one that is closed already is an error.
+            let _ = unsafe { libc::close(number) };
+        }
+    }
 }

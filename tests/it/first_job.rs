@@ -1,6 +1,6 @@
 //! From `hpc up` to a finished job: output, exit codes, and what is refused before it can go wrong.
 
-use crate::support::{Cluster, script};
+use crate::support::{Cluster, finish, script};
 
 #[test]
 fn a_job_runs_and_its_output_is_in_the_file() {
@@ -42,6 +42,31 @@ fn up_may_be_repeated_and_down_leaves_nothing() {
     // Nothing was forgotten.
     cluster.start();
     assert_eq!(cluster.state_of(1), "CANCELLED");
+}
+
+#[test]
+fn what_stays_after_up_holds_nothing_that_its_caller_had_open() {
+    let cluster = Cluster::up(2);
+    cluster.down();
+    let lock = cluster.path("lock");
+    let program = cluster.hpc(&[]).get_program().to_owned();
+    let script = "exec 9>\"$1\"; flock 9; shift; \"$@\"; echo $? >&2";
+    let words = ["up", "--detach", "--cpus", "2"];
+    let mut command = cluster.hpc(&[]);
+    let mut caller = std::process::Command::new("sh");
+    caller.args(["-c", script, "sh"]).arg(&lock).arg(&program);
+    caller.args(words).current_dir(&cluster.work);
+    let variables = command.env("LC_ALL", "C").get_envs();
+    caller.envs(variables.filter_map(|(name, value)| Some((name, value?))));
+    let answer = finish(&mut caller, b"");
+    assert!(answer.err.ends_with("0\n"), "{answer:?}");
+    assert!(std::path::Path::new(&format!("/proc/{}", cluster.controller())).exists());
+    for pid in cluster.processes() {
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let open = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        let held: Vec<_> = open.filter(|path| *path == lock).collect();
+        assert!(held.is_empty(), "{pid} has {lock:?} open");
+    }
 }
 
 #[test]

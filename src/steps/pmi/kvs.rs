@@ -5,6 +5,7 @@
 //! comes, in the form in which it travels, so a fence encodes nothing. A part is a row of pairs, each: length of the key (one
 //! byte), length of the value (two bytes, little-endian), key, value.
 
+use crate::wire::peer::PART_MAX;
 use hashbrown::HashTable;
 use std::hash::{DefaultHasher, Hasher};
 
@@ -13,7 +14,7 @@ pub const KEY_MAX: usize = 64;
 /// Longest value, in bytes.
 pub const VALUE_MAX: usize = 1024;
 /// Most that one node may bring to a fence: far above what 1,000 ranks put, far below a frame between nodes.
-pub const FENCE_PART_MAX: usize = 4 * 1024 * 1024;
+pub const FENCE_PART_MAX: usize = PART_MAX;
 /// Most that all pairs of a step may take on a node.
 pub const KEY_SPACE_MAX: usize = 64 * 1024 * 1024;
 /// What a pair takes beyond its bytes, about.
