@@ -1,11 +1,13 @@
 //! MPI programs of others, unmodified: HPC Challenge of the distribution over two machines, and part of what mpi4py tests
-//! itself by, with each MPI that comes as wheels. What this machine has not is SKIPPED.
+//! itself by, with each MPI that comes as wheels; HPCG and the OSU programs where somebody has their sources. What this
+//! machine has not is SKIPPED.
 
 use crate::lab::{Lab, SHARED};
 use crate::mpi::{cluster, succeeds, wheel};
 use crate::support::{Cluster, finish};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Patterns of files that mpi4py has in `test`: communicators, messages and collectives of bytes and of objects, windows.
 const MODULES: [&str; 7] = [
@@ -95,4 +97,109 @@ fn mpi4py_on_open_mpi_5_passes_its_tests() {
 #[test]
 fn mpi4py_on_intel_mpi_passes_its_tests() {
     mpi4py_passes_its_tests("mpi4py_on_intel_mpi_passes_its_tests", "impi");
+}
+
+/// Where sources of programs are that no package brings: `hpcg`, `osu-micro-benchmarks`, as their projects publish them.
+const SOURCES: &str = "HPC_TEST_SOURCES";
+
+/// A copy of such a source to build in, and the compilers that are there; otherwise the test is skipped.
+fn source(test: &str, name: &str, lab: &Lab) -> Option<(PathBuf, Vec<Compilers>)> {
+    let found = std::env::var_os(SOURCES).map(|folder| Path::new(&folder).join(name));
+    let Some(found) = found.filter(|path| path.exists()) else {
+        println!("SKIPPED: {test}: no {name} in the folder that {SOURCES} names");
+        return None;
+    };
+    let mut all = Vec::new();
+    for mpi in ["mpich", "openmpi"] {
+        let path = |word: &str| format!("/usr/bin/{word}.{mpi}");
+        let (c, cpp) = (path("mpicc"), path("mpicxx"));
+        if Path::new(&c).exists() && Path::new(&cpp).exists() {
+            all.push(Compilers { mpi, c, cpp });
+        }
+    }
+    if all.is_empty() {
+        println!(
+            "SKIPPED: {test}: no MPI of the distribution (packaging/setup.sh test installs them)"
+        );
+        return None;
+    }
+    let copy = lab.shared(name);
+    succeeds(&finish(
+        Command::new("cp").arg("-r").args([&found, &copy]),
+        b"",
+    ));
+    Some((copy, all))
+}
+
+/// How programs are made for an MPI.
+struct Compilers {
+    mpi: &'static str,
+    c: String,
+    cpp: String,
+}
+
+#[test]
+fn hpcg_computes_over_machines() {
+    let test = "hpcg_computes_over_machines";
+    let Some(lab) = Lab::new(test) else { return };
+    let Some((folder, all)) = source(test, "hpcg", &lab) else {
+        return;
+    };
+    let hosts = cluster(&lab, 2);
+    for Compilers { mpi, cpp, .. } in all {
+        let compile =
+            format!("cd {SHARED}/hpcg/src && {cpp} -O2 -DHPCG_NO_OPENMP -o ../{mpi} *.cpp");
+        succeeds(&hosts[0].call(&["sh", "-c", &compile]));
+        let work = folder.join(format!("run-{mpi}"));
+        fs::create_dir(&work).unwrap();
+        let place = format!("{SHARED}/hpcg/run-{mpi}");
+        let program = format!("../{mpi}");
+        let words = ["run", "-D", &place, "-N", "2", "--ntasks-per-node", "2"];
+        let small = ["--nx=16", "--ny=16", "--nz=16", "--rt=1"];
+        succeeds(&hosts[0].run(&[&words[..], &[&program], &small].concat()));
+        let files = fs::read_dir(&work)
+            .unwrap()
+            .map(|file| file.unwrap().path());
+        let mut results = files.filter(|path| path.to_str().unwrap().contains("HPCG-Benchmark"));
+        let said = fs::read_to_string(results.next().unwrap()).unwrap();
+        let says = |words: &str| said.contains(words);
+        assert!(says("Machine Summary::Distributed Processes=4"), "{said}");
+        assert!(says("HPCG result is VALID"), "{said}");
+    }
+}
+
+#[test]
+fn the_osu_programs_run_over_machines() {
+    let test = "the_osu_programs_run_over_machines";
+    let Some(lab) = Lab::new(test) else { return };
+    let Some((_, all)) = source(test, "osu-micro-benchmarks", &lab) else {
+        return;
+    };
+    let hosts = cluster(&lab, 2);
+    for Compilers { mpi, c, cpp } in all {
+        let build = format!("{SHARED}/osu-micro-benchmarks/{mpi}");
+        // A source that comes without its times would have itself made anew by tools that few have.
+        let tools = "ACLOCAL=: AUTOCONF=: AUTOHEADER=: AUTOMAKE=:";
+        let configure = format!("../configure CC={c} CXX={cpp} && make -j2 {tools}");
+        let make = format!("mkdir {build} && cd {build} && {configure}");
+        succeeds(&hosts[0].call(&["sh", "-c", &make]));
+        for (name, tasks, last) in [
+            ("osu_init", "2", "nprocs: 4"),
+            ("osu_hello", "2", ""),
+            ("osu_latency", "1", "4194304"),
+            ("osu_bw", "1", "4194304"),
+            ("osu_allreduce", "2", "1048576"),
+        ] {
+            let find = ["find", &build, "-name", name, "-type", "f", "-perm", "-u+x"];
+            let found = hosts[0].call(&find).out;
+            let program = found.lines().next().unwrap_or_else(|| panic!("no {name}"));
+            let words = ["run", "-N", "2", "--ntasks-per-node", tasks, program];
+            // Thousands of messages of every size take longer than a command usually may.
+            let output = hosts[0].hpc(&words).output().unwrap();
+            let out = String::from_utf8_lossy(&output.stdout);
+            // Older ones greet nobody.
+            let right = output.status.success() && (last.is_empty() || out.contains(last));
+            assert!(right, "{name}: {output:?}");
+        }
+    }
 }
