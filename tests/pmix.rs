@@ -186,6 +186,7 @@ fn start_of(nodes: &[(&str, &[u32])], node_index: u32) -> PmixStart {
         app_numbers: Vec::new(),
         universe: u32::try_from(size).unwrap(),
         cpusets: Vec::new(),
+        visitors: None,
     }
 }
 

@@ -2,7 +2,7 @@
 //! what was known from the start.
 
 use crate::sys::pmix::{Info, Value};
-use crate::wire::pmix::PmixStart;
+use crate::wire::pmix::{PmixStart, SERVER_SUFFIX};
 use std::path::{Path, PathBuf};
 
 /// Host names for the node map, in the order of [`processes_by_node`].
@@ -39,7 +39,10 @@ pub(super) fn server(start: &PmixStart) -> Vec<Info> {
     vec![
         Info::text("pmix.srvr.tmpdir", &start.directory),
         Info::text("pmix.sys.tmpdir", &start.directory),
-        Info::text("pmix.srv.nspace", format!("{}.server", start.nspace)),
+        Info::text(
+            "pmix.srv.nspace",
+            format!("{}{SERVER_SUFFIX}", start.nspace),
+        ),
         Info::new("pmix.srv.rank", Value::Rank(start.node_index)),
         Info::text("pmix.hname", own_name(start)),
     ]
@@ -195,6 +198,7 @@ mod tests {
             app_numbers: vec![0, 0, 1, 1],
             universe: 8,
             cpusets: vec![Some("0-3".to_owned()), None],
+            visitors: None,
         }
     }
 

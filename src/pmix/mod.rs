@@ -9,7 +9,10 @@
 //! asked something. It ends when the shepherd says so or is gone. Signals do nothing to it but SIGKILL: ranks that are
 //! asked to end may still need it.
 //!
-//! `job.rs` has what the library is told of a step, `serve.rs` the loop, `desk.rs` the questions that are open.
+//! Mostly it is started once a rank has asked for it, and is given the socket at which that one waits.
+//!
+//! `job.rs` has what the library is told of a step, `serve.rs` the loop, `desk.rs` the questions that are open, `relay.rs`
+//! the way to the library for ranks that were there first.
 #![allow(
     clippy::disallowed_methods,
     reason = "a shell: it touches files and the clock of the machine"
@@ -17,6 +20,7 @@
 
 mod desk;
 mod job;
+mod relay;
 mod serve;
 
 use crate::wire::codec::CodecError;

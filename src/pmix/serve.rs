@@ -1,7 +1,9 @@
 //! From the first word to the last: open, register, serve, clean up.
 
 use super::desk::Desk;
+use super::relay::Door;
 use super::{PmixError, job};
+use crate::sys::files::in_words;
 use crate::sys::inherited;
 use crate::sys::pmix::{Library, Process, Server, Upcall, leave, settle_environment};
 use crate::wire::codec::{self, FRAME_MAX, FrameBuffer};
@@ -46,6 +48,8 @@ pub(super) fn run() -> Result<(), PmixError> {
         Some(ToPmix::Stop) | None => return Ok(()),
         Some(_) => return Err(PmixError::Order),
     };
+    let door = start.visitors.map(Door::take).transpose();
+    let mut door = door.map_err(PmixError::system("find the ranks"))?;
     // The library gives up without a home, which not every user has, and reads settings of its own in one that is there.
     let here = start.directory.as_str();
     let settings = [
@@ -58,11 +62,15 @@ pub(super) fn run() -> Result<(), PmixError> {
     ]
     .concat();
     settle_environment(&settings).map_err(PmixError::system("settle the environment"))?;
-    let (server, ready) = match begin(&start) {
+    let (server, ready) = match begin(&start, &mut door) {
         Ok(begun) => begun,
         Err(text) => {
             say(&mut socket, &FromPmix::Failed { text })?;
             clean(&start);
+            // Ranks that find nobody run alone, which is right for one that is alone. Others wait until they are ended.
+            if start.visitors.is_some() && start.size() > 1 {
+                while socket.read(&mut [0; 1024]).is_ok_and(|count| count > 0) {}
+            }
             leave(0);
         }
     };
@@ -89,8 +97,8 @@ fn say(socket: &mut UnixStream, message: &FromPmix) -> Result<(), PmixError> {
     codec::write(socket, message).map_err(PmixError::system("speak to the shepherd"))
 }
 
-/// A server that knows the step, and what to tell the shepherd.
-fn begin(start: &PmixStart) -> Result<(Server, FromPmix), String> {
+/// A server that knows the step, and what to tell the shepherd. The door, if there is one, is opened.
+fn begin(start: &PmixStart, door: &mut Option<Door>) -> Result<(Server, FromPmix), String> {
     start.check()?;
     let library = Library::open(&start.libraries).map_err(|error| error.to_string())?;
     for directory in directories(start) {
@@ -100,7 +108,19 @@ fn begin(start: &PmixStart) -> Result<(Server, FromPmix), String> {
     let version = library.version().to_owned();
     let failed = |error| format!("the PMIx library ({version}) cannot serve: {error}");
     let server = Server::start(library, &job::server(start)).map_err(failed)?;
-    let environments = register(&server, start).map_err(failed)?;
+    let mut environments = register(&server, start).map_err(failed)?;
+    if door.is_some() {
+        let told = std::mem::take(&mut environments);
+        let told = told.first().map_or(&[][..], |one| &one.pairs);
+        let kept = start.promise().kept_at(told);
+        let library = kept.map_err(|other| {
+            format!("the PMIx library ({version}) wants ranks to be told {other}; --mpi=pmix asks it before they start")
+        })?;
+        if let Some(door) = door.take() {
+            door.open(library, start.uid)
+                .map_err(|error| format!("cannot let ranks in: {}", in_words(&error)))?;
+        }
+    }
     let ready = FromPmix::Ready {
         version,
         environments,

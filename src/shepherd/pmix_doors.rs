@@ -1,29 +1,30 @@
-//! Where nobody serves PMIx to a step, a rank that looks for it would find that it is alone, and be content: Open MPI runs
-//! as many worlds of one as there are ranks, and all of them succeed. So such ranks are shown a door at which nobody
-//! answers. One that comes there asks for PMIx, and the step is ended with the reason.
+//! Where ranks of a step find a server of PMIx they are shown a door, and the server is started once one of them knocks:
+//! most programs that are run never do, and need not wait for it. Who has come is given to it with the door
+//! ([`super::pmix_helpers`]), unread.
 //!
-//! The door is a port of this machine, so a stranger may come too. Only who knows the step's secret name counts, which ranks
-//! say when they come and which nobody else can see.
+//! Where nobody is to serve PMIx to a step, a rank that looks for it would find that it is alone, and be content: Open MPI
+//! runs as many worlds of one as there are ranks, and all of them succeed. So there is a door too, at which nobody answers,
+//! and the step is ended with the reason.
+//!
+//! The door is a port of this machine, so a stranger may come too. Only a process of the job's user counts, and only if it
+//! knows the name of what it looks for, which ranks say when they come.
 
 use crate::model::ids::StepId;
+use crate::sys::tcp_peer::user_of;
+use crate::wire::pmix::Promise;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use nix::sys::socket::{Backlog, MsgFlags, listen, recv};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-/// Visitors at once, and bytes that one may say before the name has come.
+/// Visitors at once, and bytes that one may say before the name has come. Others wait outside.
 const VISITORS_MAX: usize = 64;
 const WORDS_MAX: usize = 4096;
-/// Variables by which ranks of all versions find their server.
-const PLACES: [&str; 6] = [
-    "PMIX_SERVER_URI",
-    "PMIX_SERVER_URI2",
-    "PMIX_SERVER_URI21",
-    "PMIX_SERVER_URI3",
-    "PMIX_SERVER_URI4",
-    "PMIX_SERVER_URI41",
-];
+/// For ranks of a version so old that none is served any more, but that should be noticed.
+const OLDEST_PLACE: &str = "PMIX_SERVER_URI";
 
 /// Tokens of visitors, beside those of doors.
 const VISITORS: u64 = 1 << 40;
@@ -33,9 +34,34 @@ const VISITORS: u64 = 1 << 40;
 struct Door {
     listener: TcpListener,
     token: u64,
+    /// What ranks say when they come.
     name: String,
-    /// Who is there and what they have said, by token.
-    visitors: BTreeMap<u64, (TcpStream, Vec<u8>)>,
+    /// Whose they are.
+    user: u32,
+    /// Who is there, by token.
+    visitors: BTreeMap<u64, TcpStream>,
+    /// So many are there that others wait outside.
+    full: bool,
+}
+
+/// A door that a helper takes over, and who has come to it.
+#[derive(Debug)]
+pub(super) struct Given {
+    listener: TcpListener,
+    visitors: Vec<TcpStream>,
+}
+
+impl Given {
+    /// How many have come.
+    pub(super) fn visitors(&self) -> u32 {
+        u32::try_from(self.visitors.len()).unwrap_or(0)
+    }
+
+    /// The door's socket, then those of who has come.
+    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let visitors = self.visitors.iter().map(TcpStream::as_fd);
+        std::iter::once(self.listener.as_fd()).chain(visitors)
+    }
 }
 
 /// The doors of all steps.
@@ -47,32 +73,38 @@ pub(super) struct PmixDoors {
 }
 
 impl PmixDoors {
-    /// Makes a door for a step; what shows it to ranks, or nothing where it cannot be made.
-    pub(super) fn open(&mut self, step: StepId, token: u64, poll: &Epoll) -> Vec<(String, String)> {
-        let (listener, port, name) = match make() {
+    /// Makes a door for a step of this user's; what shows it to ranks, or nothing where it cannot be made.
+    pub(super) fn open(
+        &mut self,
+        step: StepId,
+        promise: Option<&Promise>,
+        user: u32,
+        token: u64,
+        poll: &Epoll,
+    ) -> Vec<(String, String)> {
+        let made = match promise {
+            Some(promise) => make().map(|(listener, port)| (listener, promise.variables(port))),
+            None => nobody(),
+        };
+        let (listener, variables) = match made {
             Ok(made) => made,
             Err(error) => {
-                tracing::warn!(%step, %error, "no door for PMIx can be made; a rank that asks for it runs alone");
+                tracing::warn!(%step, %error, "no door for PMIx can be made; where it is not served, a rank that asks for it runs alone");
                 return Vec::new();
             }
         };
+        let mut names = variables
+            .iter()
+            .filter(|(variable, _)| variable == "PMIX_NAMESPACE");
+        let name = names.next().map_or("", |(_, name)| name).to_owned();
         let _ = poll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, token));
-        let place = format!("{name}.0;tcp4://127.0.0.1:{port}");
-        let places = PLACES.map(|variable| (variable.to_owned(), place.clone()));
-        let others = [
-            ("PMIX_NAMESPACE", name.as_str()),
-            ("PMIX_SECURITY_MODE", "native"),
-            ("PMIX_BFROP_BUFFER_TYPE", "PMIX_BFROP_BUFFER_NON_DESC"),
-            ("PMIX_GDS_MODULE", "hash"),
-        ];
-        let others = others.map(|(variable, value)| (variable.to_owned(), value.to_owned()));
-        let variables = places.into_iter().chain(others).collect();
-        let visitors = BTreeMap::new();
         let door = Door {
             listener,
             token,
             name,
-            visitors,
+            user,
+            visitors: BTreeMap::new(),
+            full: false,
         };
         self.doors.insert(step, door);
         variables
@@ -83,49 +115,106 @@ impl PmixDoors {
         let mut doors = self.doors.iter_mut();
         let owns = |door: &Door| door.token == token || door.visitors.contains_key(&token);
         let (step, door) = doors.find(|(_, door)| owns(door))?;
-        let Some((stream, words)) = door.visitors.get_mut(&token) else {
-            while let Ok((visitor, _)) = door.listener.accept() {
-                self.count += 1;
-                let serial = door.token + VISITORS + self.count;
-                if door.visitors.len() < VISITORS_MAX && visitor.set_nonblocking(true).is_ok() {
-                    let _ = poll.add(&visitor, EpollEvent::new(EpollFlags::EPOLLIN, serial));
-                    door.visitors.insert(serial, (visitor, Vec::new()));
-                }
-            }
+        let Some(stream) = door.visitors.get(&token) else {
+            door.let_in(&mut self.count, poll);
             return None;
         };
-        let mut buffer = [0; 1024];
-        let count = stream.read(&mut buffer).unwrap_or(0);
-        words.extend_from_slice(&buffer[..count]);
+        // Only looked at, and no more often than something comes: it is for the server.
+        let mut words = [0; WORDS_MAX];
+        let count = recv(stream.as_raw_fd(), &mut words, MsgFlags::MSG_PEEK).unwrap_or(0);
         let name = door.name.as_bytes();
-        let knows = words.windows(name.len()).any(|part| part == name);
-        if count == 0 || knows || words.len() > WORDS_MAX {
-            let _ = poll.delete(&*stream);
+        let knows = words[..count].windows(name.len()).any(|part| part == name);
+        if knows {
+            // It waits for an answer, or until it is ended.
+            let _ = poll.delete(stream);
+        } else if count == 0 || count == WORDS_MAX {
+            let _ = poll.delete(stream);
             door.visitors.remove(&token);
+            if std::mem::take(&mut door.full) {
+                let event = EpollEvent::new(EpollFlags::EPOLLIN, door.token);
+                let _ = poll.add(&door.listener, event);
+            }
         }
         knows.then_some(*step)
+    }
+
+    /// Gives a door away.
+    pub(super) fn give(&mut self, step: StepId, poll: &Epoll) -> Option<Given> {
+        let door = self.doors.remove(&step)?;
+        door.leave(poll);
+        Some(Given {
+            listener: door.listener,
+            visitors: door.visitors.into_values().collect(),
+        })
     }
 
     /// A step is over.
     pub(super) fn close(&mut self, step: StepId, poll: &Epoll) {
         if let Some(door) = self.doors.remove(&step) {
-            let _ = poll.delete(&door.listener);
-            for (stream, _) in door.visitors.values() {
-                let _ = poll.delete(stream);
-            }
+            door.leave(poll);
         }
     }
 }
 
-/// A port of this machine, and a name that nobody can guess.
-fn make() -> std::io::Result<(TcpListener, u16, String)> {
+impl Door {
+    fn let_in(&mut self, count: &mut u64, poll: &Epoll) {
+        while self.visitors.len() < VISITORS_MAX {
+            let Ok((visitor, from)) = self.listener.accept() else {
+                return;
+            };
+            if !self.is_ours(from) || visitor.set_nonblocking(true).is_err() {
+                continue;
+            }
+            *count += 1;
+            let serial = self.token + VISITORS + *count;
+            let news = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+            let _ = poll.add(&visitor, EpollEvent::new(news, serial));
+            self.visitors.insert(serial, visitor);
+        }
+        self.full = true;
+        let _ = poll.delete(&self.listener);
+    }
+
+    /// Whether the job's user holds the other end. A kernel that does not tell leaves it to the name.
+    fn is_ours(&self, from: SocketAddr) -> bool {
+        match (from, self.listener.local_addr()) {
+            (SocketAddr::V4(theirs), Ok(SocketAddr::V4(ours))) => {
+                user_of(theirs, ours).map_or(true, |found| found == Some(self.user))
+            }
+            _ => false,
+        }
+    }
+
+    /// The poll forgets it.
+    fn leave(&self, poll: &Epoll) {
+        let _ = poll.delete(&self.listener);
+        for stream in self.visitors.values() {
+            let _ = poll.delete(stream);
+        }
+    }
+}
+
+/// A port of this machine.
+fn make() -> std::io::Result<(TcpListener, u16)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    // All ranks may come at once, and whoever does not find room tries again after a second.
+    listen(&listener, Backlog::MAXCONN)?;
+    listener.set_nonblocking(true)?;
+    let port = listener.local_addr()?.port();
+    Ok((listener, port))
+}
+
+/// A door at which nobody will answer, under a name that nobody can guess.
+fn nobody() -> std::io::Result<(TcpListener, Vec<(String, String)>)> {
     let mut secret = [0_u8; 16];
     File::open("/dev/urandom")?.read_exact(&mut secret)?;
     let letters: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    listener.set_nonblocking(true)?;
-    let port = listener.local_addr()?.port();
-    Ok((listener, port, format!("hpc-none-{letters}")))
+    let (listener, port) = make()?;
+    let promise = Promise::of_nobody(format!("hpc-none-{letters}"));
+    let mut variables = promise.variables(port);
+    let place = format!("{}.0;tcp4://127.0.0.1:{port}", promise.nspace());
+    variables.push((OLDEST_PLACE.to_owned(), place));
+    Ok((listener, variables))
 }
 
 #[cfg(test)]
@@ -134,35 +223,99 @@ mod tests {
     use nix::sys::epoll::{EpollCreateFlags, EpollTimeout};
     use std::io::Write;
 
-    #[test]
-    fn who_knows_the_name_is_a_rank_and_a_stranger_is_not() {
+    const STEP: StepId = StepId(3);
+
+    fn opened(promise: Option<&Promise>) -> (PmixDoors, Epoll, BTreeMap<String, String>) {
         let poll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
         let mut doors = PmixDoors::default();
-        let variables = doors.open(StepId(3), 7, &poll);
-        let value = |name: &str| {
-            let mut known = variables.iter().filter(|(known, _)| known == name);
-            known.next().unwrap().1.clone()
-        };
-        let place = value("PMIX_SERVER_URI41");
-        let address = place.rsplit_once("//").unwrap().1.to_owned();
-        let mut next = || {
-            let mut events = [EpollEvent::empty(); 1];
-            let count = poll
-                .wait(&mut events, EpollTimeout::from(5_000_u16))
-                .unwrap();
-            assert_eq!(count, 1, "nothing comes");
-            doors.ready(events[0].data(), &poll)
-        };
-        let mut stranger = TcpStream::connect(&address).unwrap();
+        let user = nix::unistd::geteuid().as_raw();
+        let variables = doors.open(STEP, promise, user, 7, &poll);
+        (doors, poll, variables.into_iter().collect())
+    }
+
+    fn next(doors: &mut PmixDoors, poll: &Epoll) -> Option<StepId> {
+        let mut events = [EpollEvent::empty(); 1];
+        let patience = EpollTimeout::from(5_000_u16);
+        let count = poll.wait(&mut events, patience).unwrap();
+        assert_eq!(count, 1, "nothing comes");
+        doors.ready(events[0].data(), poll)
+    }
+
+    fn visit(variables: &BTreeMap<String, String>) -> TcpStream {
+        let place = &variables["PMIX_SERVER_URI41"];
+        TcpStream::connect(place.rsplit_once("//").unwrap().1).unwrap()
+    }
+
+    #[test]
+    fn who_knows_the_name_is_a_rank_and_a_stranger_is_not() {
+        let (mut doors, poll, variables) = opened(None);
+        let mut next = || next(&mut doors, &poll);
+        let mut stranger = visit(&variables);
         assert_eq!(next(), None);
         stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
         assert_eq!(next(), None);
         drop(stranger);
         assert_eq!(next(), None);
-        let mut rank = TcpStream::connect(&address).unwrap();
+        let mut rank = visit(&variables);
         assert_eq!(next(), None);
-        let words = format!("..{}\0..", value("PMIX_NAMESPACE"));
+        let words = format!("..{}\0..", variables["PMIX_NAMESPACE"]);
         rank.write_all(words.as_bytes()).unwrap();
-        assert_eq!(next(), Some(StepId(3)));
+        assert_eq!(next(), Some(STEP));
+    }
+
+    #[test]
+    fn what_a_rank_has_said_is_there_for_the_server() {
+        let promise = Promise::of_nobody("hpc-1-2.3".to_owned());
+        let (mut doors, poll, variables) = opened(Some(&promise));
+        let mut rank = visit(&variables);
+        assert_eq!(next(&mut doors, &poll), None);
+        for (words, knocked) in [(&b"it is hpc-1"[..], None), (b"-2.3, 0", Some(STEP))] {
+            rank.write_all(words).unwrap();
+            assert_eq!(next(&mut doors, &poll), knocked);
+        }
+        let another = visit(&variables);
+        let given = doors.give(STEP, &poll).unwrap();
+        assert_eq!((given.visitors(), given.fds().count()), (1, 2));
+        let mut words = [0; 18];
+        (&given.visitors[0]).read_exact(&mut words).unwrap();
+        assert_eq!(&words, b"it is hpc-1-2.3, 0");
+        let (_, from) = given.listener.accept().unwrap();
+        assert_eq!(from, another.local_addr().unwrap());
+        assert!(doors.give(STEP, &poll).is_none());
+    }
+
+    #[test]
+    fn who_finds_no_room_waits_until_another_has_gone() {
+        let promise = Promise::of_nobody("hpc-1-2.3".to_owned());
+        let (mut doors, poll, variables) = opened(Some(&promise));
+        let mut strangers: Vec<TcpStream> = (0..VISITORS_MAX).map(|_| visit(&variables)).collect();
+        let mut rank = visit(&variables);
+        rank.write_all(b"hpc-1-2.3").unwrap();
+        while doors.doors[&STEP].visitors.len() < VISITORS_MAX {
+            assert_eq!(next(&mut doors, &poll), None);
+        }
+        drop(strangers.pop());
+        while next(&mut doors, &poll).is_none() {}
+    }
+
+    #[test]
+    fn another_user_does_not_count_whatever_is_known() {
+        let (mut doors, poll, variables) = opened(None);
+        let door = doors.doors.get_mut(&STEP).unwrap();
+        door.user = door.user.wrapping_add(1);
+        let mut stranger = visit(&variables);
+        stranger
+            .write_all(variables["PMIX_NAMESPACE"].as_bytes())
+            .unwrap();
+        let theirs = stranger.local_addr().unwrap();
+        let (SocketAddr::V4(theirs), Ok(SocketAddr::V4(ours))) = (theirs, stranger.peer_addr())
+        else {
+            unreachable!();
+        };
+        if let Err(errno) = user_of(theirs, ours) {
+            return println!("SKIPPED: this kernel does not tell: {errno}");
+        }
+        assert_eq!(next(&mut doors, &poll), None);
+        assert!(doors.doors[&STEP].visitors.is_empty());
     }
 }

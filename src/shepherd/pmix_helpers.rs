@@ -2,6 +2,7 @@
 //! spoken with over a socket, ended with their step. A fault in the library that they load costs that step alone.
 
 use super::link::{Link, Received};
+use super::pmix_doors::Given;
 use super::processes::Processes;
 use crate::model::ids::StepId;
 use crate::steps::Input;
@@ -9,9 +10,8 @@ use crate::sys::files::in_words;
 use crate::wire::pmix::{FromPmix, PmixStart, ToPmix};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::{CString, OsStr};
+use std::ffi::CString;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -20,17 +20,6 @@ use std::path::{Path, PathBuf};
 const PASSED_ON: [&str; 5] = ["PATH=", "LD_LIBRARY_PATH=", "HOME=", "LANG=", "PMIX_MCA_"];
 /// Names the library to use, where it is found by no other way.
 const LIBRARY: &str = "HPC_PMIX_LIBRARY=";
-/// What only an Open MPI 4 has, and where distributions put it.
-const ORTE: &str = "libopen-rte.so.40";
-const ORTE_FOLDERS: [&str; 7] = [
-    "/usr/lib/x86_64-linux-gnu",
-    "/usr/lib/aarch64-linux-gnu",
-    "/usr/lib64/openmpi/lib",
-    "/usr/lib64",
-    "/usr/lib",
-    "/usr/local/lib",
-    "/opt/openmpi/lib",
-];
 /// Longest folder in which the library may still make sockets.
 const FOLDER_MAX: usize = 60;
 
@@ -63,13 +52,14 @@ pub(super) struct PmixHelpers {
 }
 
 impl PmixHelpers {
-    /// Starts one; why it cannot be started.
+    /// Starts one, with the door at which ranks wait for it, if they do; why it cannot be started.
     pub(super) fn start(
         &mut self,
         step: StepId,
         token: u64,
         mut start: PmixStart,
         environment: &[CString],
+        door: Option<Given>,
         ground: Ground<'_>,
     ) -> Result<(), String> {
         let Ground {
@@ -93,6 +83,9 @@ impl PmixHelpers {
             |error: &dyn std::fmt::Display| format!("cannot start the PMIx server: {error}");
         let (ours, theirs) = UnixStream::pair().map_err(|error| cannot(&error))?;
         let mut link = Link::new(ours).map_err(|error| cannot(&error))?;
+        start.visitors = door.as_ref().map(Given::visitors);
+        let mut kept = vec![theirs.as_fd()];
+        kept.extend(door.iter().flat_map(Given::fds));
         let arguments = [c"hpc".to_owned(), c"pmix-server".to_owned()];
         let passed = |line: &&CString| {
             let line = line.as_bytes();
@@ -103,9 +96,10 @@ impl PmixHelpers {
         let mut environment: Vec<CString> = environment.iter().filter(passed).cloned().collect();
         environment.extend(CString::new(format!("TMPDIR={}", start.directory)));
         processes
-            .start_helper(&arguments, &environment, theirs.as_fd())
+            .start_helper(&arguments, &environment, &kept)
             .map_err(|error| cannot(&error))?;
-        drop(theirs);
+        drop(kept);
+        drop((theirs, door));
         link.push(&ToPmix::Start(Box::new(start)));
         let _ = poll.add(link.fd(), EpollEvent::new(EpollFlags::EPOLLIN, token));
         let mut helper = Helper {
@@ -199,18 +193,6 @@ fn folder(slot: &Path, step: StepId, processes: &Processes) -> std::io::Result<P
         std::os::unix::fs::lchown(&folder, Some(uid), Some(gid))?;
     }
     Ok(folder)
-}
-
-/// Whether an Open MPI 4 is where programs of this environment find their libraries.
-pub(super) fn has_orte(environment: &[CString]) -> bool {
-    let said = environment.iter().find_map(|line| {
-        let value = line.as_bytes().strip_prefix(b"LD_LIBRARY_PATH=")?;
-        Some(OsStr::from_bytes(value).to_owned())
-    });
-    let said = said.unwrap_or_default();
-    let usual = ORTE_FOLDERS.iter().map(PathBuf::from);
-    let mut folders = std::env::split_paths(&said).chain(usual);
-    folders.any(|folder| folder.join(ORTE).exists())
 }
 
 /// Where the job says that the library is.

@@ -179,17 +179,17 @@ impl Processes {
         })
     }
 
-    /// Starts a process of ours as the slot's owner, with this socket as its third descriptor.
+    /// Starts a process of ours as the slot's owner, with these sockets as its descriptors from 3 on.
     pub(super) fn start_helper(
         &mut self,
         arguments: &[CString],
         environment: &[CString],
-        socket: BorrowedFd<'_>,
+        sockets: &[BorrowedFd<'_>],
     ) -> Result<(), SpawnError> {
-        let kept = [KeptFd {
-            fd: socket,
-            number: 3,
-        }];
+        let kept: Vec<KeptFd<'_>> = (3..)
+            .zip(sockets)
+            .map(|(number, fd)| KeptFd { fd: *fd, number })
+            .collect();
         // The path of our program may lead through folders that the owner must not enter.
         let mut request = SpawnRequest::new(c"/proc/self/exe", arguments, environment);
         request.directory = Some(c"/");

@@ -7,7 +7,7 @@ use super::link::{Link, Received};
 use super::notes::{self, Target};
 use super::pmi_sockets::PmiSockets;
 use super::pmix_doors::PmixDoors;
-use super::pmix_helpers::{self, Ground, PmixHelpers};
+use super::pmix_helpers::{Ground, PmixHelpers};
 use super::processes::{Ended, Processes, new_sweep};
 use super::shared_memory;
 use super::stdin::Inputs;
@@ -419,18 +419,12 @@ impl Shepherd {
                 step,
                 start,
                 environment,
-                for_orte,
-            } => {
-                if for_orte && !pmix_helpers::has_orte(&environment) {
-                    let text = None;
-                    self.inputs.push_back(Input::PmixGone { step, text });
-                } else {
-                    self.start_pmix(step, *start, &environment);
-                }
-            }
-            Effect::PmixDoor(step) => {
+            } => self.start_pmix(step, *start, &environment),
+            Effect::PmixDoor { step, promise } => {
                 let token = Token::Door(self.next_serial()).number();
-                let variables = self.doors.open(step, token, &self.poll);
+                let (user, _) = self.processes.owner();
+                let promise = promise.as_deref();
+                let variables = self.doors.open(step, promise, user, token, &self.poll);
                 self.inputs.push_back(Input::PmixDoor { step, variables });
             }
             Effect::PmixSay { step, message } => self.pmix.say(step, &message, &self.poll),
@@ -464,6 +458,7 @@ impl Shepherd {
             token,
             start,
             environment,
+            self.doors.give(step, &self.poll),
             Ground {
                 slot: &self.directory,
                 processes: &mut self.processes,

@@ -2,12 +2,15 @@
 
 use super::environment::ElementFacts;
 use super::launch_plan::LaunchPlan;
-use super::vocabulary::{LaunchFailure, TaskId};
+use super::vocabulary::{Effect, LaunchFailure, TaskId};
 use super::wiring::Wiring;
 use crate::model::ids::StepId;
 use crate::model::job::{ElementEnd, ExitStatus, JobState, KillCause, Reason, Usage};
 use crate::model::time::Timestamp;
+use crate::wire::pmix::{PmixStart, ToPmix};
 use crate::wire::worker::StepEnd;
+use std::ffi::CString;
+use std::sync::Arc;
 
 /// Why an element ends, decided once and never changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,16 +109,62 @@ pub(super) struct Step {
     pub(super) wait_until: Option<u64>,
 }
 
-/// Whether tasks of a step wait for its PMIx helper.
+/// Whether tasks of a step wait for its PMIx helper, or it for them.
+///
+/// ```text
+///                    Ready
+///    (--mpi=pmix) Until ──────────────────────────────────▶ Served
+///                        the door       a rank          Ready  ▲
+///    (--mpi=auto) Until ─────────▶ Door ──────▶ Called ────────┘
+///                        is there       knocks
+/// ```
 #[derive(Debug, Clone, Default)]
 pub(super) enum Held {
     /// There is none, or it has gone.
     #[default]
     No,
-    /// They do, until then at most.
-    Until(u64, Vec<LaunchPlan>),
+    /// They do, until then at most, or for the door at which they will find it.
+    Until(u64, Vec<LaunchPlan>, Option<Box<Later>>),
+    /// They run, and none has asked for it.
+    Door(Box<Later>),
+    /// One has; it must be there until then.
+    Called(u64),
     /// It serves them.
     Served,
+}
+
+/// A PMIx helper that is started once a rank asks for it.
+#[derive(Debug, Clone)]
+pub(super) struct Later {
+    /// What it serves.
+    pub(super) start: PmixStart,
+    /// Of the step's tasks.
+    pub(super) environment: Arc<Vec<CString>>,
+    /// What is to be said to it first: other nodes have asked already. Bounded by the questions that [`Wiring`] keeps.
+    pub(super) said: Vec<ToPmix>,
+}
+
+impl Held {
+    /// When what is waited for counts as failed.
+    pub(super) fn until(&self) -> Option<u64> {
+        match self {
+            Held::Until(at, ..) | Held::Called(at) => Some(*at),
+            Held::No | Held::Door(_) | Held::Served => None,
+        }
+    }
+}
+
+impl Later {
+    /// Starts it.
+    pub(super) fn begin(self, step: StepId, out: &mut Vec<Effect>) {
+        out.push(Effect::PmixStart {
+            step,
+            start: Box::new(self.start),
+            environment: self.environment,
+        });
+        let said = self.said.into_iter();
+        out.extend(said.map(|message| Effect::PmixSay { step, message }));
+    }
 }
 
 /// A step that is ended before its tasks end by themselves.

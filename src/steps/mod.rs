@@ -163,7 +163,9 @@ impl SlotCore {
             Input::PmiClosed { task } => self.pmi_closed(now, task, out),
             Input::PmixSaid { step, message } => self.pmix_said(now, step, message, out),
             Input::PmixGone { step, text } => self.pmix_gone(now, step, text, out),
-            Input::PmixDoor { step, variables } => self.pmix_door(step, &variables, out),
+            Input::PmixDoor { step, variables } => {
+                self.pmix_door(now, step, &variables, out);
+            }
             Input::PmixKnocked { step } => self.pmix_knocked(now, step, out),
             Input::Relinked => self.relinked(now, out),
             Input::Timer => self.timer(now, out),

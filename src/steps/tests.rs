@@ -110,6 +110,10 @@ fn spec(launch: &mut SlotLaunch) -> &mut JobSpec {
 struct Fixture {
     core: SlotCore,
     now: u64,
+    /// Helpers that serve PMIx can be started.
+    library: bool,
+    /// No doors can be made.
+    doorless: bool,
 }
 
 const BATCH: TaskId = TaskId {
@@ -128,6 +132,8 @@ impl Fixture {
         let mut fixture = Fixture {
             core: SlotCore::new(0, launch, site),
             now: 0,
+            library: false,
+            doorless: false,
         };
         let effects = fixture.when(Input::Begin);
         (fixture, effects)
@@ -136,24 +142,26 @@ impl Fixture {
     fn when(&mut self, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
         self.core.handle(self.now, input, &mut effects);
-        // There is no library here. Without it, ranks that find each other by PMIx cannot start, and all others do.
-        let helpers = effects.iter().filter_map(|effect| match effect {
-            Effect::PmixStart { step, .. } => Some(*step),
-            _ => None,
-        });
-        for step in helpers.collect::<Vec<_>>() {
-            let text = Some("there is no library".to_owned());
-            let gone = Input::PmixGone { step, text };
-            self.core.handle(self.now, gone, &mut effects);
-        }
-        let doors = effects.iter().filter_map(|effect| match effect {
-            Effect::PmixDoor(step) => Some(*step),
-            _ => None,
-        });
-        for step in doors.collect::<Vec<_>>() {
-            let variables = vec![("PMIX_NAMESPACE".to_owned(), "nobody".to_owned())];
-            let door = Input::PmixDoor { step, variables };
-            self.core.handle(self.now, door, &mut effects);
+        let mut next = 0;
+        while let Some(effect) = effects.get(next) {
+            next += 1;
+            let answer = match effect {
+                // There is no library here, unless a test has one.
+                Effect::PmixStart { step, .. } if !self.library => Input::PmixGone {
+                    step: *step,
+                    text: Some("there is no library".to_owned()),
+                },
+                Effect::PmixDoor { step, promise } => Input::PmixDoor {
+                    step: *step,
+                    variables: match promise {
+                        _ if self.doorless => Vec::new(),
+                        Some(promise) => promise.variables(4_711),
+                        None => vec![("PMIX_NAMESPACE".to_owned(), "nobody".to_owned())],
+                    },
+                },
+                _ => continue,
+            };
+            self.core.handle(self.now, answer, &mut effects);
         }
         effects
     }

@@ -8,7 +8,7 @@ use crate::model::ids::StepId;
 use crate::model::index_set::IndexSet;
 use crate::model::job::{ElementEnd, ExitStatus, KillCause, Usage};
 use crate::model::time::Timestamp;
-use crate::wire::pmix::{FromPmix, PmixStart, ToPmix};
+use crate::wire::pmix::{FromPmix, PmixStart, Promise, ToPmix};
 use crate::wire::worker::{FromSlot, ToSlot};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
@@ -160,8 +160,8 @@ pub enum Effect {
     },
     /// Close a task's PMI socket.
     PmiClose(TaskId),
-    /// Start the process that serves PMIx to a step; answered by [`Input::PmixSaid`] or [`Input::PmixGone`]. Directory,
-    /// user, libraries and other names of this machine are the shell's to fill in.
+    /// Start the process that serves PMIx to a step, at its door if it has one; answered by [`Input::PmixSaid`] or
+    /// [`Input::PmixGone`]. Directory, user, libraries and other names of this machine are the shell's to fill in.
     PmixStart {
         /// Which step.
         step: StepId,
@@ -169,12 +169,15 @@ pub enum Effect {
         start: Box<PmixStart>,
         /// The environment of the step's tasks, where the library may be named.
         environment: Arc<Vec<CString>>,
-        /// It is wanted only where there is an Open MPI 4: nothing else asks for it that has one task.
-        for_orte: bool,
     },
-    /// Make a place for a step at which ranks look for PMIx, where nobody serves it: one that comes there is noticed, and
-    /// does not run alone. Answered by [`Input::PmixDoor`].
-    PmixDoor(StepId),
+    /// Make a place for a step at which ranks look for PMIx. One that comes there is noticed, and does not run alone.
+    /// Answered by [`Input::PmixDoor`].
+    PmixDoor {
+        /// Which step.
+        step: StepId,
+        /// What ranks are told of their server, which is started once one of them comes; `None` where PMIx is not served.
+        promise: Option<Box<Promise>>,
+    },
     /// Say something to it.
     PmixSay {
         /// Which step's.

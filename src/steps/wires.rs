@@ -1,7 +1,7 @@
 //! Steps whose ranks are wired, as a part of [`SlotCore`]: their beginning, what comes for them from ranks, helpers and
 //! other nodes, and how one of them is ended as a whole.
 
-use super::element::{Ending, Held, Step};
+use super::element::{Ending, Held, Later, Step};
 use super::environment::{WireEnvironment, wire};
 use super::names::Asker;
 use super::peers::Outgoing;
@@ -19,6 +19,9 @@ use crate::wire::worker::FromSlot;
 const STEP_KILL_MS: u64 = 2_000;
 /// How long the PMIx helper may take before it counts as failed.
 const HELPER_MS: u64 = 20_000;
+/// The most ranks of a step whose PMIx helper waits for one of them to ask. Ranks that start first are shown no memory of
+/// the helper's and ask for every peer that they speak with, which many ranks would feel; starting it is little to them.
+const LATER_RANKS_MAX: u32 = 512;
 /// Messages for steps that have not begun here, and their bytes.
 const EARLY_MAX: (usize, usize) = (1_024, 16 * 1024 * 1024);
 
@@ -68,8 +71,8 @@ impl SlotCore {
         out: &mut Vec<Effect>,
     ) {
         let mpi = options.mpi();
-        // One task alone has nobody to find, unless somebody wants to see it served; only Open MPI 4, which sees the
-        // variables of a Slurm step, insists on being served all the same.
+        // One task alone has nobody to find, unless somebody wants to see it served; but Open MPI 4, which sees the
+        // variables of a Slurm step, insists on a server of PMIx all the same.
         let whole = options.remote_shell().is_some();
         let alone = placement.size() <= 1 && (!options.speaks_of_ends() || whole);
         let carries_files = self.launch.spec.request.takes_nothing();
@@ -87,20 +90,27 @@ impl SlotCore {
         if !carries_files {
             step.wiring = Some(Box::new(wiring));
         }
-        match start {
-            Some(start) => {
-                let environment = plans.first().map(|plan| plan.environment.clone());
-                step.held = Held::Until(now.saturating_add(HELPER_MS), plans);
-                out.push(Effect::PmixStart {
-                    step: id,
-                    start: Box::new(start),
-                    environment: environment.unwrap_or_default(),
-                    for_orte: placement.size() <= 1 && mpi != Mpi::Pmix,
-                });
+        let until = now.saturating_add(HELPER_MS);
+        let environment = plans.first().map(|plan| plan.environment.clone());
+        let later = start.map(|start| Later {
+            start,
+            environment: environment.unwrap_or_default(),
+            said: Vec::new(),
+        });
+        match later {
+            Some(later) if mpi == Mpi::Pmix || placement.size() > LATER_RANKS_MAX => {
+                step.held = Held::Until(until, plans, None);
+                later.begin(id, out);
+            }
+            Some(later) => {
+                let promise = Some(Box::new(later.start.promise()));
+                step.held = Held::Until(until, plans, Some(Box::new(later)));
+                out.push(Effect::PmixDoor { step: id, promise });
             }
             None if !alone && placement.size() > 1 && mpi != Mpi::None => {
-                step.held = Held::Until(now.saturating_add(HELPER_MS), plans);
-                out.push(Effect::PmixDoor(id));
+                step.held = Held::Until(until, plans, None);
+                let promise = None;
+                out.push(Effect::PmixDoor { step: id, promise });
             }
             None => out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan)))),
         }
@@ -168,6 +178,7 @@ impl SlotCore {
                 .iter()
                 .map(|plan| Some(plan.cpus.to_string()))
                 .collect(),
+            visitors: None,
         }
     }
 
@@ -197,8 +208,8 @@ impl SlotCore {
                 let Some(step) = self.step_mut(id) else {
                     return;
                 };
-                let Held::Until(_, mut plans) = std::mem::replace(&mut step.held, Held::Served)
-                else {
+                let held = std::mem::replace(&mut step.held, Held::Served);
+                let Held::Until(_, mut plans, _) = held else {
                     return;
                 };
                 for (plan, variables) in plans.iter_mut().zip(environments) {
@@ -223,41 +234,50 @@ impl SlotCore {
         let Some(step) = self.step_mut(id) else {
             return;
         };
+        let unserved = "the process that serves PMIx ended before it could serve";
+        let text = text.unwrap_or_else(|| unserved.to_owned());
         match std::mem::take(&mut step.held) {
             Held::No => {}
+            door @ Held::Door(_) => step.held = door,
             Held::Served => self.with_wiring(now, id, out, Wiring::pmix_gone),
-            Held::Until(until, plans) => {
-                let text = text.unwrap_or_else(|| {
-                    "the process that serves PMIx ended before it could serve".to_owned()
-                });
+            Held::Called(_) => self.with_wiring(now, id, out, |wiring, acts| {
+                wiring.without_pmix(text, acts);
+                // One that is alone finds nobody at its door any more, and is right to run so.
+                if !wiring.is_alone() {
+                    wiring.asked_for_pmix(acts);
+                }
+            }),
+            Held::Until(until, plans, _) => {
                 let wanted = step
                     .wiring
                     .as_ref()
                     .is_some_and(|wiring| wiring.needs_pmix());
                 if wanted {
-                    step.held = Held::Until(until, plans);
+                    step.held = Held::Until(until, plans, None);
                     self.with_wiring(now, id, out, |wiring, acts| {
                         wiring.fail(1, text, false, acts);
                     });
                 } else {
                     let alone = step.wiring.as_ref().is_none_or(|wiring| wiring.is_alone());
-                    if let Some(wiring) = &mut step.wiring {
-                        wiring.without_pmix(text);
-                    }
                     if alone {
                         out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan))));
                     } else {
-                        step.held = Held::Until(until, plans);
-                        out.push(Effect::PmixDoor(id));
+                        step.held = Held::Until(until, plans, None);
+                        let promise = None;
+                        out.push(Effect::PmixDoor { step: id, promise });
                     }
+                    self.with_wiring(now, id, out, |wiring, acts| {
+                        wiring.without_pmix(text, acts);
+                    });
                 }
             }
         }
     }
 
-    /// The tasks of a step without PMIx start.
+    /// The tasks of a step start, with what shows them its door.
     pub(super) fn pmix_door(
         &mut self,
+        now: u64,
         id: StepId,
         variables: &[(String, String)],
         out: &mut Vec<Effect>,
@@ -265,20 +285,50 @@ impl SlotCore {
         let Some(step) = self.step_mut(id) else {
             return;
         };
-        if let Held::Until(_, mut plans) = std::mem::take(&mut step.held) {
-            for plan in &mut plans {
-                super::environment::add(plan, variables);
-                if !variables.is_empty() {
-                    let rank = ("PMIX_RANK".to_owned(), plan.task.rank.to_string());
-                    super::environment::add(plan, &[rank]);
-                }
+        let Held::Until(until, mut plans, later) = std::mem::take(&mut step.held) else {
+            return;
+        };
+        let later = match later {
+            // There is no door for it: it starts first.
+            Some(later) if variables.is_empty() => {
+                step.held = Held::Until(until, plans, None);
+                return later.begin(id, out);
             }
-            out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan))));
+            later => later,
+        };
+        for plan in &mut plans {
+            if !variables.is_empty() {
+                super::environment::add_pmix(plan, variables);
+                let rank = ("PMIX_RANK".to_owned(), plan.task.rank.to_string());
+                super::environment::add(plan, &[rank]);
+            }
+        }
+        out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan))));
+        if let Some(later) = later {
+            let called = !later.said.is_empty();
+            step.held = Held::Door(later);
+            if called {
+                self.call_helper(now, id, out);
+            }
         }
     }
 
     pub(super) fn pmix_knocked(&mut self, now: u64, id: StepId, out: &mut Vec<Effect>) {
-        self.with_wiring(now, id, out, Wiring::asked_for_pmix);
+        match self.step_mut(id).map(|step| &step.held) {
+            Some(Held::Door(_)) => self.call_helper(now, id, out),
+            Some(Held::No) => self.with_wiring(now, id, out, Wiring::asked_for_pmix),
+            _ => {}
+        }
+    }
+
+    /// Starts the helper for which ranks wait at the door.
+    fn call_helper(&mut self, now: u64, id: StepId, out: &mut Vec<Effect>) {
+        if let Some(step) = self.step_mut(id)
+            && let Held::Door(later) = std::mem::take(&mut step.held)
+        {
+            step.held = Held::Called(now.saturating_add(HELPER_MS));
+            later.begin(id, out);
+        }
     }
 
     pub(super) fn rank_over(
@@ -361,10 +411,7 @@ impl SlotCore {
     pub(super) fn wires_deadline(&self) -> Option<u64> {
         let steps = self.element.iter().flat_map(|element| &element.steps);
         let of_steps = steps.flat_map(|step| {
-            let held = match &step.held {
-                Held::Until(at, _) => Some(*at),
-                Held::No | Held::Served => None,
-            };
+            let held = step.held.until();
             let wiring = step
                 .wiring
                 .as_ref()
@@ -400,12 +447,21 @@ impl SlotCore {
                 step.wait_until = None;
                 self.with_wiring(now, id, out, |wiring, acts| wiring.waited(acts));
             }
-            let late = self
-                .step_mut(id)
-                .is_some_and(|step| matches!(step.held, Held::Until(at, _) if at <= now));
-            if late {
+            let held = self.step_mut(id).map(|step| &step.held);
+            let called = matches!(held, Some(Held::Called(_)));
+            if held
+                .and_then(|held| held.until())
+                .is_some_and(|at| at <= now)
+            {
                 let seconds = HELPER_MS / 1000;
                 let text = format!("the process that serves PMIx was not ready within {seconds} s");
+                if called {
+                    // A rank that is alone waits for it as well.
+                    let text = text.clone();
+                    self.with_wiring(now, id, out, |wiring, acts| {
+                        wiring.fail(1, text, false, acts);
+                    });
+                }
                 self.pmix_gone(now, id, Some(text), out);
             }
             self.with_wiring(now, id, out, |wiring, acts| wiring.on_time(now, acts));
@@ -451,19 +507,27 @@ impl SlotCore {
     }
 
     fn say_to_helper(&mut self, now: u64, id: StepId, message: ToPmix, out: &mut Vec<Effect>) {
-        let served = self
-            .step_mut(id)
-            .is_some_and(|step| matches!(step.held, Held::Served));
-        match message {
-            message if served => out.push(Effect::PmixSay { step: id, message }),
-            // Nobody here can answer.
-            ToPmix::ModexWanted { ask, .. } => {
-                let outcome = Err(crate::wire::pmix::status::NOT_FOUND);
-                self.with_wiring(now, id, out, |wiring, acts| {
-                    wiring.pmix_said(now, FromPmix::ModexFound { ask, outcome }, acts);
-                });
+        let asks = matches!(message, ToPmix::ModexWanted { .. });
+        match self.step_mut(id).map(|step| &mut step.held) {
+            // Started first, it may be about to serve, and hears it then.
+            Some(Held::Served | Held::Called(_) | Held::Until(_, _, None)) => {
+                out.push(Effect::PmixSay { step: id, message });
             }
-            _ => {}
+            // The program of a rank elsewhere asks for PMIx, and so will the same program here.
+            Some(Held::Until(_, _, Some(later))) if asks => later.said.push(message),
+            Some(Held::Door(later)) if asks => {
+                later.said.push(message);
+                self.call_helper(now, id, out);
+            }
+            _ => {
+                // Nobody here can answer.
+                if let ToPmix::ModexWanted { ask, .. } = message {
+                    let outcome = Err(crate::wire::pmix::status::NOT_FOUND);
+                    self.with_wiring(now, id, out, |wiring, acts| {
+                        wiring.pmix_said(now, FromPmix::ModexFound { ask, outcome }, acts);
+                    });
+                }
+            }
         }
     }
 
@@ -516,12 +580,13 @@ impl SlotCore {
             out.push(Effect::StepNote { step: id, text });
         }
         let held = match std::mem::take(&mut step.held) {
-            Held::Until(_, plans) => plans,
-            Held::Served => {
-                step.held = Held::Served;
+            Held::Until(_, plans, _) => plans,
+            // Who asks for it now is ended with the others.
+            Held::No | Held::Door(_) => Vec::new(),
+            other @ (Held::Called(_) | Held::Served) => {
+                step.held = other;
                 Vec::new()
             }
-            Held::No => Vec::new(),
         };
         let running: Vec<TaskId> = step
             .running()

@@ -239,9 +239,15 @@ impl Wiring {
         self.facts.options.mpi() == Mpi::Pmix
     }
 
-    /// Nobody serves PMIx here, for this reason.
-    pub(super) fn without_pmix(&mut self, text: String) {
+    /// Nobody serves PMIx here, for this reason; nobody answers other nodes.
+    pub(super) fn without_pmix(&mut self, text: String, out: &mut Vec<WireAct>) {
         self.without_pmix = Some(text);
+        let step = self.facts.step;
+        for (to, ask) in std::mem::take(&mut self.wanted).into_values() {
+            let outcome = Err(status::NOT_FOUND);
+            let message = PeerMessage::ModexFound { step, ask, outcome };
+            out.push(WireAct::Peer { to, message });
+        }
     }
 
     /// A rank asks for PMIx, which nobody serves here.
@@ -510,7 +516,7 @@ impl Wiring {
         }
         let bad = !exit.is_success();
         let kill = self.facts.options.kill_on_bad_exit();
-        if speaks && !finalised && kill != Some(false) {
+        if speaks && !finalised && kill != Some(false) && !self.is_alone() {
             let text = format!(
                 "{} {} before MPI_Finalize; the others would wait for it",
                 self.who(rank),

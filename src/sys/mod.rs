@@ -24,6 +24,7 @@ pub mod pmix;
 pub mod reap;
 pub mod signals;
 pub mod spawn;
+pub mod tcp_peer;
 pub mod terminal;
 
 mod udev_absent;

@@ -14,6 +14,18 @@ use serde::{Deserialize, Serialize};
 
 /// The descriptor on which a helper finds its shepherd.
 pub const HELPER_FD: i32 = 3;
+/// Where it finds the socket at which ranks knock, if it is given one; those of visitors follow ([`PmixStart::visitors`]).
+pub const DOOR_FD: i32 = 4;
+/// What the namespace of a step's servers has after the step's own.
+pub const SERVER_SUFFIX: &str = ".server";
+/// Variables by which ranks find their server, for all versions of its library since 3: the nearest to its own counts.
+const PLACES: [&str; 5] = [
+    "PMIX_SERVER_URI2",
+    "PMIX_SERVER_URI21",
+    "PMIX_SERVER_URI3",
+    "PMIX_SERVER_URI4",
+    "PMIX_SERVER_URI41",
+];
 
 /// The most bytes of one answer: what all nodes brought to a fence. With room for what is around them in a frame.
 pub const BYTES_MAX: usize = super::codec::FRAME_MAX - 1024 * 1024;
@@ -105,11 +117,11 @@ pub enum ToPmix {
 /// Helper to shepherd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromPmix {
-    /// Ranks may be started now, and not before.
+    /// Ranks may be started now, and not before, unless they were started with a promise.
     Ready {
         /// What the library says of itself.
         version: String,
-        /// What each local rank needs in its environment, in the order of [`PmixNode::ranks`].
+        /// What each local rank needs in its environment, in the order of [`PmixNode::ranks`]; nothing where they run.
         #[serde(deserialize_with = "bounded::list")]
         environments: Vec<Variables>,
     },
@@ -303,6 +315,89 @@ pub struct PmixStart {
     /// By local rank, the cpus that it is bound to, as `0-3,8`; empty or `None` = not bound.
     #[serde(deserialize_with = "bounded::list")]
     pub cpusets: Vec<Option<String>>,
+    /// Ranks have been started already with what [`PmixStart::promise`] says: the helper has a door's socket as
+    /// [`DOOR_FD`], and after it those of so many who have come.
+    pub visitors: Option<u32>,
+}
+
+/// What ranks are told of a server that is started only once one of them asks for it: where it will be and who, which is
+/// ours to choose, and how to speak with it, which all versions of its library understand. What a rank is to find in
+/// files of the server's is left out, so that it asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promise {
+    nspace: String,
+    node_index: u32,
+    node: Option<String>,
+}
+
+impl Promise {
+    /// For a door at which nobody will serve anybody, under this name.
+    #[must_use]
+    pub fn of_nobody(nspace: String) -> Promise {
+        Promise {
+            nspace,
+            node_index: 0,
+            node: None,
+        }
+    }
+
+    /// What ranks are to call the step.
+    #[must_use]
+    pub fn nspace(&self) -> &str {
+        &self.nspace
+    }
+
+    /// The variables, but for the rank's own, where the server is to be at this port.
+    #[must_use]
+    pub fn variables(&self, port: u16) -> Vec<(String, String)> {
+        let place = format!("{};tcp4://127.0.0.1:{port}", self.server());
+        let places = PLACES.map(|name| (name, place.as_str()));
+        let all = places.into_iter().chain(self.others());
+        all.map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    }
+
+    /// Who the server is.
+    fn server(&self) -> String {
+        format!("{}{SERVER_SUFFIX}.{}", self.nspace, self.node_index)
+    }
+
+    fn others(&self) -> impl Iterator<Item = (&str, &str)> {
+        let node = self.node.iter();
+        let node = node.map(|node| ("PMIX_HOSTNAME", node.as_str()));
+        let fixed = [
+            ("PMIX_NAMESPACE", self.nspace.as_str()),
+            ("PMIX_SECURITY_MODE", "native"),
+            ("PMIX_BFROP_BUFFER_TYPE", "PMIX_BFROP_BUFFER_NON_DESC"),
+            ("PMIX_GDS_MODULE", "hash"),
+        ];
+        fixed.into_iter().chain(node)
+    }
+
+    /// Where the library really is that would have ranks told this: what it listens at.
+    ///
+    /// # Errors
+    /// What ranks were told otherwise, as a sentence's end for people.
+    pub fn kept_at(&self, told: &[(String, String)]) -> Result<std::net::SocketAddr, String> {
+        let value = |name: &str| {
+            let mut found = told.iter().filter(|(known, _)| known == name);
+            found.next().map(|(_, value)| value.as_str())
+        };
+        for (name, promised) in self.others() {
+            // Some are lists of what it can do.
+            let fits = |value: &str| value.split(',').any(|one| one == promised);
+            if let Some(other) = value(name).filter(|value| !fits(value)) {
+                return Err(format!("{name}={other} and not {promised}"));
+            }
+        }
+        let mut places = PLACES.iter().filter_map(|name| value(name));
+        let place = places.next().unwrap_or_default();
+        let (server, place) = place.split_once(';').unwrap_or_default();
+        let address = place.rsplit_once("//").and_then(|(_, at)| at.parse().ok());
+        address
+            .filter(|_| server == self.server())
+            .ok_or_else(|| format!("a server {server} at {place:?}"))
+    }
 }
 
 /// A node of a step.
@@ -319,6 +414,18 @@ pub struct PmixNode {
 }
 
 impl PmixStart {
+    /// What ranks here can be told before the helper has been started.
+    #[must_use]
+    pub fn promise(&self) -> Promise {
+        let index = usize::try_from(self.node_index).unwrap_or(usize::MAX);
+        let node = self.nodes.get(index).map(|node| node.name.clone());
+        Promise {
+            nspace: self.nspace.clone(),
+            node_index: self.node_index,
+            node,
+        }
+    }
+
     /// How many ranks the step has; what does not fit counts as too many for [`PmixStart::check`].
     #[must_use]
     pub fn size(&self) -> usize {
@@ -408,7 +515,35 @@ mod tests {
             app_numbers: vec![0, 0, 1, 1],
             universe: 8,
             cpusets: vec![Some("0-3".to_owned()), None],
+            visitors: None,
         }
+    }
+
+    #[test]
+    fn what_a_library_wants_is_what_ranks_were_told_or_it_is_said_what_is_not() {
+        let promise = two_nodes().promise();
+        let told = promise.variables(4_711);
+        assert!(told.contains(&("PMIX_HOSTNAME".to_owned(), "ws2".to_owned())));
+        let at = |port: u16| Ok(std::net::SocketAddr::from(([127, 0, 0, 1], port)));
+        assert_eq!(promise.kept_at(&told), at(4_711));
+        let but = |name: &str, value: &str| {
+            let mut told = told.clone();
+            told.retain(|(known, _)| known != name);
+            told.push((name.to_owned(), value.to_owned()));
+            promise.kept_at(&told)
+        };
+        assert_eq!(but("PMIX_GDS_MODULE", "ds21,hash"), at(4_711));
+        assert_eq!(but("PMIX_VERSION", "5.0.11"), at(4_711));
+        for (name, value) in [
+            ("PMIX_GDS_MODULE", "ds21,ds12"),
+            ("PMIX_NAMESPACE", "another"),
+            ("PMIX_BFROP_BUFFER_TYPE", "PMIX_BFROP_BUFFER_FULLY_DESC"),
+            ("PMIX_SERVER_URI2", "another.1;tcp4://127.0.0.1:4711"),
+            ("PMIX_SERVER_URI2", "hpc-7.0.1.server.1;usock:/tmp/x"),
+        ] {
+            assert!(but(name, value).is_err(), "{name}={value}");
+        }
+        assert!(promise.kept_at(&[]).is_err());
     }
 
     #[test]

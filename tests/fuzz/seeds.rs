@@ -880,6 +880,7 @@ fn to_pmix() -> Vec<ToPmix> {
         app_numbers: vec![0, 0, 1, 1],
         universe: 8,
         cpusets: vec![Some("0-3".to_owned()), None],
+        visitors: None,
     };
     let found = NameFound {
         nspace: "hpc-7.0.1".to_owned(),

@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::step::{Mpi, StepOption, StepOptions};
 use crate::wire::peer::{PeerFrame, PeerMessage};
+use crate::wire::pmix::{FromPmix, ToPmix};
 use std::collections::BTreeMap;
 
 const HELLO: &[u8] = b"cmd=init pmi_version=1 pmi_subversion=1\n";
@@ -26,6 +27,11 @@ struct Cluster {
 
 impl Cluster {
     fn new(tasks: &[u32], options: StepOptions) -> Self {
+        Self::on(tasks, options, |_| {})
+    }
+
+    /// The same, on nodes that were changed like this.
+    fn on(tasks: &[u32], options: StepOptions, change: fn(&mut Fixture)) -> Self {
         let mut launch = command();
         let Launch::Command { arguments } = launch.spec.launch.clone() else {
             unreachable!();
@@ -55,6 +61,7 @@ impl Cluster {
             cluster.take(index, effects);
         }
         for index in 0..tasks.len() {
+            change(&mut cluster.nodes[index]);
             let effects = cluster.nodes[index].order(ToSlot::Go);
             cluster.take(index, effects);
         }
@@ -117,6 +124,35 @@ impl Cluster {
         self.settle();
         self.passes(500);
         self.settle();
+    }
+
+    /// A node's shell says this.
+    fn when(&mut self, node: usize, input: Input) {
+        let effects = self.nodes[node].when(input);
+        self.take(node, effects);
+    }
+
+    fn knocks(&mut self, node: usize) {
+        self.when(node, Input::PmixKnocked { step: StepId(0) });
+    }
+
+    /// A node's helper says this.
+    fn helper_says(&mut self, node: usize, message: FromPmix) {
+        let step = StepId(0);
+        self.when(node, Input::PmixSaid { step, message });
+    }
+
+    /// Helpers that were started on a node, and what was said to them.
+    fn helpers(&self, node: usize) -> (usize, Vec<&ToPmix>) {
+        let done = &self.done[node];
+        let starts = done
+            .iter()
+            .filter(|effect| matches!(effect, Effect::PmixStart { .. }));
+        let said = done.iter().filter_map(|effect| match effect {
+            Effect::PmixSay { message, .. } => Some(message),
+            _ => None,
+        });
+        (starts.count(), said.collect())
     }
 
     fn answer(&mut self, rank: u32) -> String {
@@ -358,19 +394,174 @@ fn a_rank_that_asks_for_what_is_not_served_does_not_run_alone() {
 
 #[test]
 fn a_rank_that_asks_for_pmix_where_nobody_serves_it_ends_the_step_with_the_reason() {
-    for (options, words) in [
-        (StepOptions::default(), "there is no library"),
-        (with(&[StepOption::Mpi(Mpi::Pmi1)]), "leave --mpi out"),
+    let pmi1 = with(&[StepOption::Mpi(Mpi::Pmi1)]);
+    let own = format!("hpc-{:x}-12.0.0", 1_000_000);
+    for (options, name, words) in [
+        (StepOptions::default(), own.as_str(), "there is no library"),
+        (pmi1, "nobody", "leave --mpi out"),
     ] {
         let mut cluster = Cluster::new(&[2], options);
         let plans = spawned(&cluster.done[0]);
-        assert_eq!(variable(plans[1], "PMIX_NAMESPACE"), Some("nobody"));
+        assert_eq!(variable(plans[1], "PMIX_NAMESPACE"), Some(name));
         assert_eq!(variable(plans[1], "PMIX_RANK"), Some("1"));
-        let step = StepId(0);
-        let effects = cluster.nodes[0].when(Input::PmixKnocked { step });
-        cluster.take(0, effects);
+        cluster.knocks(0);
+        cluster.knocks(0);
         assert!(
             cluster.notes(0)[0].contains(words),
+            "{:?}",
+            cluster.notes(0)
+        );
+        assert_eq!(cluster.signals(0), [SIGTERM, SIGCONT]);
+    }
+}
+
+fn ready() -> FromPmix {
+    FromPmix::Ready {
+        version: "PMIx 5".to_owned(),
+        environments: Vec::new(),
+    }
+}
+
+#[test]
+fn ranks_start_before_their_server_which_starts_once_one_of_them_asks_for_it() {
+    let served = |node: &mut Fixture| node.library = true;
+    let mut cluster = Cluster::on(&[2, 1], StepOptions::default(), served);
+    let plans = spawned(&cluster.done[0]);
+    assert_eq!(plans.len(), 2);
+    let place = format!("hpc-{:x}-12.0.0.server.0;tcp4://127.0.0.1:4711", 1_000_000);
+    for (name, value) in [
+        ("PMIX_SERVER_URI41", place.as_str()),
+        ("PMIX_RANK", "1"),
+        ("PMIX_HOSTNAME", "n1"),
+        ("MPIR_CVAR_PMI_VERSION", "1"),
+    ] {
+        assert_eq!(variable(plans[1], name), Some(value), "{name}");
+    }
+    assert_eq!(cluster.helpers(0), (0, vec![]));
+    cluster.knocks(0);
+    cluster.knocks(0);
+    assert_eq!((cluster.helpers(0).0, cluster.helpers(1).0), (1, 0));
+    cluster.helper_says(0, ready());
+    assert_eq!(spawned(&cluster.done[0]).len(), 2);
+    cluster.helper_says(0, FromPmix::Connected { rank: 0 });
+    // A fence waits for a node whose ranks have not come yet.
+    let fence = |ask| FromPmix::Fence {
+        ask,
+        purpose: crate::wire::pmix::Purpose::Fence,
+        everyone: true,
+        ranks: Vec::new(),
+        bytes: Default::default(),
+        timeout_s: None,
+    };
+    cluster.helper_says(0, fence(7));
+    cluster.settle();
+    assert_eq!(cluster.helpers(1), (0, vec![]));
+    cluster.knocks(1);
+    cluster.helper_says(1, ready());
+    cluster.helper_says(1, fence(9));
+    cluster.settle();
+    let outcome = Ok(Default::default());
+    for (node, ask) in [(0, 7), (1, 9)] {
+        let outcome = outcome.clone();
+        let fenced = ToPmix::Fenced { ask, outcome };
+        assert_eq!(cluster.helpers(node), (1, vec![&fenced]));
+    }
+    // The server is as much to a step that has called it as to one that has waited for it.
+    let step = StepId(0);
+    cluster.when(1, Input::PmixGone { step, text: None });
+    cluster.decides();
+    assert!(cluster.notes(1)[0].contains("on node n1 ended unexpectedly"));
+}
+
+#[test]
+fn a_node_that_is_asked_what_its_ranks_have_put_calls_its_server_unless_it_has_none() {
+    let modex = FromPmix::Modex {
+        ask: 5,
+        rank: 1,
+        timeout_s: None,
+    };
+    let served = |node: &mut Fixture| node.library = true;
+    let mut cluster = Cluster::on(&[1, 1], StepOptions::default(), served);
+    cluster.knocks(0);
+    cluster.helper_says(0, ready());
+    cluster.helper_says(0, modex.clone());
+    cluster.settle();
+    let wanted = ToPmix::ModexWanted { ask: 1, rank: 1 };
+    assert_eq!(cluster.helpers(1), (1, vec![&wanted]));
+    cluster.helper_says(1, ready());
+    let outcome = Err(crate::wire::pmix::status::TIMEOUT);
+    cluster.helper_says(
+        1,
+        FromPmix::ModexFound {
+            ask: 1,
+            outcome: outcome.clone(),
+        },
+    );
+    cluster.settle();
+    let found = ToPmix::Modexed { ask: 5, outcome };
+    assert_eq!(cluster.helpers(0).1, [&found]);
+    // The other node has no library.
+    let mut cluster = Cluster::new(&[1, 1], StepOptions::default());
+    cluster.nodes[0].library = true;
+    cluster.knocks(0);
+    cluster.helper_says(0, ready());
+    cluster.helper_says(0, modex);
+    cluster.decides();
+    assert!(cluster.notes(1)[0].contains("node n1 cannot serve it: there is no library"));
+    assert_eq!(cluster.signals(0), [SIGTERM, SIGCONT]);
+}
+
+#[test]
+fn where_pmix_is_wanted_or_no_door_can_be_made_or_ranks_are_many_the_server_starts_first() {
+    let pmix = with(&[StepOption::Mpi(Mpi::Pmix)]);
+    for (tasks, options, change) in [
+        (2, pmix, (|node| node.library = true) as fn(&mut Fixture)),
+        (600, StepOptions::default(), |node| node.library = true),
+        (2, StepOptions::default(), |node| {
+            (node.library, node.doorless) = (true, true);
+        }),
+    ] {
+        let mut cluster = Cluster::on(&[tasks, 1], options, change);
+        assert!(spawned(&cluster.done[0]).is_empty(), "{tasks}");
+        assert_eq!(cluster.helpers(0).0, 1);
+        let pairs = vec![("PMIX_VERSION".to_owned(), "5".to_owned())];
+        let variables = crate::wire::pmix::Variables { pairs };
+        let ready = FromPmix::Ready {
+            version: "PMIx 5".to_owned(),
+            environments: vec![variables; tasks as usize],
+        };
+        cluster.helper_says(0, ready);
+        let plans = spawned(&cluster.done[0]);
+        assert_eq!(plans.len(), tasks as usize);
+        assert_eq!(variable(plans[1], "PMIX_VERSION"), Some("5"));
+    }
+}
+
+#[test]
+fn one_that_is_alone_goes_on_alone_where_there_is_no_library() {
+    let mut cluster = Cluster::new(&[1], StepOptions::default());
+    cluster.knocks(0);
+    assert_eq!(cluster.helpers(0).0, 1);
+    assert_eq!(cluster.notes(0), [] as [&str; 0]);
+    assert!(cluster.signals(0).is_empty());
+    // Nobody waits for it, however it ends.
+    let mut cluster = Cluster::on(&[1], StepOptions::default(), |node| node.library = true);
+    cluster.knocks(0);
+    cluster.helper_says(0, ready());
+    cluster.helper_says(0, FromPmix::Connected { rank: 0 });
+    cluster.exits(0, 0, 0, 0);
+    assert_eq!(cluster.notes(0), [] as [&str; 0]);
+}
+
+#[test]
+fn a_server_that_was_called_and_does_not_come_ends_the_step() {
+    for tasks in [1, 2] {
+        let served = |node: &mut Fixture| node.library = true;
+        let mut cluster = Cluster::on(&[tasks], StepOptions::default(), served);
+        cluster.knocks(0);
+        cluster.passes(20_000);
+        assert!(
+            cluster.notes(0)[0].contains("was not ready within 20 s"),
             "{:?}",
             cluster.notes(0)
         );
