@@ -67,8 +67,8 @@ pub(super) fn run() -> Result<(), PmixError> {
         Err(text) => {
             say(&mut socket, &FromPmix::Failed { text })?;
             clean(&start);
-            // Ranks that find nobody run alone, which is right for one that is alone. Others wait until they are ended.
-            if start.visitors.is_some() && start.size() > 1 {
+            // Ranks that find nobody run alone. They wait until they are ended.
+            if start.visitors.is_some() {
                 while socket.read(&mut [0; 1024]).is_ok_and(|count| count > 0) {}
             }
             leave(0);

@@ -195,17 +195,23 @@ fn folder(slot: &Path, step: StepId, processes: &Processes) -> std::io::Result<P
     Ok(folder)
 }
 
+/// Whether a helper would find its library in this environment, as far as can be told without opening it.
+pub(super) fn has_library(environment: &[CString]) -> bool {
+    let folders = value(environment, "LD_LIBRARY_PATH=").unwrap_or_default();
+    let folders = folders.split(':').map(str::to_owned);
+    let named: Vec<String> = libraries(environment).into_iter().chain(folders).collect();
+    crate::sys::pmix::is_there(&named)
+}
+
 /// Where the job says that the library is.
 fn libraries(environment: &[CString]) -> Vec<String> {
-    let value = |name: &str| {
-        let lines = environment.iter().map(|line| line.as_bytes());
-        let mut values = lines.filter_map(|line| line.strip_prefix(name.as_bytes()));
-        values
-            .next()
-            .map(|value| String::from_utf8_lossy(value).into_owned())
-    };
-    value(LIBRARY)
-        .filter(|path| !path.is_empty())
-        .into_iter()
-        .collect()
+    let named = value(environment, LIBRARY);
+    named.filter(|path| !path.is_empty()).into_iter().collect()
+}
+
+fn value(environment: &[CString], name: &str) -> Option<String> {
+    let lines = environment.iter().map(|line| line.as_bytes());
+    let mut values = lines.filter_map(|line| line.strip_prefix(name.as_bytes()));
+    let value = values.next()?;
+    Some(String::from_utf8_lossy(value).into_owned())
 }

@@ -7,7 +7,7 @@ use super::link::{Link, Received};
 use super::notes::{self, Target};
 use super::pmi_sockets::PmiSockets;
 use super::pmix_doors::PmixDoors;
-use super::pmix_helpers::{Ground, PmixHelpers};
+use super::pmix_helpers::{self, Ground, PmixHelpers};
 use super::processes::{Ended, Processes, new_sweep};
 use super::shared_memory;
 use super::stdin::Inputs;
@@ -420,11 +420,19 @@ impl Shepherd {
                 start,
                 environment,
             } => self.start_pmix(step, *start, &environment),
-            Effect::PmixDoor { step, promise } => {
+            Effect::PmixDoor {
+                step,
+                promise,
+                sought,
+            } => {
                 let token = Token::Door(self.next_serial()).number();
                 let (user, _) = self.processes.owner();
-                let promise = promise.as_deref();
-                let variables = self.doors.open(step, promise, user, token, &self.poll);
+                let variables = if sought.is_none_or(|sought| pmix_helpers::has_library(&sought)) {
+                    let promise = promise.as_deref();
+                    self.doors.open(step, promise, user, token, &self.poll)
+                } else {
+                    Vec::new()
+                };
                 self.inputs.push_back(Input::PmixDoor { step, variables });
             }
             Effect::PmixSay { step, message } => self.pmix.say(step, &message, &self.poll),

@@ -151,7 +151,7 @@ impl Fixture {
                     step: *step,
                     text: Some("there is no library".to_owned()),
                 },
-                Effect::PmixDoor { step, promise } => Input::PmixDoor {
+                Effect::PmixDoor { step, promise, .. } => Input::PmixDoor {
                     step: *step,
                     variables: match promise {
                         _ if self.doorless => Vec::new(),

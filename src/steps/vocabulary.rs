@@ -177,6 +177,9 @@ pub enum Effect {
         step: StepId,
         /// What ranks are told of their server, which is started once one of them comes; `None` where PMIx is not served.
         promise: Option<Box<Promise>>,
+        /// Only where the library is found with this environment of the task's, which is alone and can do without: at a
+        /// door that stays closed it fares worse, as Open MPI 5.0 crashes when it ends.
+        sought: Option<Arc<Vec<CString>>>,
     },
     /// Say something to it.
     PmixSay {

@@ -103,14 +103,16 @@ impl SlotCore {
                 later.begin(id, out);
             }
             Some(later) => {
-                let promise = Some(Box::new(later.start.promise()));
+                out.push(Effect::PmixDoor {
+                    step: id,
+                    promise: Some(Box::new(later.start.promise())),
+                    sought: (placement.size() <= 1).then(|| later.environment.clone()),
+                });
                 step.held = Held::Until(until, plans, Some(Box::new(later)));
-                out.push(Effect::PmixDoor { step: id, promise });
             }
             None if !alone && placement.size() > 1 && mpi != Mpi::None => {
                 step.held = Held::Until(until, plans, None);
-                let promise = None;
-                out.push(Effect::PmixDoor { step: id, promise });
+                out.push(closed_door(id));
             }
             None => out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan)))),
         }
@@ -242,10 +244,7 @@ impl SlotCore {
             Held::Served => self.with_wiring(now, id, out, Wiring::pmix_gone),
             Held::Called(_) => self.with_wiring(now, id, out, |wiring, acts| {
                 wiring.without_pmix(text, acts);
-                // One that is alone finds nobody at its door any more, and is right to run so.
-                if !wiring.is_alone() {
-                    wiring.asked_for_pmix(acts);
-                }
+                wiring.asked_for_pmix(acts);
             }),
             Held::Until(until, plans, _) => {
                 let wanted = step
@@ -263,8 +262,7 @@ impl SlotCore {
                         out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan))));
                     } else {
                         step.held = Held::Until(until, plans, None);
-                        let promise = None;
-                        out.push(Effect::PmixDoor { step: id, promise });
+                        out.push(closed_door(id));
                     }
                     self.with_wiring(now, id, out, |wiring, acts| {
                         wiring.without_pmix(text, acts);
@@ -288,7 +286,8 @@ impl SlotCore {
         let Held::Until(until, mut plans, later) = std::mem::take(&mut step.held) else {
             return;
         };
-        let later = match later {
+        let alone = step.wiring.as_ref().is_none_or(|wiring| wiring.is_alone());
+        let later = match later.filter(|_| !(alone && variables.is_empty())) {
             // There is no door for it: it starts first.
             Some(later) if variables.is_empty() => {
                 step.held = Held::Until(until, plans, None);
@@ -448,20 +447,12 @@ impl SlotCore {
                 self.with_wiring(now, id, out, |wiring, acts| wiring.waited(acts));
             }
             let held = self.step_mut(id).map(|step| &step.held);
-            let called = matches!(held, Some(Held::Called(_)));
             if held
                 .and_then(|held| held.until())
                 .is_some_and(|at| at <= now)
             {
                 let seconds = HELPER_MS / 1000;
                 let text = format!("the process that serves PMIx was not ready within {seconds} s");
-                if called {
-                    // A rank that is alone waits for it as well.
-                    let text = text.clone();
-                    self.with_wiring(now, id, out, |wiring, acts| {
-                        wiring.fail(1, text, false, acts);
-                    });
-                }
                 self.pmix_gone(now, id, Some(text), out);
             }
             self.with_wiring(now, id, out, |wiring, acts| wiring.on_time(now, acts));
@@ -609,6 +600,15 @@ impl SlotCore {
         }
         // All of them may have ended while it was settled why.
         self.step_over(now, id, out);
+    }
+}
+
+/// A door at which nobody is to answer.
+fn closed_door(step: StepId) -> Effect {
+    Effect::PmixDoor {
+        step,
+        promise: None,
+        sought: None,
     }
 }
 

@@ -254,9 +254,16 @@ impl Wiring {
     pub(super) fn asked_for_pmix(&mut self, out: &mut Vec<WireAct>) {
         let node = &self.facts.node;
         let text = match &self.without_pmix {
-            Some(why) => format!(
-                "its program asks for PMIx, as Open MPI does, and would run alone without; node {node} cannot serve it: {why}"
-            ),
+            Some(why) => {
+                let alone = if self.is_alone() {
+                    ""
+                } else {
+                    ", and would run alone without"
+                };
+                format!(
+                    "its program asks for PMIx, as Open MPI does{alone}; node {node} cannot serve it: {why}"
+                )
+            }
             None => {
                 let mpi = self.facts.options.mpi();
                 format!(

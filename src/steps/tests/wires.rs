@@ -538,19 +538,32 @@ fn where_pmix_is_wanted_or_no_door_can_be_made_or_ranks_are_many_the_server_star
 }
 
 #[test]
-fn one_that_is_alone_goes_on_alone_where_there_is_no_library() {
+fn one_that_is_alone_is_served_where_there_is_a_library_and_needs_none() {
     let mut cluster = Cluster::new(&[1], StepOptions::default());
-    cluster.knocks(0);
-    assert_eq!(cluster.helpers(0).0, 1);
-    assert_eq!(cluster.notes(0), [] as [&str; 0]);
-    assert!(cluster.signals(0).is_empty());
+    let is_sought = |effect: &&Effect| {
+        let Effect::PmixDoor { sought, .. } = effect else {
+            return false;
+        };
+        sought.is_some()
+    };
+    assert_eq!(cluster.done[0].iter().filter(is_sought).count(), 1);
+    assert!(variable(spawned(&cluster.done[0])[0], "PMIX_NAMESPACE").is_some());
     // Nobody waits for it, however it ends.
-    let mut cluster = Cluster::on(&[1], StepOptions::default(), |node| node.library = true);
+    cluster.nodes[0].library = true;
     cluster.knocks(0);
     cluster.helper_says(0, ready());
     cluster.helper_says(0, FromPmix::Connected { rank: 0 });
     cluster.exits(0, 0, 0, 0);
+    assert_eq!(cluster.helpers(0).0, 1);
     assert_eq!(cluster.notes(0), [] as [&str; 0]);
+    // The library is not there.
+    let (mut slot, _) = Fixture::new(command());
+    slot.doorless = true;
+    let effects = slot.order(ToSlot::StartStep(Arc::new(step(1))));
+    let plan = spawned(&effects)[0];
+    assert!(variable(plan, "PMIX_NAMESPACE").is_none());
+    let starts = |effect: &Effect| matches!(effect, Effect::PmixStart { .. });
+    assert!(!effects.iter().any(starts));
 }
 
 #[test]

@@ -132,6 +132,14 @@ impl Library {
     }
 }
 
+/// Whether a file is where [`Library::open`] would look, but for what only the dynamic linker knows.
+#[must_use]
+pub fn is_there(named: &[String]) -> bool {
+    let candidates = candidates(named).into_iter();
+    let mut files = candidates.filter(|path| path.is_absolute());
+    files.any(|path| path.is_file())
+}
+
 fn candidates(named: &[String]) -> Vec<PathBuf> {
     let named = named.iter().filter(|name| !name.is_empty()).map(|name| {
         let path = Path::new(name);

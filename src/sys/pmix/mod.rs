@@ -16,7 +16,7 @@ mod server;
 mod upcalls;
 mod value;
 
-pub use library::{Library, LibraryError};
+pub use library::{Library, LibraryError, is_there};
 pub use server::{Server, Status, leave, settle_environment};
 pub use upcalls::{BytesReply, DoneReply, FoundReply, Upcall};
 pub use value::{Found, Info, Process, Published, Value};
