@@ -14,11 +14,12 @@
 use hpc::wire::codec;
 use hpc::wire::pmix::{
     Blob, FromPmix, NameEntry, NameFound, NameRequest, Names, PmixNode, PmixStart, Purpose, ToPmix,
-    status,
+    Variables, status,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -152,6 +153,8 @@ struct Node {
     directory: TempDir,
     /// Of its own for each, as the nodes share a machine here and would find each other's.
     shared_memory: TempDir,
+    /// What its ranks were told before the helper was started, where there is a door.
+    promised: Vec<(String, String)>,
 }
 
 impl Drop for Node {
@@ -201,13 +204,24 @@ impl Node {
         start.directory = directory.path().display().to_string();
         let (socket, theirs) = UnixStream::pair().unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        // A shell moves the socket to where the helper looks for it.
+        let (mut promised, mut door) = (Vec::new(), Stdio::inherit());
+        if start.visitors.is_some() {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
+            promised = start.promise().variables(port);
+            door = Stdio::from(OwnedFd::from(listener));
+        }
+        // A shell moves the sockets to where the helper looks for them.
         let helper = Command::new("sh")
-            .args(["-c", "exec 3<&0 </dev/null && exec \"$0\" pmix-server"])
+            .args([
+                "-c",
+                "exec 3<&0 4>&1 </dev/null >&2 && exec \"$0\" pmix-server",
+            ])
             .arg(env!("CARGO_BIN_EXE_hpc"))
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(door)
             .spawn()
             .unwrap();
         let mut node = Node {
@@ -215,6 +229,7 @@ impl Node {
             socket,
             directory,
             shared_memory: TempDir::new().unwrap(),
+            promised,
         };
         node.say(&ToPmix::Start(Box::new(start)));
         node
@@ -323,6 +338,19 @@ fn step(
             panic!("{index} is not ready")
         };
         assert!(version.contains("PMIx"), "{version}");
+        let environments = if node.promised.is_empty() {
+            environments
+        } else {
+            assert_eq!(environments, []);
+            let own = ranks.iter().map(|rank| {
+                let rank = ("PMIX_RANK".to_owned(), rank.to_string());
+                let pairs = node.promised.iter().cloned().chain([rank]);
+                Variables {
+                    pairs: pairs.collect(),
+                }
+            });
+            own.collect()
+        };
         assert_eq!(environments.len(), ranks.len());
         helpers.push((node, environments));
     }
@@ -670,6 +698,53 @@ fn a_published_name_is_found_on_another_node() {
         words.get(1).unwrap_or_else(|| panic!("{text}")).to_string()
     };
     assert_eq!(port(0), port(1), "{outcome:#?}");
+}
+
+fn at_a_door(start: &mut PmixStart) {
+    start.visitors = Some(0);
+}
+
+#[test]
+fn ranks_at_a_door_are_the_same_one_world() {
+    let Some(program) = program("ranks_at_a_door_are_the_same_one_world") else {
+        return;
+    };
+    let nodes: [(&str, &[u32]); 2] = [("alpha", &[0, 2, 4]), ("beta", &[1, 3])];
+    step(&program, "", &nodes, at_a_door, &[]).assert_one_world(&nodes);
+    let variables = [("OMPI_MCA_pmix_base_collect_data", "0")];
+    let outcome = step(&program, "", &nodes, at_a_door, &variables);
+    outcome.assert_one_world(&nodes);
+    let asked = |(_, said): &&(usize, FromPmix)| matches!(said, FromPmix::Modex { .. });
+    assert!(outcome.said.iter().filter(asked).count() >= 2);
+}
+
+#[test]
+fn nobody_but_the_steps_user_is_let_in_at_a_door() {
+    if program("nobody_but_the_steps_user_is_let_in_at_a_door").is_none() {
+        return;
+    }
+    let mut start = start_of(&[("alpha", &[0, 1])], 0);
+    at_a_door(&mut start);
+    // Whoever we are, we are not.
+    start.uid += 1;
+    let mut node = Node::start(start);
+    let place = node.promised[0].1.clone();
+    let mut stranger = TcpStream::connect(place.rsplit_once("//").unwrap().1).unwrap();
+    stranger.set_read_timeout(Some(PATIENCE)).unwrap();
+    let ours = (
+        stranger.peer_addr().unwrap(),
+        stranger.local_addr().unwrap(),
+    );
+    let (std::net::SocketAddr::V4(theirs), std::net::SocketAddr::V4(own)) = ours else {
+        unreachable!();
+    };
+    if let Err(errno) = hpc::sys::tcp_peer::user_of(own, theirs) {
+        return println!("SKIPPED: this kernel does not tell whose a socket is: {errno}");
+    }
+    let _ = stranger.write_all(b"hello");
+    assert!(matches!(node.hear(), Some(FromPmix::Ready { .. })));
+    // Turned away, by an end or a reset.
+    assert_eq!(stranger.read(&mut [0; 64]).unwrap_or(0), 0);
 }
 
 #[test]

@@ -19,9 +19,10 @@ use crate::wire::worker::FromSlot;
 const STEP_KILL_MS: u64 = 2_000;
 /// How long the PMIx helper may take before it counts as failed.
 const HELPER_MS: u64 = 20_000;
-/// The most ranks of a step whose PMIx helper waits for one of them to ask. Ranks that start first are shown no memory of
-/// the helper's and ask for every peer that they speak with, which many ranks would feel; starting it is little to them.
-const LATER_RANKS_MAX: u32 = 512;
+/// The most answers that a PMIx helper may have to give, one to each rank here about each of the step, if it is to wait
+/// until it is asked. Ranks that start before it are shown no memory of its, and put those questions to it one by one: with
+/// 16 ranks that cost as much time as its start, with 64 ten times that.
+const ANSWERS_MAX: usize = 512;
 /// Messages for steps that have not begun here, and their bytes.
 const EARLY_MAX: (usize, usize) = (1_024, 16 * 1024 * 1024);
 
@@ -91,6 +92,8 @@ impl SlotCore {
             step.wiring = Some(Box::new(wiring));
         }
         let until = now.saturating_add(HELPER_MS);
+        let size = usize::try_from(placement.size()).unwrap_or(usize::MAX);
+        let answers = plans.len().saturating_mul(size);
         let environment = plans.first().map(|plan| plan.environment.clone());
         let later = start.map(|start| Later {
             start,
@@ -98,7 +101,7 @@ impl SlotCore {
             said: Vec::new(),
         });
         match later {
-            Some(later) if mpi == Mpi::Pmix || placement.size() > LATER_RANKS_MAX => {
+            Some(later) if mpi == Mpi::Pmix || answers > ANSWERS_MAX => {
                 step.held = Held::Until(until, plans, None);
                 later.begin(id, out);
             }

@@ -261,6 +261,57 @@ ask("cmd=barrier_in")
     assert_eq!(left, Vec::<i32>::new());
 }
 
+/// Processes that serve PMIx to steps of this cluster.
+fn pmix_servers(cluster: &Cluster) -> Vec<i32> {
+    let servers = with_argument("pmix-server").into_iter();
+    let ours = servers.filter(|pid| cluster.processes().contains(&parent(*pid)));
+    ours.collect()
+}
+
+#[test]
+fn a_server_of_pmix_is_started_for_whoever_asks_and_for_nobody_else() {
+    if !hpc::sys::pmix::is_there(&[]) {
+        return println!("SKIPPED: a_server_of_pmix_is_started: no libpmix.so.2");
+    }
+    // Ranks of PMI that also knock where ranks of PMIx do: one as a stranger, and one that says by and by who it is.
+    let rest = r#"
+arrive()
+wait_for("go")
+host, port = os.environ["PMIX_SERVER_URI41"].split("//")[1].split(":")
+if rank == 1:
+    pmix = socket.create_connection((host, int(port)))
+    pmix.sendall(b"\0\0" + os.environ["PMIX_NAMESPACE"][:9].encode())
+    open("half", "w").close()
+    wait_for("on")
+    pmix.sendall(os.environ["PMIX_NAMESPACE"][9:].encode() + b"\0")
+if rank == 0:
+    socket.create_connection((host, int(port))).sendall(b"GET / HTTP/1.1\r\n\r\n")
+ask("cmd=finalize")
+open("gone.%d" % rank, "w").close()
+wait_for("over")
+"#;
+    let (cluster, rank) = two(rest);
+    let client = start(&cluster, &["-N", "2", "-n", "2", "python3", &rank]);
+    arrived(&cluster, &[0, 1]);
+    assert_eq!(pmix_servers(&cluster), [] as [i32; 0]);
+    fs::write(cluster.work.join("go"), "").unwrap();
+    wait_until(
+        "one is finished, and one has begun to speak",
+        PATIENCE,
+        || cluster.exists("gone.0") && cluster.exists("half"),
+    );
+    assert_eq!(pmix_servers(&cluster), [] as [i32; 0]);
+    fs::write(cluster.work.join("on"), "").unwrap();
+    wait_until("it is finished too", PATIENCE, || cluster.exists("gone.1"));
+    wait_until("its node has a server", PATIENCE, || {
+        pmix_servers(&cluster).len() == 1
+    });
+    fs::write(cluster.work.join("over"), "").unwrap();
+    let (code, said) = ended(client, Instant::now() + PATIENCE);
+    assert_eq!(code, 0, "{said}");
+    cluster.wait_empty(PATIENCE);
+}
+
 // ---- with an MPI of the distribution
 
 fn compiled(cluster: &Cluster, test: &str, names: &[&str]) -> Option<PathBuf> {
@@ -330,10 +381,7 @@ fn a_pmix_server_that_dies_ends_the_step_with_the_reason() {
         let said = fs::read_to_string(&ready).unwrap_or_default();
         said.lines().count() == 2
     });
-    let servers: Vec<i32> = with_argument("pmix-server")
-        .into_iter()
-        .filter(|pid| cluster.processes().contains(&parent(*pid)))
-        .collect();
+    let servers = pmix_servers(&cluster);
     let [server] = servers[..] else {
         panic!("{servers:?}");
     };

@@ -516,7 +516,7 @@ fn where_pmix_is_wanted_or_no_door_can_be_made_or_ranks_are_many_the_server_star
     let pmix = with(&[StepOption::Mpi(Mpi::Pmix)]);
     for (tasks, options, change) in [
         (2, pmix, (|node| node.library = true) as fn(&mut Fixture)),
-        (600, StepOptions::default(), |node| node.library = true),
+        (23, StepOptions::default(), |node| node.library = true),
         (2, StepOptions::default(), |node| {
             (node.library, node.doorless) = (true, true);
         }),
