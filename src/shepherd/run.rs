@@ -443,7 +443,9 @@ impl Shepherd {
             }
             Effect::StepNote { step, text } => {
                 let line = notes::launch_line(&text);
-                if !self.streams.note(step, &line) {
+                // One that ends before its tasks have begun has no log yet, and its client waits for one.
+                let begins = step != StepId::BATCH && self.streams.open_log(step).is_ok();
+                if !begins || !self.streams.note(step, &line) {
                     self.note(&line);
                 }
             }

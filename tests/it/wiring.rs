@@ -367,6 +367,22 @@ fn what_is_not_wired_does_not_run_alone() {
 }
 
 #[test]
+fn a_library_that_cannot_be_used_is_named_before_any_rank_starts() {
+    let cluster = Cluster::up(2);
+    let library = cluster.path("libpmix.so.2");
+    fs::write(&library, "no library").unwrap();
+    let begun = Instant::now();
+    let mut command = cluster.hpc(&["run", "--mpi=pmix", "-n", "2", "touch", "started"]);
+    command.env("HPC_PMIX_LIBRARY", &library);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (code, said) = ended(command.spawn().unwrap(), begun);
+    assert_eq!(code, 1, "{said}");
+    let named = said.contains(library.to_str().unwrap()) && said.contains("PMIx");
+    assert!(named && !said.contains(".log"), "{said}");
+    assert!(!cluster.exists("started"), "{said}");
+}
+
+#[test]
 fn a_pmix_server_that_dies_ends_the_step_with_the_reason() {
     let test = "a_pmix_server_that_dies_ends_the_step_with_the_reason";
     let cluster = Cluster::up(2);
