@@ -5,7 +5,6 @@
 
 use crate::model::allocation::NodeShare;
 use crate::model::ids::{NodeId, SlotKey};
-use crate::wire::hello::VERSION_PEERS;
 use crate::wire::peer::PeerFrame;
 use crate::wire::worker::{ToSlot, ToWorker};
 use std::collections::BTreeMap;
@@ -106,13 +105,14 @@ impl Relays {
             return;
         }
         let mut ways = self.ways();
+        let (version, cannot) = frame.needs();
         match ways.get(&share.node) {
-            Some(way) if way.version >= VERSION_PEERS => send(way, key, sender, frame, length),
+            Some(way) if way.version >= version => send(way, key, sender, frame, length),
             // It does not know that it is spoken to, so this is said for it.
             Some(_) => {
                 let text = format!(
-                    "node number {to} of the job runs an earlier build of hpc, which cannot wire the ranks of a step; restart \
-                     its agent with this build"
+                    "node number {to} of the job runs an earlier build of hpc, which cannot {cannot}; restart its agent with \
+                     this build"
                 );
                 let answer = frame.refused(text);
                 if let (Some(way), Some(answer)) = (ways.get_mut(&from), answer) {
@@ -142,7 +142,8 @@ mod tests {
     use crate::model::cpu_set::CpuSet;
     use crate::model::ids::{JobId, SlotId, StepId};
     use crate::model::time::Timestamp;
-    use crate::wire::peer::PeerMessage;
+    use crate::wire::hello::{VERSION_GROUPS, VERSION_PEERS};
+    use crate::wire::peer::{Collective, Group, PeerMessage};
 
     const KEY: SlotKey = SlotKey {
         job: JobId(4),
@@ -236,6 +237,39 @@ mod tests {
         };
         assert_eq!(step, StepId(5));
         assert!(failure.text.contains("earlier build"));
+    }
+
+    #[test]
+    fn a_node_that_knows_no_groups_is_spoken_to_of_all_else() {
+        let relays = Relays::default();
+        let shares = shares();
+        let (_seven, mut to_seven) = relays.open(NodeId(7), 1, VERSION_GROUPS);
+        let (_three, mut to_three) = relays.open(NodeId(3), 2, VERSION_GROUPS - 1);
+        let mut group = word(5);
+        group.message = Some(PeerMessage::Enter {
+            step: StepId(5),
+            collective: Collective {
+                group: Group::PmixGroup {
+                    name: "ocean".to_owned(),
+                    ends: false,
+                    ranks: Vec::new(),
+                },
+                epoch: 0,
+            },
+            parts: Vec::new(),
+        });
+        relays.pass(&shares, KEY, NodeId(7), 1, word(5), 10);
+        relays.pass(&shares, KEY, NodeId(7), 1, group.clone(), 10);
+        assert_eq!(heard(&mut to_three), Some((0, word(5))));
+        assert_eq!(heard(&mut to_three), None);
+        let (_, frame) = heard(&mut to_seven).unwrap();
+        let Some(PeerMessage::Failed { failure, .. }) = frame.message else {
+            panic!("{frame:?}");
+        };
+        assert!(failure.text.contains("cannot make groups"), "{failure:?}");
+        // The other way round it passes.
+        relays.pass(&shares, KEY, NodeId(3), 0, group.clone(), 10);
+        assert_eq!(heard(&mut to_seven), Some((1, group)));
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! The questions that are open: what ranks here have asked of other nodes. Each is answered once, by its number.
 
-use crate::sys::pmix::{BytesReply, DoneReply, Found, FoundReply, Process, Published, Upcall};
+use crate::sys::pmix::{
+    BytesReply, DoneReply, Found, FoundReply, GroupReply, GroupUpcall, Process, Published, Upcall,
+};
 use crate::wire::pmix::{
-    BYTES_MAX, Blob, FromPmix, NameEntry, NameFound, NameRequest, Names, Outcome, Purpose, status,
+    BYTES_MAX, Blob, FromPmix, NameEntry, NameFound, NameRequest, Names, Outcome, PmixStart,
+    Purpose, status,
 };
 use std::collections::BTreeMap;
 
@@ -15,6 +18,8 @@ enum Open {
     Done(DoneReply),
     /// What a lookup found.
     Found(FoundReply),
+    /// That a group is there, or no more.
+    Group(GroupReply),
 }
 
 impl Open {
@@ -24,6 +29,7 @@ impl Open {
             Open::Bytes(reply) => reply.answer(Err(status)),
             Open::Done(reply) => reply.answer(Err(status)),
             Open::Found(reply) => reply.answer(Err(status)),
+            Open::Group(reply) => reply.answer(Err(status)),
         }
     }
 }
@@ -37,16 +43,20 @@ pub(super) struct Desk {
     size: usize,
     next: u64,
     open: BTreeMap<u64, Open>,
+    /// The next group that gets a number from here, as which of all nodes this one counts, and how many there are.
+    numbers: (u64, u64, u64),
 }
 
 impl Desk {
-    pub(super) fn new(nspace: &str, local: &[u32], size: usize) -> Self {
+    pub(super) fn new(start: &PmixStart) -> Self {
+        let nodes = u64::try_from(start.nodes.len()).unwrap_or(u64::MAX);
         Desk {
-            nspace: nspace.to_owned(),
-            local: local.to_vec(),
-            size,
+            nspace: start.nspace.clone(),
+            local: start.local().to_vec(),
+            size: start.size(),
             next: 1,
             open: BTreeMap::new(),
+            numbers: (1, u64::from(start.node_index), nodes),
         }
     }
 
@@ -91,6 +101,7 @@ impl Desk {
                 let open = Open::Done(reply);
                 self.gather(purpose, (&nspace, ranks), Vec::new(), timeout_s, open)
             }
+            Upcall::Group(group) => self.group(group),
             Upcall::Modex {
                 process,
                 timeout_s,
@@ -175,24 +186,16 @@ impl Desk {
         timeout_s: Option<u32>,
         open: Open,
     ) -> Option<FromPmix> {
-        let known = |rank: &u32| usize::try_from(*rank).is_ok_and(|at| at < self.size);
-        if nspace != self.nspace || !ranks.iter().all(known) {
+        let Some((everyone, is_local)) = self.place(nspace, &ranks) else {
             open.refuse(status::NOT_SUPPORTED);
             return None;
-        }
-        let everyone = ranks.is_empty() || ranks.len() == self.size;
-        let is_local = if everyone {
-            self.local.len() == self.size
-        } else {
-            ranks
-                .iter()
-                .all(|rank| self.local.binary_search(rank).is_ok())
         };
         if is_local {
             match open {
                 Open::Bytes(reply) => reply.answer(Ok(bytes)),
                 Open::Done(reply) => reply.answer(Ok(())),
                 Open::Found(reply) => reply.answer(Ok(Vec::new())),
+                Open::Group(reply) => reply.answer(Ok((None, bytes))),
             }
             return None;
         }
@@ -213,6 +216,72 @@ impl Desk {
         })
     }
 
+    /// Whether these are all ranks of the step, and whether they are all here; no ranks = all. `None` = they are not of the
+    /// step.
+    fn place(&self, nspace: &str, ranks: &[u32]) -> Option<(bool, bool)> {
+        let known = |rank: &u32| usize::try_from(*rank).is_ok_and(|at| at < self.size);
+        if nspace != self.nspace || !ranks.iter().all(known) {
+            return None;
+        }
+        let everyone = ranks.is_empty() || ranks.len() == self.size;
+        let here = |rank: &u32| self.local.binary_search(rank).is_ok();
+        let is_local = if everyone {
+            self.local.len() == self.size
+        } else {
+            ranks.iter().all(here)
+        };
+        Some((everyone, is_local))
+    }
+
+    fn group(&mut self, group: GroupUpcall) -> Option<FromPmix> {
+        let GroupUpcall {
+            name,
+            ends,
+            nspace,
+            ranks,
+            is_local,
+            wants_context,
+            bytes,
+            timeout_s,
+            reply,
+        } = group;
+        let Some((everyone, all_here)) = self.place(&nspace, &ranks) else {
+            reply.answer(Err(status::NOT_SUPPORTED));
+            return None;
+        };
+        let context = (wants_context && !ends).then(|| self.number());
+        if is_local || all_here {
+            reply.answer(Ok((context, bytes)));
+            return None;
+        }
+        let bytes = match blob(bytes) {
+            Ok(bytes) => bytes,
+            Err(status) => {
+                reply.answer(Err(status));
+                return None;
+            }
+        };
+        Some(FromPmix::Group {
+            ask: self.ask(Open::Group(reply)),
+            name,
+            ends,
+            everyone,
+            ranks: if everyone { Vec::new() } else { ranks },
+            context,
+            bytes,
+            timeout_s,
+        })
+    }
+
+    /// A number for a group that no other group of the step ever has: nodes count in turn, each in numbers of its own.
+    /// Small ones, as there are libraries that hold them in 32 bits; 0 is that of no group.
+    fn number(&mut self) -> u64 {
+        let (count, node, nodes) = &mut self.numbers;
+        let number = count.saturating_mul(*nodes).saturating_add(*node);
+        *count += 1;
+        number
+    }
+
     fn name(&mut self, process: &Process, request: NameRequest, open: Open) -> Option<FromPmix> {
         let Some(rank) = self.ours(process) else {
             open.refuse(status::NOT_SUPPORTED);
@@ -227,6 +296,17 @@ impl Desk {
         match self.open.remove(&ask) {
             Some(Open::Bytes(reply)) => reply.answer(outcome.map(|Blob(bytes)| bytes)),
             Some(Open::Done(reply)) => reply.answer(outcome.map(|_| ())),
+            Some(other) => other.refuse(status::ERROR),
+            None => {}
+        }
+    }
+
+    /// As [`Desk::bytes`], for groups.
+    pub(super) fn grouped(&mut self, ask: u64, context: Option<u64>, outcome: Outcome) {
+        match self.open.remove(&ask) {
+            Some(Open::Group(reply)) => {
+                reply.answer(outcome.map(|Blob(bytes)| (context, bytes)));
+            }
             Some(other) => other.refuse(status::ERROR),
             None => {}
         }

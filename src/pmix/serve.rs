@@ -76,7 +76,7 @@ pub(super) fn run() -> Result<(), PmixError> {
     };
     say(&mut socket, &ready)?;
     let mut service = Service {
-        desk: Desk::new(&start.nspace, start.local(), start.size()),
+        desk: Desk::new(&start),
         server,
         nspace: &start.nspace,
         socket,
@@ -256,6 +256,11 @@ impl Service<'_> {
                 self.desk.bytes(ask, outcome);
             }
             ToPmix::Named { ask, answer } => self.desk.names(ask, answer),
+            ToPmix::Grouped {
+                ask,
+                context,
+                outcome,
+            } => self.desk.grouped(ask, context, outcome),
             ToPmix::ModexWanted { ask, rank } => {
                 if let Err(failed) = self.server.request_modex(&self.process(rank), ask) {
                     let outcome = Err(failed.number);

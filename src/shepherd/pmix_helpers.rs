@@ -71,7 +71,7 @@ impl PmixHelpers {
             .map_err(|error| format!("cannot make a folder for PMIx: {}", in_words(&error)))?;
         (start.uid, start.gid) = processes.owner();
         start.directory = folder.to_string_lossy().into_owned();
-        start.libraries = libraries(environment);
+        start.libraries.splice(0..0, libraries(environment));
         let own = start.node_index as usize;
         if let (Some(node), Ok(host)) = (start.nodes.get_mut(own), nix::unistd::gethostname()) {
             let host = host.to_string_lossy().into_owned();

@@ -3,7 +3,8 @@
 //!
 //! Up to [`FLAT_MAX`] nodes send straight to the first; beyond that they form a tree in which each has [`FANOUT`] below it,
 //! so no node handles more messages than that. A group's collectives are counted by each node alone, as each of its ranks
-//! must enter all of them in the same order.
+//! must enter all of them in the same order. Only for groups with names, of which a program may make any number, a node
+//! begins anew once it has none open: nobody enters such a group's next collective before its last one is through.
 
 use crate::wire::peer::{Collective, Group, Part};
 use std::collections::BTreeMap;
@@ -144,8 +145,19 @@ impl Gathers {
         if self.open.remove(&collective).is_none() {
             return;
         }
+        self.forget(&collective);
         if let Some(place) = place(self.me, nodes) {
             complete(&place, collective, parts, out);
+        }
+    }
+
+    /// A collective is through here. What comes of the same name later cannot be taken for it: whoever enters has what it
+    /// brought, and so has every node on the way to the first one.
+    fn forget(&mut self, done: &Collective) {
+        if matches!(done.group, Group::PmixGroup { .. })
+            && self.next.get(&done.group).copied() == done.epoch.checked_add(1)
+        {
+            self.next.remove(&done.group);
         }
     }
 
@@ -172,6 +184,7 @@ impl Gathers {
             }),
             None => {
                 self.open.remove(&collective);
+                self.forget(&collective);
                 complete(&place, collective, parts, out);
             }
         }

@@ -27,6 +27,8 @@ mod outbox;
 mod peers;
 mod placement;
 pub mod pmi;
+mod pmix_groups;
+mod pmix_libraries;
 #[cfg(test)]
 mod tests;
 mod vocabulary;

@@ -100,7 +100,8 @@ impl Placement {
     pub(super) fn nodes_of(&self, group: &Group) -> Vec<u32> {
         match group {
             Group::Pmi | Group::Pmix { .. } => self.nodes.clone(),
-            Group::PmixRanks { ranks, .. } => {
+            Group::PmixGroup { ranks, .. } if ranks.is_empty() => self.nodes.clone(),
+            Group::PmixRanks { ranks, .. } | Group::PmixGroup { ranks, .. } => {
                 let mut nodes: Vec<u32> = ranks
                     .iter()
                     .filter_map(|rank| self.node_of(*rank))

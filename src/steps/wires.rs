@@ -6,6 +6,7 @@ use super::environment::{WireEnvironment, wire};
 use super::names::Asker;
 use super::peers::Outgoing;
 use super::placement::Placement;
+use super::pmix_libraries;
 use super::wiring::{WireAct, WireFacts, Wiring};
 use super::{Effect, LaunchPlan, SIGCONT, SIGKILL, SIGTERM, SlotCore, TaskId, earliest, groups};
 use crate::model::ids::StepId;
@@ -172,7 +173,10 @@ impl SlotCore {
         PmixStart {
             nspace: facts.kvs_name.clone(),
             directory: String::new(),
-            libraries: Vec::new(),
+            libraries: plans
+                .first()
+                .map(pmix_libraries::likely)
+                .unwrap_or_default(),
             node_index: facts.placement.number_of(facts.me),
             nodes: nodes.collect(),
             uid: 0,

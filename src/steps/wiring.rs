@@ -10,6 +10,7 @@ use super::gather::{GatherAct, Gathers};
 use super::names::{pmi_words, pmix_words};
 use super::placement::Placement;
 use super::pmi::{PmiAct, PmiFacts, PmiServer, process_mapping};
+use super::pmix_groups;
 use crate::model::ids::StepId;
 use crate::model::job::ExitStatus;
 use crate::model::signal::signal_name;
@@ -425,6 +426,21 @@ impl Wiring {
             FromPmix::Name { ask, rank, request } => {
                 self.ask_for_name(Asked::Pmix(ask), rank, request, now, out);
             }
+            FromPmix::Group {
+                ask,
+                name,
+                ends,
+                everyone,
+                ranks,
+                context,
+                bytes,
+                timeout_s: _,
+            } => {
+                let ranks = if everyone { Vec::new() } else { ranks };
+                let group = Group::PmixGroup { name, ends, ranks };
+                let bytes = pmix_groups::part(context, bytes.0);
+                self.enter(group, bytes, Asked::Pmix(ask), now, out);
+            }
         }
     }
 
@@ -782,6 +798,17 @@ impl Wiring {
                             let mut acts = Vec::new();
                             self.pmi.fenced(epoch, &parts, &mut acts);
                             self.on_pmi(now, acts, out);
+                        }
+                        Some(Asked::Pmix(ask))
+                            if matches!(collective.group, Group::PmixGroup { .. }) =>
+                        {
+                            let (context, all) = pmix_groups::made(parts);
+                            let outcome = Ok(Blob(all));
+                            out.push(WireAct::Pmix(ToPmix::Grouped {
+                                ask,
+                                context,
+                                outcome,
+                            }));
                         }
                         Some(Asked::Pmix(ask)) => {
                             let all: Vec<u8> = parts.flatten().collect();

@@ -13,6 +13,8 @@ pub const VERSION_GANGS: u16 = 2;
 pub const VERSION_PEERS: u16 = 3;
 /// From this version on steps say where their ranks and streams go, and which cpus are theirs.
 pub const VERSION_PLACES: u16 = 4;
+/// From this version on nodes of a slot know of groups that PMIx makes of ranks ([`super::peer::Group::PmixGroup`]).
+pub const VERSION_GROUPS: u16 = 4;
 /// The oldest it still understands.
 pub const VERSION_OLDEST: u16 = 1;
 /// From this version on an agent sends heartbeats and its controller answers them.

@@ -4,6 +4,7 @@
 //! Any of it may be lost on the way: a link is cut, a queue is full. So each message has a number, is kept until the other
 //! side has said that it took it, and is said again (see `steps/peers.rs`).
 
+use super::hello::{VERSION_GROUPS, VERSION_PEERS};
 use super::pmix::{NameEntry, NameRequest, Names, Outcome, Purpose};
 use crate::model::bounded;
 use crate::model::ids::StepId;
@@ -26,6 +27,20 @@ pub struct PeerFrame {
 }
 
 impl PeerFrame {
+    /// The version that a node must speak to understand this, and what one of an earlier build cannot do.
+    #[must_use]
+    pub fn needs(&self) -> (u16, &'static str) {
+        match &self.message {
+            Some(
+                PeerMessage::Enter { collective, .. } | PeerMessage::Complete { collective, .. },
+            ) if matches!(collective.group, Group::PmixGroup { .. }) => (
+                VERSION_GROUPS,
+                "make groups of ranks (MPI_Comm_create_from_group)",
+            ),
+            _ => (VERSION_PEERS, "wire ranks over several nodes"),
+        }
+    }
+
     /// The first and only word of a node that cannot be spoken to, said for it by who knows that: the step has failed.
     /// `None` where nobody waits for an answer: programs that are no MPI programs go on.
     #[must_use]
@@ -63,6 +78,16 @@ pub enum Group {
         /// What for.
         purpose: Purpose,
         /// Which, in order.
+        #[serde(deserialize_with = "bounded::list")]
+        ranks: Vec<u32>,
+    },
+    /// Members of a group that has a name, by PMIx. Between builds of [`super::hello::VERSION_GROUPS`] or later.
+    PmixGroup {
+        /// Its name.
+        name: String,
+        /// It ends; otherwise it is made.
+        ends: bool,
+        /// Its members, in order; none = all ranks.
         #[serde(deserialize_with = "bounded::list")]
         ranks: Vec<u32>,
     },

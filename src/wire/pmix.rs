@@ -39,6 +39,9 @@ pub const NSPACE_MAX: usize = 255;
 /// Longest name of a node.
 pub const NAME_MAX: usize = 255;
 
+/// Longest name of a group. Open MPI makes them of a tag of the program's, at most 256 bytes, and a process.
+pub const GROUP_MAX: usize = 1_024;
+
 /// What a call may end with besides success, in the library's numbers.
 pub mod status {
     /// Something failed.
@@ -112,6 +115,15 @@ pub enum ToPmix {
     },
     /// All ranks here have been reaped: clean up and go.
     Stop,
+    /// How a [`FromPmix::Group`] ended.
+    Grouped {
+        /// The helper's number.
+        ask: u64,
+        /// The number that the group has for all of its members, if any of them wanted one.
+        context: Option<u64>,
+        /// The bytes of all nodes, this one's included.
+        outcome: Outcome,
+    },
 }
 
 /// Helper to shepherd.
@@ -200,6 +212,27 @@ pub enum FromPmix {
         rank: u32,
         /// What.
         request: NameRequest,
+    },
+    /// The members of a group that are on this node have all asked for it, or for its end.
+    Group {
+        /// For the answer.
+        ask: u64,
+        /// Its name, of at most [`GROUP_MAX`] bytes. Of one name there is one group at a time.
+        name: String,
+        /// It ends.
+        ends: bool,
+        /// All ranks of the step are members; `ranks` is empty then.
+        everyone: bool,
+        /// The members, of all nodes, in ascending order.
+        #[serde(deserialize_with = "bounded::list")]
+        ranks: Vec<u32>,
+        /// A number for the group that no other group of the step ever has, where one is wanted. Each node names its own,
+        /// and that of the group's first node counts.
+        context: Option<u64>,
+        /// What this node brings.
+        bytes: Blob,
+        /// The caller gives up after so long; seconds.
+        timeout_s: Option<u32>,
     },
 }
 

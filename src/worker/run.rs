@@ -20,7 +20,7 @@ use crate::sys::clock::boottime_ms;
 use crate::sys::files::{boot_id, flock_exclusive, in_words, private_dir};
 use crate::sys::identity::is_root;
 use crate::sys::spawn::CpuMask;
-use crate::wire::hello::{VERSION_GANGS, VERSION_PEERS};
+use crate::wire::hello::VERSION_GANGS;
 use crate::wire::join::Credential;
 use crate::wire::shepherd::{Assignment, SCRIPT, Site};
 use crate::wire::worker::{FromSlot, FromWorker, OpenStream, SlotLaunch, ToSlot, ToWorker};
@@ -674,14 +674,16 @@ impl Agent {
         slot.follow(&report);
         // A controller of an earlier build passes nothing on, and does not understand that it is to.
         if let FromSlot::Peer { to, frame } = &report
+            && let (needed, cannot) = frame.needs()
             && self
                 .session
                 .as_ref()
-                .is_some_and(|session| session.version < VERSION_PEERS)
+                .is_some_and(|session| session.version < needed)
         {
-            let text = "the controller is of an earlier build, which cannot wire ranks over several nodes; restart it with \
-                        this build";
-            if let Some(frame) = frame.refused(text.to_owned()) {
+            let text = format!(
+                "the controller is of an earlier build, which cannot {cannot}; restart it with this build"
+            );
+            if let Some(frame) = frame.refused(text) {
                 slot.order(ToSlot::Peer { from: *to, frame });
             }
             return;

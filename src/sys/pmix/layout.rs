@@ -128,6 +128,22 @@ pub(super) type OnFound =
 pub(super) type OnPut =
     unsafe extern "C" fn(status: i32, bytes: *mut c_char, size: usize, data: *mut c_void);
 
+/// Called with keys and values.
+pub(super) type OnInfos = unsafe extern "C" fn(
+    status: i32,
+    infos: *mut RawInfo,
+    count: usize,
+    data: *mut c_void,
+    release: Option<OnRelease>,
+    release_data: *mut c_void,
+);
+
+/// What is to be done to a group.
+pub(super) mod group {
+    pub(in crate::sys::pmix) const CONSTRUCT: i32 = 0;
+    pub(in crate::sys::pmix) const DESTRUCT: i32 = 1;
+}
+
 /// Functions of ours that the library calls, by number; longer than any version reads.
 pub(super) const SLOTS: usize = 64;
 
@@ -146,4 +162,5 @@ pub(super) mod slot {
     pub(in crate::sys::pmix) const REGISTER_EVENTS: usize = 11;
     pub(in crate::sys::pmix) const LOG: usize = 17;
     pub(in crate::sys::pmix) const DEREGISTER_EVENTS: usize = 12;
+    pub(in crate::sys::pmix) const GROUP: usize = 25;
 }

@@ -112,8 +112,11 @@ impl Server {
                 number: status::ERROR,
             });
         }
+        // Version 6 passes what members say of themselves in another form.
+        let with_groups = library.major() < 6;
         // Some versions may keep the address.
-        let module: &'static mut [*const c_void; SLOTS] = Box::leak(Box::new(upcalls::module()));
+        let module: &'static mut [*const c_void; SLOTS] =
+            Box::leak(Box::new(upcalls::module(with_groups)));
         let mut infos = Lowered::new(infos);
         // SAFETY: the module is longer than any version's and stays; the infos stay for the call, which is all that
         // this one needs them for.

@@ -1,6 +1,7 @@
 //! What the library asks of its host. It calls on threads of its own, which must not wait: what is asked is copied,
 //! queued, and a descriptor says that something is there. Most is answered later, by the value that came with it.
 
+use super::groups::{self, GroupUpcall};
 use super::layout::{
     DONE_ALREADY, OnBytes, OnDone, OnFound, RANK_LAST, RawInfo, RawProcess, SLOTS, SUCCESS, slot,
 };
@@ -139,6 +140,8 @@ pub enum Upcall {
         /// What the rank has put, or how it failed.
         outcome: Result<Vec<u8>, i32>,
     },
+    /// The members of a group that are here want it, or its end.
+    Group(GroupUpcall),
 }
 
 /// Where upcalls go while a server runs. Whoever answers or asks holds it for reading, so once it was emptied nothing
@@ -166,12 +169,12 @@ pub(super) fn close() {
 }
 
 /// Runs while the library is there.
-fn while_open<T>(run: impl FnOnce(&Queue) -> T) -> Option<T> {
+pub(super) fn while_open<T>(run: impl FnOnce(&Queue) -> T) -> Option<T> {
     let place = QUEUE.read().unwrap_or_else(|broken| broken.into_inner());
     place.as_ref().map(run)
 }
 
-fn queue(upcall: Upcall) -> c_int {
+pub(super) fn queue(upcall: Upcall) -> c_int {
     let queued = while_open(|queue| {
         queue.sender.try_send(upcall).is_ok() && {
             // Fails only when it is full of wake-ups.
@@ -188,7 +191,7 @@ fn queue(upcall: Upcall) -> c_int {
 
 /// What the library gave us to answer with.
 #[derive(Debug, Clone, Copy)]
-struct Context(*mut c_void);
+pub(super) struct Context(pub(super) *mut c_void);
 
 // SAFETY: the library makes no difference between threads when it is answered; we only carry the address.
 unsafe impl Send for Context {}
@@ -282,7 +285,7 @@ impl FoundReply {
 }
 
 /// Our functions, where the library looks for them. Empty = not supported.
-pub(super) fn module() -> [*const c_void; SLOTS] {
+pub(super) fn module(with_groups: bool) -> [*const c_void; SLOTS] {
     let mut slots = [ptr::null(); SLOTS];
     slots[slot::CONNECTED] = on_connected as *const c_void;
     slots[slot::FINALISED] = on_finalised as *const c_void;
@@ -296,6 +299,9 @@ pub(super) fn module() -> [*const c_void; SLOTS] {
     slots[slot::DISCONNECT] = on_disconnect as *const c_void;
     slots[slot::LOG] = on_log as *const c_void;
     slots[slot::REGISTER_EVENTS] = on_register_events as *const c_void;
+    if with_groups {
+        slots[slot::GROUP] = groups::on_group as *const c_void;
+    }
     slots[slot::DEREGISTER_EVENTS] = on_deregister_events as *const c_void;
     slots
 }
