@@ -11,8 +11,8 @@
 //!
 //! Mostly it is started once a rank has asked for it, and is given the socket at which that one waits.
 //!
-//! `job.rs` has what the library is told of a step, `serve.rs` the loop, `desk.rs` the questions that are open, `relay.rs`
-//! the way to the library for ranks that were there first.
+//! `program.rs` finds where a program's libraries are, `job.rs` has what the library is told of a step, `serve.rs` the
+//! loop, `desk.rs` the questions that are open, `relay.rs` the way to the library for ranks that were there first.
 #![allow(
     clippy::disallowed_methods,
     reason = "a shell: it touches files and the clock of the machine"
@@ -20,6 +20,7 @@
 
 mod desk;
 mod job;
+mod program;
 mod relay;
 mod serve;
 

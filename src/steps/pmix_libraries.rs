@@ -2,8 +2,9 @@
 //!
 //! Ranks and their server should have the same: the two say most to each other across versions, but not what groups of
 //! ranks are made by. An MPI beside the distribution's is found as its programs are: by the folders of libraries that the
-//! job names, by where the program is, or by the folders that are searched before the system's. Whether anything is
-//! there only the server can see, who looks in this order and then in the usual places.
+//! job names, by what the program's file says (`pmix/program.rs`), by where the program is, or by the folders that are
+//! searched before the system's. Whether anything is there only the server can see, who looks in this order and then in
+//! the usual places.
 
 use super::launch_plan::LaunchPlan;
 use std::ffi::CString;
@@ -21,7 +22,7 @@ const OF_THE_SYSTEM: [&str; 6] = [
 /// Of more places than these it is not worth looking.
 const PLACES_MAX: usize = 64;
 
-/// Files that may be there, the likeliest first.
+/// Files that may be there, and the program itself; the likeliest first.
 pub(super) fn likely(plan: &LaunchPlan) -> Vec<String> {
     let value = |name: &str| {
         let lines = plan.environment.iter().filter_map(text);
@@ -33,13 +34,15 @@ pub(super) fn likely(plan: &LaunchPlan) -> Vec<String> {
         library_folder(folder, &mut places);
     }
     let program = plan.arguments.first().and_then(text).unwrap_or_default();
-    if let Some((folder, _)) = program.rsplit_once('/') {
+    if let Some((folder, name)) = program.rsplit_once('/') {
         let directory = text(&plan.directory).unwrap_or_default();
-        if folder.starts_with('/') {
-            program_folder(folder, &mut places);
+        let folder = if program.starts_with('/') {
+            folder.to_owned()
         } else {
-            program_folder(&format!("{directory}/{folder}"), &mut places);
-        }
+            format!("{directory}/{folder}")
+        };
+        places.push(format!("{folder}/{name}"));
+        program_folder(&folder, &mut places);
     }
     let folders = value("PATH=").split(':');
     for folder in folders.take_while(|folder| !OF_THE_SYSTEM.contains(folder)) {
@@ -113,22 +116,29 @@ mod tests {
             "/opt/mpi/lib64/openmpi/libpmix.so.2",
         ];
         assert_eq!(likely_of("python3", &[path]), mpi);
-        assert_eq!(likely_of("/opt/mpi/bin/python3", &[path]), mpi);
-        let first = |program: &str, environment: &[&str]| likely_of(program, environment).remove(0);
-        let here = "/home/ada/.venv/lib/libpmix.so.2";
-        assert_eq!(first(".venv/bin/python", &[path]), here);
-        let said = "LD_LIBRARY_PATH=/said/lib";
+        let program = likely_of("/opt/mpi/bin/python3", &[path]);
         assert_eq!(
-            first("/opt/mpi/bin/a", &[path, said]),
-            "/said/lib/libpmix.so.2"
+            (program[0].as_str(), &program[1..]),
+            ("/opt/mpi/bin/python3", &mpi.map(str::to_owned)[..])
         );
+        let here = [
+            "/home/ada/.venv/bin/python",
+            "/home/ada/.venv/lib/libpmix.so.2",
+        ];
+        assert_eq!(likely_of(".venv/bin/python", &[path])[..2], here);
+        let said = likely_of("/opt/mpi/bin/a", &[path, "LD_LIBRARY_PATH=/said/lib"]);
+        assert_eq!(said[0], "/said/lib/libpmix.so.2");
     }
 
     #[test]
     fn what_is_of_the_system_or_nowhere_is_not_looked_for() {
         let environment = ["PATH=:bin:/usr/bin", "LD_LIBRARY_PATH=:lib"];
-        assert!(likely_of("/usr/bin/python3", &environment).is_empty());
-        assert!(likely_of("./a.out", &environment).is_empty());
+        assert!(likely_of("python3", &environment).is_empty());
+        assert_eq!(
+            likely_of("/usr/bin/python3", &environment),
+            ["/usr/bin/python3"]
+        );
+        assert_eq!(likely_of("./a.out", &environment), ["/home/ada/./a.out"]);
         assert!(likely_of("", &[]).is_empty());
         let long = format!("PATH={}", vec!["/a/bin"; 9_000].join(":"));
         assert_eq!(likely_of("a", &[&long]).len(), 4);

@@ -328,7 +328,8 @@ pub struct PmixStart {
     /// For the library's sockets and the ranks' session files: private to the step's user, who owns it, and empty. It
     /// should be short: socket paths have to fit into 107 bytes.
     pub directory: String,
-    /// Where the library may be, files or their directories, before the usual places are searched.
+    /// Where the library may be, files or their directories, before the usual places are searched. A program stands for
+    /// where it looks for its own libraries.
     #[serde(deserialize_with = "bounded::few")]
     pub libraries: Vec<String>,
     /// Which of `nodes` this is.

@@ -387,6 +387,35 @@ fn intel_mpi_ends_as_a_whole() {
     ends_as_a_whole("intel_mpi_ends_as_a_whole", Wanted::Intel);
 }
 
+fn groups_become_communicators(test: &str, wanted: Wanted) {
+    let Some(lab) = Lab::new(test) else { return };
+    let Some(mpi) = wanted.get(test) else { return };
+    let hosts = cluster(&lab, 3);
+    let program = mpi.compile(&lab, "groups");
+    for (nodes, per_node) in [(1, 2), (1, 5), (2, 1), (3, 2)] {
+        let [n, k] = [nodes, per_node].map(|number: u32| number.to_string());
+        let words = ["-N", &n, "--ntasks-per-node", &k, &program, "3"];
+        let answer = finish(&mut mpi.run(&hosts[0], &words), b"");
+        let size = nodes * per_node;
+        let line = format!("GROUPS OK size={size} nodes={nodes} made=12\n");
+        assert_eq!((answer.code, &answer.out), (0, &line), "{answer:?}");
+    }
+    nothing_is_left(&hosts, &program, Instant::now());
+}
+
+#[test]
+fn groups_become_communicators_with_open_mpi_5() {
+    groups_become_communicators(
+        "groups_become_communicators_with_open_mpi_5",
+        Wanted::OpenMpi5,
+    );
+}
+
+#[test]
+fn groups_become_communicators_with_mpich_5() {
+    groups_become_communicators("groups_become_communicators_with_mpich_5", Wanted::Mpich5);
+}
+
 #[test]
 fn a_program_that_speaks_pmi_itself_gets_what_others_put() {
     let test = "a_program_that_speaks_pmi_itself_gets_what_others_put";
