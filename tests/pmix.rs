@@ -79,6 +79,9 @@ int main(int argc, char **argv)
 }
 "#;
 
+/// Groups of ranks, without an MPI.
+const GROUPS: &str = include_str!("mpi/pmix_group.c");
+
 /// The compiled program, which goes with this value.
 struct Program {
     path: PathBuf,
@@ -106,6 +109,32 @@ fn program(test: &str) -> Option<Program> {
 
 fn prefix() -> Option<PathBuf> {
     std::env::var_os("HPC_OPENMPI").map(PathBuf::from)
+}
+
+/// The one without an MPI, against the distribution's library.
+fn group_program(test: &str) -> Option<Program> {
+    let include = format!(
+        "/usr/lib/{}-linux-gnu/pmix2/include",
+        std::env::consts::ARCH
+    );
+    if prefix().is_some() || !Path::new(&include).exists() {
+        println!("SKIPPED: {test} needs libpmix-dev, and no other library beside it");
+        return None;
+    }
+    let directory = TempDir::new().unwrap();
+    let [source, path] = ["group.c", "group"].map(|name| directory.path().join(name));
+    fs::write(&source, GROUPS).unwrap();
+    let mut compiler = Command::new("cc");
+    compiler
+        .arg("-I")
+        .arg(&include)
+        .arg("-o")
+        .arg(&path)
+        .arg(&source)
+        .arg("-lpmix");
+    let output = compiler.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    usable(directory, path).ok()
 }
 
 fn build() -> Result<Program, String> {
@@ -389,6 +418,7 @@ fn step(
         nodes,
         up: &mut nodes_up,
         gathered: BTreeMap::new(),
+        groups: BTreeMap::new(),
         asked: Vec::new(),
         names: BTreeMap::new(),
     }
@@ -452,10 +482,16 @@ fn watch(rank: u32, mut child: Child, happened: &Sender<Happened>) -> i32 {
 /// What one node brought to a fence: its number there, and bytes.
 type Brought = VecDeque<(u64, Vec<u8>)>;
 
+/// A group by its name, whether it ends, and its members.
+type Named = (String, bool, Vec<u32>);
+/// What one node brought to a group: its number there, the group's number, and bytes.
+type Proposed = (u64, Option<u64>, Vec<u8>);
+
 struct Shepherds<'a> {
     nodes: &'a [(&'a str, &'a [u32])],
     up: &'a mut Vec<Node>,
     gathered: BTreeMap<(Purpose, Vec<u32>), BTreeMap<usize, Brought>>,
+    groups: BTreeMap<Named, BTreeMap<usize, Proposed>>,
     /// Questions between nodes: who asked, under which number there.
     asked: Vec<(usize, u64)>,
     names: BTreeMap<String, (u32, NameEntry)>,
@@ -517,6 +553,19 @@ impl Shepherds<'_> {
                 brought.push_back((*ask, bytes.0.clone()));
                 self.fence_when_all_are_in(&key);
             }
+            FromPmix::Group {
+                ask,
+                name,
+                ends,
+                ranks,
+                context,
+                bytes,
+                ..
+            } => {
+                let group = (name.clone(), *ends, ranks.clone());
+                let proposed = (*ask, *context, bytes.0.clone());
+                self.group_when_all_are_in(node, group, proposed);
+            }
             FromPmix::Modex { ask, rank, .. } => {
                 let number = u64::try_from(self.asked.len()).unwrap();
                 self.asked.push((node, *ask));
@@ -540,12 +589,39 @@ impl Shepherds<'_> {
         }
     }
 
-    fn fence_when_all_are_in(&mut self, key: &(Purpose, Vec<u32>)) {
+    /// The nodes of these ranks; none = of all.
+    fn nodes_of(&self, members: &[u32]) -> Vec<usize> {
         let takes_part =
-            |ranks: &[u32]| key.1.is_empty() || ranks.iter().any(|rank| key.1.contains(rank));
-        let parts: Vec<usize> = (0..self.nodes.len())
+            |ranks: &[u32]| members.is_empty() || ranks.iter().any(|rank| members.contains(rank));
+        (0..self.nodes.len())
             .filter(|&node| takes_part(self.nodes[node].1))
+            .collect()
+    }
+
+    fn group_when_all_are_in(&mut self, node: usize, group: Named, proposed: Proposed) {
+        let nodes = self.nodes_of(&group.2);
+        let brought = self.groups.entry(group.clone()).or_default();
+        assert!(brought.insert(node, proposed).is_none(), "{group:?} twice");
+        if brought.len() < nodes.len() {
+            return;
+        }
+        let brought = self.groups.remove(&group).unwrap();
+        let context = brought.values().find_map(|(_, context, _)| *context);
+        let all: Vec<u8> = brought
+            .values()
+            .flat_map(|(.., bytes)| bytes.clone())
             .collect();
+        for (node, (ask, ..)) in brought {
+            self.up[node].say(&ToPmix::Grouped {
+                ask,
+                context,
+                outcome: Ok(Blob(all.clone())),
+            });
+        }
+    }
+
+    fn fence_when_all_are_in(&mut self, key: &(Purpose, Vec<u32>)) {
+        let parts = self.nodes_of(&key.1);
         let gathered = self.gathered.get_mut(key).unwrap();
         let is_in = |node: &usize| {
             gathered
@@ -745,6 +821,39 @@ fn nobody_but_the_steps_user_is_let_in_at_a_door() {
     assert!(matches!(node.hear(), Some(FromPmix::Ready { .. })));
     // Turned away, by an end or a reset.
     assert_eq!(stranger.read(&mut [0; 64]).unwrap_or(0), 0);
+}
+
+#[test]
+fn a_group_has_a_number_and_all_that_its_members_say_of_themselves() {
+    let test = "a_group_has_a_number_and_all_that_its_members_say_of_themselves";
+    let Some(program) = group_program(test) else {
+        return;
+    };
+    let alone: [(&str, &[u32]); 1] = [("alpha", &[0, 1, 2, 3])];
+    let apart: [(&str, &[u32]); 3] = [("alpha", &[0, 2]), ("beta", &[1, 4]), ("gamma", &[3])];
+    for nodes in [&alone[..], &apart[..]] {
+        let outcome = step(&program, "", nodes, as_it_is, &[]);
+        let numbers = |rank: u32| -> Vec<u64> {
+            let (code, text) = &outcome.ends[&rank];
+            assert_eq!(*code, Some(0), "{outcome:#?}");
+            let words = text.split([' ', ',', '\n']);
+            words.filter_map(|word| word.parse().ok()).collect()
+        };
+        let [of_all, even, again] = numbers(0)[..] else {
+            panic!("{outcome:#?}")
+        };
+        let odd = numbers(1)[1];
+        let distinct = std::collections::BTreeSet::from([of_all, even, odd, again, 0]);
+        assert_eq!(distinct.len(), 5, "{outcome:#?}");
+        for rank in 0..u32::try_from(outcome.ends.len()).unwrap() {
+            let parity = if rank % 2 == 0 { even } else { odd };
+            assert_eq!(numbers(rank), [of_all, parity, again], "{outcome:#?}");
+        }
+        // Nobody else is asked where nobody else is a member.
+        let asked = |(_, said): &&(usize, FromPmix)| matches!(said, FromPmix::Group { .. });
+        let asked = outcome.said.iter().filter(asked).count();
+        assert_eq!(asked, if nodes.len() == 1 { 0 } else { 20 }, "{outcome:#?}");
+    }
 }
 
 #[test]
