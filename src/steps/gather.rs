@@ -208,10 +208,20 @@ mod tests {
 
     /// Runs one collective of all nodes, which enter in this order; messages handled and the most of one node.
     fn run(nodes: &[u32], order: &[u32]) -> (usize, usize) {
-        let mut gathers: BTreeMap<u32, Gathers> = nodes
-            .iter()
-            .map(|node| (*node, Gathers::new(*node)))
-            .collect();
+        run_one(&mut all_of(nodes), &Group::Pmi, nodes, order)
+    }
+
+    fn all_of(nodes: &[u32]) -> BTreeMap<u32, Gathers> {
+        let new = |node: &u32| (*node, Gathers::new(*node));
+        nodes.iter().map(new).collect()
+    }
+
+    fn run_one(
+        gathers: &mut BTreeMap<u32, Gathers>,
+        group: &Group,
+        nodes: &[u32],
+        order: &[u32],
+    ) -> (usize, usize) {
         let mut complete = BTreeMap::new();
         let mut handled: BTreeMap<u32, usize> = BTreeMap::new();
         let mut acts: VecDeque<(u32, GatherAct)> = VecDeque::new();
@@ -220,7 +230,7 @@ mod tests {
             let mut out = Vec::new();
             let bytes = node.to_le_bytes().to_vec();
             let gather = gathers.get_mut(node).unwrap();
-            gather.enter(Group::Pmi, nodes, bytes, &mut out);
+            gather.enter(group.clone(), nodes, bytes, &mut out);
             acts.extend(out.into_iter().map(|act| (*node, act)));
             while let Some((at, act)) = acts.pop_front() {
                 let mut out = Vec::new();
@@ -283,6 +293,26 @@ mod tests {
         assert_eq!(messages, 2 * 999);
         assert!(most <= FANOUT + 1, "{most}");
         assert_eq!(run(&many, &many).0, 2 * 999);
+    }
+
+    #[test]
+    fn of_groups_with_names_nothing_is_kept_however_many_there_are() {
+        let many: Vec<u32> = (0..100).collect();
+        let back: Vec<u32> = (0..100).rev().collect();
+        let mut gathers = all_of(&many);
+        for name in ["ocean", "ice", "ocean", "ocean"] {
+            let group = Group::PmixGroup {
+                name: name.to_owned(),
+                ends: false,
+                ranks: Vec::new(),
+            };
+            run_one(&mut gathers, &group, &many, &back);
+            run_one(&mut gathers, &group, &many, &many);
+        }
+        assert!(gathers.values().all(|gather| gather.next.is_empty()));
+        // All others are counted for ever, as nodes of earlier builds do.
+        run_one(&mut gathers, &PMIX, &many, &back);
+        assert!(gathers.values().all(|gather| gather.next[&PMIX] == 1));
     }
 
     const PMIX: Group = Group::Pmix {

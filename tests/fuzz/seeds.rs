@@ -860,6 +860,16 @@ fn from_pmix() -> Vec<FromPmix> {
         rank: 0,
         request,
     }));
+    messages.push(FromPmix::Group {
+        ask: 5,
+        name: "ocean-1.0".to_owned(),
+        ends: false,
+        everyone: false,
+        ranks: vec![0, 3],
+        context: Some(4),
+        bytes: Blob(b"pmix.grp.lclid".to_vec()),
+        timeout_s: None,
+    });
     messages
 }
 
@@ -904,6 +914,11 @@ fn to_pmix() -> Vec<ToPmix> {
         },
         ToPmix::RankGone { rank: 0 },
         ToPmix::Stop,
+        ToPmix::Grouped {
+            ask: 5,
+            context: Some(4),
+            outcome: Ok(Blob(b"both".to_vec())),
+        },
     ]
 }
 
@@ -1130,6 +1145,14 @@ fn peer_frames() -> impl Iterator<Item = PeerFrame> {
     let messages = vec![
         enter(Group::Pmi, 1),
         enter(group(Purpose::Connect), 2),
+        enter(
+            Group::PmixGroup {
+                name: "ocean-1.0".to_owned(),
+                ends: false,
+                ranks: vec![0, 3],
+            },
+            0,
+        ),
         PeerMessage::Complete {
             step,
             collective: Collective {
