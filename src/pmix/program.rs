@@ -15,7 +15,7 @@ const LIST_MAX: usize = 16 * 1024;
 const NAME: &str = "libpmix.so.2";
 
 /// In place of each program in this list, the files by which the library may be where that program looks. A library is no
-/// program, and stays.
+/// program, and stays, as do folders; all other files are left out, since to open one as a library may do anything.
 pub(super) fn near_programs(named: &[String]) -> Vec<String> {
     let mut all = Vec::new();
     for name in named {
@@ -26,10 +26,17 @@ pub(super) fn near_programs(named: &[String]) -> Vec<String> {
                     all.push(format!("{folder}/openmpi/{NAME}"));
                 }
             }
+            None if is_other_file(Path::new(name)) => {}
             None => all.push(name.clone()),
         }
     }
     all
+}
+
+fn is_other_file(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let is_folder_or_nothing = path.metadata().map_or(true, |found| found.is_dir());
+    !is_folder_or_nothing && !name.is_some_and(|name| name.starts_with("libpmix"))
 }
 
 /// The folders that a program names; `None` = this is no program.
@@ -217,7 +224,7 @@ mod tests {
     #[test]
     fn what_is_no_program_stays_and_what_is_cut_says_nothing() {
         let folder = tempfile::TempDir::new().unwrap();
-        let path = folder.path().join("library");
+        let path = folder.path().join("libpmix.so.2");
         let name = path.to_str().unwrap().to_owned();
         let whole = made("/opt/mpi/lib", 29);
         for end in 0..whole.len() {
@@ -230,5 +237,9 @@ mod tests {
         fs::write(&path, library).unwrap();
         let named = [name, "/no/such/file".to_owned(), "/tmp".to_owned()];
         assert_eq!(near_programs(&named), named);
+        let script = folder.path().join("run.sh");
+        fs::write(&script, "#!/bin/sh\n").unwrap();
+        let others = [script.to_str().unwrap(), "/dev/null"].map(str::to_owned);
+        assert!(near_programs(&others).is_empty());
     }
 }

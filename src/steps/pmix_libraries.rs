@@ -19,10 +19,12 @@ const OF_THE_SYSTEM: [&str; 6] = [
     "/usr/local/bin",
     "/usr/local/sbin",
 ];
+/// Of so many words of the command each may name a program.
+const WORDS_MAX: usize = 16;
 /// Of more places than these it is not worth looking.
 const PLACES_MAX: usize = 64;
 
-/// Files that may be there, and the program itself; the likeliest first.
+/// Files that may be there, and those that may be the program; the likeliest first.
 pub(super) fn likely(plan: &LaunchPlan) -> Vec<String> {
     let value = |name: &str| {
         let lines = plan.environment.iter().filter_map(text);
@@ -33,10 +35,13 @@ pub(super) fn likely(plan: &LaunchPlan) -> Vec<String> {
     for folder in value("LD_LIBRARY_PATH=").split(':') {
         library_folder(folder, &mut places);
     }
-    let program = plan.arguments.first().and_then(text).unwrap_or_default();
-    if let Some((folder, name)) = program.rsplit_once('/') {
-        let directory = text(&plan.directory).unwrap_or_default();
-        let folder = if program.starts_with('/') {
+    let directory = text(&plan.directory).unwrap_or_default();
+    // What comes first may be one that starts another: a shell, `env`, a script that binds.
+    for word in plan.arguments.iter().take(WORDS_MAX).filter_map(text) {
+        let Some((folder, name)) = word.rsplit_once('/') else {
+            continue;
+        };
+        let folder = if word.starts_with('/') {
             folder.to_owned()
         } else {
             format!("{directory}/{folder}")

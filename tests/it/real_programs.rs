@@ -9,9 +9,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Patterns of files that mpi4py has in `test`: communicators, messages and collectives of bytes and of objects, windows.
-const MODULES: [&str; 7] = [
+/// Patterns of files that mpi4py has in `test`: communicators, also between groups and made of them, messages and
+/// collectives of bytes and of objects, windows.
+const MODULES: [&str; 9] = [
     r"test_comm\.py",
+    r"test_comm_inter\.py",
+    r"test_session\.py",
     r"test_cco_buf\.py",
     r"test_cco_obj\.py",
     r"test_p2p_buf\.py",
