@@ -204,6 +204,7 @@ fn start_of(nodes: &[(&str, &[u32])], node_index: u32) -> PmixStart {
             .map(|library| library.display().to_string())
             .into_iter()
             .collect(),
+        only_these: false,
         node_index,
         nodes: nodes
             .iter()

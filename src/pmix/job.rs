@@ -191,6 +191,7 @@ mod tests {
             nspace: "hpc-7.0.1".to_owned(),
             directory: "/tmp/x".to_owned(),
             libraries: Vec::new(),
+            only_these: false,
             node_index: 1,
             nodes: vec![node("ws1", &[], &[0, 2]), node("ws2", &["b", "c"], &[1, 3])],
             uid: 1000,

@@ -101,8 +101,8 @@ fn say(socket: &mut UnixStream, message: &FromPmix) -> Result<(), PmixError> {
 /// A server that knows the step, and what to tell the shepherd. The door, if there is one, is opened.
 fn begin(start: &PmixStart, door: &mut Option<Door>) -> Result<(Server, FromPmix), String> {
     start.check()?;
-    let library =
-        Library::open(&near_programs(&start.libraries)).map_err(|error| error.to_string())?;
+    let library = Library::open(&near_programs(&start.libraries), start.only_these)
+        .map_err(|error| error.to_string())?;
     for directory in directories(start) {
         fs::create_dir_all(&directory)
             .map_err(|error| format!("cannot make {}: {error}", directory.display()))?;

@@ -71,7 +71,9 @@ impl PmixHelpers {
             .map_err(|error| format!("cannot make a folder for PMIx: {}", in_words(&error)))?;
         (start.uid, start.gid) = processes.owner();
         start.directory = folder.to_string_lossy().into_owned();
-        start.libraries.splice(0..0, libraries(environment));
+        if let Some(named) = named(environment) {
+            (start.libraries, start.only_these) = (vec![named], true);
+        }
         let own = start.node_index as usize;
         if let (Some(node), Ok(host)) = (start.nodes.get_mut(own), nix::unistd::gethostname()) {
             let host = host.to_string_lossy().into_owned();
@@ -197,16 +199,17 @@ fn folder(slot: &Path, step: StepId, processes: &Processes) -> std::io::Result<P
 
 /// Whether a helper would find its library in this environment, as far as can be told without opening it.
 pub(super) fn has_library(environment: &[CString]) -> bool {
+    if let Some(named) = named(environment) {
+        return crate::sys::pmix::is_there(&[named], true);
+    }
     let folders = value(environment, "LD_LIBRARY_PATH=").unwrap_or_default();
-    let folders = folders.split(':').map(str::to_owned);
-    let named: Vec<String> = libraries(environment).into_iter().chain(folders).collect();
-    crate::sys::pmix::is_there(&named)
+    let folders: Vec<String> = folders.split(':').map(str::to_owned).collect();
+    crate::sys::pmix::is_there(&folders, false)
 }
 
 /// Where the job says that the library is.
-fn libraries(environment: &[CString]) -> Vec<String> {
-    let named = value(environment, LIBRARY);
-    named.filter(|path| !path.is_empty()).into_iter().collect()
+fn named(environment: &[CString]) -> Option<String> {
+    value(environment, LIBRARY).filter(|path| !path.is_empty())
 }
 
 fn value(environment: &[CString], name: &str) -> Option<String> {

@@ -177,6 +177,7 @@ impl SlotCore {
                 .first()
                 .map(pmix_libraries::likely)
                 .unwrap_or_default(),
+            only_these: false,
             node_index: facts.placement.number_of(facts.me),
             nodes: nodes.collect(),
             uid: 0,

@@ -32,6 +32,8 @@ pub fn order_for(version: u16, order: ToSlot) -> Option<ToSlot> {
             launch_for(version, &mut launch);
             Some(ToSlot::Launch(launch))
         }
+        // Its nodes could not say it, so it is not waited for.
+        ToSlot::Peer { frame, .. } if frame.needs().0 > version.max(VERSION_PEERS) => None,
         order => Some(order),
     }
 }

@@ -332,6 +332,8 @@ pub struct PmixStart {
     /// where it looks for its own libraries.
     #[serde(deserialize_with = "bounded::few")]
     pub libraries: Vec<String>,
+    /// No other place is looked at: the job has named the library.
+    pub only_these: bool,
     /// Which of `nodes` this is.
     pub node_index: u32,
     /// All nodes of the step. Ranks are numbered from 0 over all of them, and each is on one node.
@@ -542,6 +544,7 @@ mod tests {
             nspace: "hpc-7.0.1".to_owned(),
             directory: "/tmp/x".to_owned(),
             libraries: Vec::new(),
+            only_these: false,
             node_index: 1,
             nodes: vec![node("ws1", &[0, 2]), node("ws2", &[1, 3])],
             uid: 1000,

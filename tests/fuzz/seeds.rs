@@ -883,6 +883,7 @@ fn to_pmix() -> Vec<ToPmix> {
         nspace: "hpc-7.0.1".to_owned(),
         directory: "/tmp/hpc-7".to_owned(),
         libraries: vec!["/opt/pmix/lib".to_owned()],
+        only_these: false,
         node_index: 1,
         nodes: vec![node("n1", &[0, 2]), node("n2", &[1, 3])],
         uid: 1000,

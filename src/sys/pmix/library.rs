@@ -95,16 +95,16 @@ impl fmt::Debug for Library {
 
 impl Library {
     /// Opens the first library that can be used: those named (files, or directories with one), then by its plain name,
-    /// then in the usual directories.
+    /// then in the usual directories, unless only these are to be tried.
     ///
     /// # Errors
     /// What was searched, what was wrong with what was found, and what to install.
-    pub fn open(named: &[String]) -> Result<Self, LibraryError> {
+    pub fn open(named: &[String], only_these: bool) -> Result<Self, LibraryError> {
         let mut error = LibraryError {
             found: Vec::new(),
             searched: Vec::new(),
         };
-        for candidate in candidates(named) {
+        for candidate in candidates(named, only_these) {
             error.searched.push(candidate.display().to_string());
             match try_open(&candidate) {
                 Ok(library) => return Ok(library),
@@ -134,13 +134,13 @@ impl Library {
 
 /// Whether a file is where [`Library::open`] would look, but for what only the dynamic linker knows.
 #[must_use]
-pub fn is_there(named: &[String]) -> bool {
-    let candidates = candidates(named).into_iter();
+pub fn is_there(named: &[String], only_these: bool) -> bool {
+    let candidates = candidates(named, only_these).into_iter();
     let mut files = candidates.filter(|path| path.is_absolute());
     files.any(|path| path.is_file())
 }
 
-fn candidates(named: &[String]) -> Vec<PathBuf> {
+fn candidates(named: &[String], only_these: bool) -> Vec<PathBuf> {
     let named = named.iter().filter(|name| !name.is_empty()).map(|name| {
         let path = Path::new(name);
         if path.is_dir() {
@@ -152,10 +152,8 @@ fn candidates(named: &[String]) -> Vec<PathBuf> {
     let usual = DIRECTORIES
         .iter()
         .map(|directory| Path::new(&directory.replace("{}", std::env::consts::ARCH)).join(NAME));
-    named
-        .chain(std::iter::once(PathBuf::from(NAME)))
-        .chain(usual)
-        .collect()
+    let usual = std::iter::once(PathBuf::from(NAME)).chain(usual);
+    named.chain(usual.filter(|_| !only_these)).collect()
 }
 
 fn try_open(path: &Path) -> Result<Library, String> {
@@ -259,7 +257,7 @@ mod tests {
         let why = try_open(Path::new(&path)).unwrap_err();
         let error = LibraryError {
             found: vec![why],
-            searched: candidates(&[path, "/".to_owned()])
+            searched: candidates(&[path, "/".to_owned()], false)
                 .iter()
                 .map(|path| path.display().to_string())
                 .collect(),
