@@ -333,7 +333,11 @@ pub(super) fn wire(plan: &mut LaunchPlan, local: u32, facts: &WireEnvironment) {
             ("OMPI_MCA_hwloc_base_binding_policy", "none"),
         ]);
         if facts.crowded {
-            defaults.push(("OMPI_MCA_mpi_yield_when_idle", "1"));
+            // Ranks that share a cpu let each other on while they wait. Those of Intel MPI took half the time with it.
+            defaults.extend([
+                ("OMPI_MCA_mpi_yield_when_idle", "1"),
+                ("I_MPI_THREAD_YIELD", "2"),
+            ]);
         }
     }
     for (name, default) in defaults {
