@@ -33,8 +33,10 @@ use std::time::{Duration, Instant};
 
 /// Between losing the allocation, or being told to end, and being made to.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long ranks without a launcher have to end by themselves.
+/// How long ranks without a launcher have to end by themselves, and the end of their allocation to be known.
 const RANKS_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two looks at them.
+const LOOK: Duration = Duration::from_millis(20);
 /// Where the cluster is: what lets `hpc run` inside find it, whatever `--export` says.
 const CLUSTER_VARIABLES: [&[u8]; 3] = [b"HPC_CONTROLLER", b"HPC_SOCKET", b"HPC_STATE_DIR"];
 
@@ -288,15 +290,19 @@ impl<'a> Held<'a> {
 /// its ranks take no notice of that signal: they end all the same.
 fn hang_up(has_ended: &mpsc::Receiver<JobState>) {
     let own = i32::try_from(process::id()).unwrap_or(i32::MAX);
-    while reap::wait_any_nohang().is_some() {}
-    if reap::descendants(own).is_empty() {
-        return;
-    }
-    let taken = match has_ended.recv_timeout(PATIENCE) {
-        Ok(state) => !matches!(state, JobState::Completed | JobState::Failed),
-        Err(_) => false,
+    let until = Instant::now() + RANKS_PATIENCE;
+    let state = loop {
+        while reap::wait_any_nohang().is_some() {}
+        if reap::descendants(own).is_empty() || Instant::now() >= until {
+            return;
+        }
+        match has_ended.recv_timeout(LOOK) {
+            Ok(state) => break state,
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        }
     };
-    if taken {
+    if !matches!(state, JobState::Completed | JobState::Failed) {
         for pid in reap::descendants(own) {
             // Gone already is as good.
             let _ = kill(Pid::from_raw(pid), Signal::SIGHUP);
@@ -327,7 +333,7 @@ fn end_ranks(own: i32) {
             }
             return;
         }
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(LOOK);
     }
 }
 

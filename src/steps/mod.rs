@@ -31,6 +31,7 @@ mod pmix_groups;
 mod pmix_libraries;
 #[cfg(test)]
 mod tests;
+mod verdict;
 mod vocabulary;
 mod wires;
 mod wiring;
@@ -491,7 +492,7 @@ impl SlotCore {
                     self.begin_step(now, step, &placement, options, plans, out);
                 }
             }
-            _ => out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan)))),
+            _ => wires::spawn_all(plans, out),
         }
     }
 

@@ -76,13 +76,13 @@ mod tests {
         };
         let mut heard = Vec::new();
         let mut acts = Vec::new();
-        nodes[node as usize].pmix_said(0, message, &mut acts);
+        nodes[node as usize].pmix_said(message, &mut acts);
         let mut acts: VecDeque<_> = acts.into_iter().map(|act| (node, act)).collect();
         while let Some((at, act)) = acts.pop_front() {
             match act {
                 WireAct::Peer { to, message } => {
                     let mut more = Vec::new();
-                    nodes[to as usize].peer_said(0, at, message, &mut more);
+                    nodes[to as usize].peer_said(at, message, &mut more);
                     acts.extend(more.into_iter().map(|act| (to, act)));
                 }
                 WireAct::Pmix(ToPmix::Grouped {

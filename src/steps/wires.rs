@@ -118,7 +118,7 @@ impl SlotCore {
                 step.held = Held::Until(until, plans, None);
                 out.push(closed_door(id));
             }
-            None => out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan)))),
+            None => spawn_all(plans, out),
         }
         for (from, message) in self.early.take(id) {
             self.on_peer(now, from, message, out);
@@ -133,11 +133,16 @@ impl SlotCore {
             me: launch.node_index,
             node: self.site.node.clone(),
             placement: placement.clone(),
-            kvs_name: format!("hpc-{:x}-{}.{step}", launch.granted.0, launch.key),
+            kvs_name: self.name_of(step),
             universe: room.max(placement.size()),
             options,
             epoch: self.epoch,
         }
+    }
+
+    /// What a step's key space and its PMIx namespace are called: unique per step and attempt.
+    fn name_of(&self, step: StepId) -> String {
+        format!("hpc-{:x}-{}.{step}", self.launch.granted.0, self.launch.key)
     }
 
     fn set_environment(
@@ -196,13 +201,13 @@ impl SlotCore {
 
     pub(super) fn pmi_said(&mut self, now: u64, task: TaskId, bytes: &[u8], out: &mut Vec<Effect>) {
         self.with_wiring(now, task.step, out, |wiring, acts| {
-            wiring.pmi_said(now, task.rank, bytes, acts);
+            wiring.pmi_said(task.rank, bytes, acts);
         });
     }
 
     pub(super) fn pmi_closed(&mut self, now: u64, task: TaskId, out: &mut Vec<Effect>) {
         self.with_wiring(now, task.step, out, |wiring, acts| {
-            wiring.pmi_closed(now, task.rank, acts);
+            wiring.pmi_closed(task.rank, acts);
         });
     }
 
@@ -225,11 +230,11 @@ impl SlotCore {
                 for (plan, variables) in plans.iter_mut().zip(environments) {
                     super::environment::add_pmix(plan, &variables.pairs);
                 }
-                out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan))));
+                spawn_all(plans, out);
             }
             FromPmix::Failed { text } => self.pmix_gone(now, id, Some(text), out),
             message => self.with_wiring(now, id, out, |wiring, acts| {
-                wiring.pmix_said(now, message, acts);
+                wiring.pmix_said(message, acts);
             }),
         }
     }
@@ -267,7 +272,7 @@ impl SlotCore {
                 } else {
                     let alone = step.wiring.as_ref().is_none_or(|wiring| wiring.is_alone());
                     if alone {
-                        out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan))));
+                        spawn_all(plans, out);
                     } else {
                         step.held = Held::Until(until, plans, None);
                         out.push(closed_door(id));
@@ -310,7 +315,7 @@ impl SlotCore {
                 super::environment::add(plan, &[rank]);
             }
         }
-        out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan))));
+        spawn_all(plans, out);
         if let Some(later) = later {
             let called = !later.said.is_empty();
             step.held = Held::Door(later);
@@ -383,7 +388,7 @@ impl SlotCore {
                 step,
                 ask,
             };
-            let nspace = format!("hpc-{:x}-{}.{step}", self.launch.granted.0, self.launch.key);
+            let nspace = self.name_of(step);
             let mut answers = Vec::new();
             self.names.ask(asker, &nspace, rank, request, &mut answers);
             for (Asker { node, step, ask }, answer) in answers {
@@ -392,7 +397,7 @@ impl SlotCore {
             }
         } else if self.step_mut(id).is_some() {
             self.with_wiring(now, id, out, |wiring, acts| {
-                wiring.peer_said(now, from, message, acts);
+                wiring.peer_said(from, message, acts);
             });
         } else if !self.has_begun(id) {
             self.early.push(from, message);
@@ -463,7 +468,7 @@ impl SlotCore {
                 let text = format!("the process that serves PMIx was not ready within {seconds} s");
                 self.pmix_gone(now, id, Some(text), out);
             }
-            self.with_wiring(now, id, out, |wiring, acts| wiring.on_time(now, acts));
+            self.with_wiring(now, id, out, |wiring, acts| wiring.on_time(acts));
         }
     }
 
@@ -523,7 +528,7 @@ impl SlotCore {
                 if let ToPmix::ModexWanted { ask, .. } = message {
                     let outcome = Err(crate::wire::pmix::status::NOT_FOUND);
                     self.with_wiring(now, id, out, |wiring, acts| {
-                        wiring.pmix_said(now, FromPmix::ModexFound { ask, outcome }, acts);
+                        wiring.pmix_said(FromPmix::ModexFound { ask, outcome }, acts);
                     });
                 }
             }
@@ -626,4 +631,9 @@ fn report(frames: Vec<Outgoing>, out: &mut Vec<Effect>) {
             .into_iter()
             .map(|(to, frame)| Effect::Report(FromSlot::Peer { to, frame })),
     );
+}
+
+/// Starts all of these.
+pub(super) fn spawn_all(plans: Vec<LaunchPlan>, out: &mut Vec<Effect>) {
+    out.extend(plans.into_iter().map(|plan| Effect::Spawn(Box::new(plan))));
 }

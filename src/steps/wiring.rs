@@ -11,26 +11,25 @@ use super::names::{pmi_words, pmix_words};
 use super::placement::Placement;
 use super::pmi::{PmiAct, PmiFacts, PmiServer, process_mapping};
 use super::pmix_groups;
+use super::verdict::Verdict;
 use crate::model::ids::StepId;
 use crate::model::job::ExitStatus;
 use crate::model::signal::signal_name;
 use crate::model::step::{Mpi, StepOptions};
 use crate::model::time::Timestamp;
-use crate::wire::codec::{FRAME_MAX, REPORT_MAX};
+use crate::wire::codec::REPORT_MAX;
 use crate::wire::peer::{Collective, Group, PART_MAX, PeerMessage, StepFailure};
-use crate::wire::pmix::{Blob, FromPmix, NameRequest, ToPmix, status};
+use crate::wire::pmix::{Blob, FromPmix, NameRequest, Names, ToPmix, status};
 use std::collections::BTreeMap;
 
 /// How long a rank that has closed its connection has to end, before that alone counts as its end.
 const VANISHED_MS: u64 = 1_000;
-/// How long a step over several nodes goes on once one of them has failed, to hear of what may have been first.
-const DECIDE_MS: u64 = 500;
 /// More than this no node's reckoning lags.
 const LAG_MAX_MS: i64 = 60_000;
 /// How long ranks of a step over several nodes wait in a fence that brings nothing new, before they are let go on.
 const HELD_UP_MS: u64 = 1_000;
-/// Room in a frame for what is not a part of a collective.
-const FRAME_SPARE: usize = 1024 * 1024;
+/// Most bytes of a collective that leave a node at once: as a report, with room for what is around them.
+const GATHERED_MAX: usize = REPORT_MAX - 1024 * 1024;
 /// Questions to other nodes that are open at once.
 const ASKS_MAX: usize = 65_536;
 
@@ -115,17 +114,6 @@ pub(super) struct WireFacts {
     pub(super) epoch: (Timestamp, u64),
 }
 
-/// What went wrong first, as far as is known.
-#[derive(Debug)]
-struct Failing {
-    failure: StepFailure,
-    /// It happened on this node.
-    ours: bool,
-    /// When that is settled, and whether it is.
-    decide_at: u64,
-    decided: bool,
-}
-
 impl WireFacts {
     /// The number of the program of each rank, where there are several.
     pub(super) fn app_numbers(&self) -> Vec<u32> {
@@ -157,7 +145,7 @@ pub(super) struct Wiring {
     now: u64,
     /// How far our reckoning of the controller's time was found to lag; milliseconds.
     lead_ms: i64,
-    failure: Option<Failing>,
+    verdict: Verdict,
     begun: bool,
     silent: bool,
     /// When ranks that wait in a fence are let go on without the others ([`PmiServer::hurry`]).
@@ -198,7 +186,7 @@ impl Wiring {
             serial: 0,
             now: 0,
             lead_ms: 0,
-            failure: None,
+            verdict: Verdict::default(),
             begun: false,
             silent: false,
             held_up: None,
@@ -222,12 +210,12 @@ impl Wiring {
 
     /// Whether something went wrong, so that the step is ended or about to be.
     pub(super) fn has_failed(&self) -> bool {
-        self.failure.is_some()
+        self.verdict.is_some()
     }
 
     /// Whether it is still to be settled what went wrong first.
     pub(super) fn is_undecided(&self) -> bool {
-        self.failure.as_ref().is_some_and(|known| !known.decided)
+        self.verdict.is_open()
     }
 
     /// Whether the step has one rank and no more.
@@ -290,31 +278,37 @@ impl Wiring {
 
     // ---- what ranks say over PMI
 
-    pub(super) fn pmi_said(&mut self, now: u64, rank: u32, bytes: &[u8], out: &mut Vec<WireAct>) {
-        let Some(local) = self.local(rank).filter(|_| self.failure.is_none()) else {
+    pub(super) fn pmi_said(&mut self, rank: u32, bytes: &[u8], out: &mut Vec<WireAct>) {
+        let Some(local) = self.local(rank).filter(|_| !self.verdict.is_some()) else {
             return;
         };
-        let mut acts = Vec::new();
-        self.pmi.receive(local, bytes, &mut acts);
-        self.on_pmi(now, acts, out);
+        self.ask_pmi(out, |pmi, acts| pmi.receive(local, bytes, acts));
         // On one node ranks find each other in memory, and nothing is held up.
         if self.facts.placement.nodes().len() > 1 && self.pmi.is_held_up() {
-            self.held_up.get_or_insert(now + HELD_UP_MS);
+            self.held_up.get_or_insert(self.now + HELD_UP_MS);
         } else {
             self.held_up = None;
         }
     }
 
-    pub(super) fn pmi_closed(&mut self, now: u64, rank: u32, out: &mut Vec<WireAct>) {
+    pub(super) fn pmi_closed(&mut self, rank: u32, out: &mut Vec<WireAct>) {
         let Some(local) = self.local(rank) else {
             return;
         };
-        let mut acts = Vec::new();
-        self.pmi.closed(local, &mut acts);
-        self.on_pmi(now, acts, out);
+        self.ask_pmi(out, |pmi, acts| pmi.closed(local, acts));
     }
 
-    fn on_pmi(&mut self, now: u64, acts: Vec<PmiAct>, out: &mut Vec<WireAct>) {
+    fn ask_pmi(
+        &mut self,
+        out: &mut Vec<WireAct>,
+        ask: impl FnOnce(&mut PmiServer, &mut Vec<PmiAct>),
+    ) {
+        let mut acts = Vec::new();
+        ask(&mut self.pmi, &mut acts);
+        self.on_pmi(acts, out);
+    }
+
+    fn on_pmi(&mut self, acts: Vec<PmiAct>, out: &mut Vec<WireAct>) {
         for act in acts {
             match act {
                 PmiAct::Answer { local, bytes } => {
@@ -330,11 +324,11 @@ impl Wiring {
                     }
                 }
                 PmiAct::Fence { epoch, fresh } => {
-                    self.enter(Group::Pmi, fresh, Asked::Pmi(u64::from(epoch)), now, out);
+                    self.enter(Group::Pmi, fresh, Asked::Pmi(u64::from(epoch)), out);
                 }
                 PmiAct::Name { ask, request } => {
-                    let rank = self.pmi_asker(ask);
-                    self.ask_for_name(Asked::Pmi(ask), rank, pmix_words(request), now, out);
+                    let rank = self.pmi_asker();
+                    self.ask_for_name(Asked::Pmi(ask), rank, pmix_words(request), out);
                 }
                 PmiAct::Abort { local, code, text } => {
                     let rank = self.rank_of(local);
@@ -348,7 +342,7 @@ impl Wiring {
                 }
                 PmiAct::Vanished { local } => {
                     if let Some(known) = self.locals.get_mut(local as usize) {
-                        known.vanished.get_or_insert(now + VANISHED_MS);
+                        known.vanished.get_or_insert(self.now + VANISHED_MS);
                     }
                 }
             }
@@ -369,7 +363,7 @@ impl Wiring {
 
     // ---- what the PMIx helper says
 
-    pub(super) fn pmix_said(&mut self, now: u64, message: FromPmix, out: &mut Vec<WireAct>) {
+    pub(super) fn pmix_said(&mut self, message: FromPmix, out: &mut Vec<WireAct>) {
         match message {
             // The core's own business.
             FromPmix::Ready { .. } | FromPmix::Failed { .. } => {}
@@ -386,7 +380,7 @@ impl Wiring {
                 } else {
                     Group::PmixRanks { purpose, ranks }
                 };
-                self.enter(group, bytes.0, Asked::Pmix(ask), now, out);
+                self.enter(group, bytes.0, Asked::Pmix(ask), out);
             }
             FromPmix::Modex { ask, rank, .. } => {
                 let node = self.facts.placement.node_of(rank);
@@ -424,7 +418,7 @@ impl Wiring {
             FromPmix::Abort { rank, status, text } => self.abort(rank, status, &text, out),
             FromPmix::Log { rank, error, text } => out.push(WireAct::Words { rank, error, text }),
             FromPmix::Name { ask, rank, request } => {
-                self.ask_for_name(Asked::Pmix(ask), rank, request, now, out);
+                self.ask_for_name(Asked::Pmix(ask), rank, request, out);
             }
             FromPmix::Group {
                 ask,
@@ -439,7 +433,7 @@ impl Wiring {
                 let ranks = if everyone { Vec::new() } else { ranks };
                 let group = Group::PmixGroup { name, ends, ranks };
                 let bytes = pmix_groups::part(context, bytes.0);
-                self.enter(group, bytes, Asked::Pmix(ask), now, out);
+                self.enter(group, bytes, Asked::Pmix(ask), out);
             }
         }
     }
@@ -457,13 +451,7 @@ impl Wiring {
 
     // ---- what other nodes say
 
-    pub(super) fn peer_said(
-        &mut self,
-        now: u64,
-        from: u32,
-        message: PeerMessage,
-        out: &mut Vec<WireAct>,
-    ) {
+    pub(super) fn peer_said(&mut self, from: u32, message: PeerMessage, out: &mut Vec<WireAct>) {
         match message {
             PeerMessage::Enter {
                 collective, parts, ..
@@ -471,7 +459,7 @@ impl Wiring {
                 let nodes = self.facts.placement.nodes_of(&collective.group);
                 let mut acts = Vec::new();
                 self.gathers.entered(&collective, &nodes, parts, &mut acts);
-                self.on_gather(now, acts, out);
+                self.on_gather(acts, out);
             }
             PeerMessage::Complete {
                 collective, parts, ..
@@ -479,9 +467,9 @@ impl Wiring {
                 let nodes = self.facts.placement.nodes_of(&collective.group);
                 let mut acts = Vec::new();
                 self.gathers.completed(collective, &nodes, parts, &mut acts);
-                self.on_gather(now, acts, out);
+                self.on_gather(acts, out);
             }
-            PeerMessage::Failed { failure, .. } => self.settle(now, failure, false, out),
+            PeerMessage::Failed { failure, .. } => self.settle(failure, false, out),
             PeerMessage::Begun { at, .. } => {
                 // What was said before it came was said earlier: where our clock says otherwise, it lags.
                 let lag = at.minus(self.reckoned()).clamp(0, LAG_MAX_MS);
@@ -509,15 +497,11 @@ impl Wiring {
                     out.push(WireAct::Pmix(ToPmix::Modexed { ask, outcome }));
                 }
             }
-            PeerMessage::Named { ask, answer, .. } => match self.asks.remove(&ask) {
-                Some(Asked::Pmix(ask)) => out.push(WireAct::Pmix(ToPmix::Named { ask, answer })),
-                Some(Asked::Pmi(ask)) => {
-                    let mut acts = Vec::new();
-                    self.pmi.named(ask, pmi_words(answer), &mut acts);
-                    self.on_pmi(now, acts, out);
+            PeerMessage::Named { ask, answer, .. } => {
+                if let Some(asked) = self.asks.remove(&ask) {
+                    self.answer_name(asked, answer, out);
                 }
-                None => {}
-            },
+            }
             // Kept by the slot.
             PeerMessage::Name { .. } => {}
         }
@@ -534,7 +518,7 @@ impl Wiring {
         known.over = true;
         known.vanished = None;
         let (speaks, finalised) = (known.speaks, known.finalised);
-        if self.failure.is_some() {
+        if self.verdict.is_some() {
             return;
         }
         let bad = !exit.is_success();
@@ -565,24 +549,23 @@ impl Wiring {
 
     /// When [`Wiring::on_time`] is due.
     pub(super) fn next_deadline(&self) -> Option<u64> {
-        if let Some(known) = &self.failure {
-            return (!known.decided).then_some(known.decide_at);
+        if self.verdict.is_some() {
+            return self.verdict.deadline();
         }
         let vanished = self.locals.iter().filter_map(|known| known.vanished);
         vanished.chain(self.held_up).min()
     }
 
-    pub(super) fn on_time(&mut self, now: u64, out: &mut Vec<WireAct>) {
-        self.decide(now, out);
+    pub(super) fn on_time(&mut self, out: &mut Vec<WireAct>) {
+        let now = self.now;
+        self.decide(out);
         if self.held_up.is_some_and(|at| at <= now) {
             self.held_up = None;
-            let mut acts = Vec::new();
-            self.pmi.hurry(&mut acts);
-            self.on_pmi(now, acts, out);
+            self.ask_pmi(out, PmiServer::hurry);
         }
         let vanished = |known: &&Local| known.vanished.is_some_and(|at| at <= now);
         if let Some(rank) = self.locals.iter().find(vanished).map(|known| known.rank)
-            && self.failure.is_none()
+            && !self.verdict.is_some()
         {
             let text = format!(
                 "{} closed its PMI connection before MPI_Finalize and went on; the others would wait for it",
@@ -598,7 +581,7 @@ impl Wiring {
     }
 
     fn fail_with(&mut self, exit: ExitStatus, text: String, at_once: bool, out: &mut Vec<WireAct>) {
-        if self.failure.is_some() {
+        if self.verdict.is_some() {
             return;
         }
         let failure = StepFailure {
@@ -616,43 +599,17 @@ impl Wiring {
                 failure: failure.clone(),
             },
         }));
-        self.settle(self.now, failure, true, out);
+        self.settle(failure, true, out);
     }
 
-    /// Of what went wrong on several nodes the first counts: ranks that lose a peer fail in their own ways, and what became
-    /// of it is mostly on its way to us then. So the step goes on for a moment in which to hear of it.
-    fn settle(&mut self, now: u64, failure: StepFailure, ours: bool, out: &mut Vec<WireAct>) {
+    fn settle(&mut self, failure: StepFailure, ours: bool, out: &mut Vec<WireAct>) {
         let alone = self.facts.placement.nodes().len() <= 1;
-        // What is said for a node that cannot speak is nobody's own, and somebody must tell it.
-        let ours = ours || failure.at == Timestamp(0);
-        match &mut self.failure {
-            Some(Failing { decided: true, .. }) => {}
-            Some(known) => {
-                if weight(&failure) < weight(&known.failure) {
-                    (known.failure, known.ours) = (failure, ours);
-                }
-            }
-            None => {
-                self.failure = Some(Failing {
-                    failure,
-                    ours,
-                    decided: false,
-                    decide_at: now + if alone { 0 } else { DECIDE_MS },
-                });
-                if alone {
-                    self.decide(now, out);
-                }
-            }
-        }
+        self.verdict.hear(self.now, failure, ours, alone);
+        self.decide(out);
     }
 
-    fn decide(&mut self, now: u64, out: &mut Vec<WireAct>) {
-        if let Some(known) = &mut self.failure
-            && !known.decided
-            && known.decide_at <= now
-        {
-            known.decided = true;
-            let (failure, ours) = (known.failure.clone(), known.ours);
+    fn decide(&mut self, out: &mut Vec<WireAct>) {
+        if let Some((failure, ours)) = self.verdict.decide(self.now) {
             out.push(WireAct::End { failure, ours });
         }
     }
@@ -734,14 +691,7 @@ impl Wiring {
 
     // ---- between nodes
 
-    fn enter(
-        &mut self,
-        group: Group,
-        bytes: Vec<u8>,
-        asked: Asked,
-        now: u64,
-        out: &mut Vec<WireAct>,
-    ) {
+    fn enter(&mut self, group: Group, bytes: Vec<u8>, asked: Asked, out: &mut Vec<WireAct>) {
         if bytes.len() > PART_MAX {
             let text = format!(
                 "the ranks on node {} put {} bytes into one fence, the most is {PART_MAX}",
@@ -757,13 +707,13 @@ impl Wiring {
         let mut acts = Vec::new();
         let collective = self.gathers.enter(group, &nodes, bytes, &mut acts);
         self.pending.insert(collective, asked);
-        self.on_gather(now, acts, out);
+        self.on_gather(acts, out);
     }
 
-    fn on_gather(&mut self, now: u64, acts: Vec<GatherAct>, out: &mut Vec<WireAct>) {
+    fn on_gather(&mut self, acts: Vec<GatherAct>, out: &mut Vec<WireAct>) {
         let step = self.facts.step;
         for act in acts {
-            let (to, message, most) = match act {
+            let (to, message) = match act {
                 GatherAct::Up {
                     to,
                     collective,
@@ -774,7 +724,7 @@ impl Wiring {
                         collective,
                         parts,
                     };
-                    (to, message, REPORT_MAX - FRAME_SPARE)
+                    (to, message)
                 }
                 GatherAct::Down {
                     to,
@@ -786,8 +736,7 @@ impl Wiring {
                         collective,
                         parts,
                     };
-                    // It leaves this node as a report, whatever it is to the other.
-                    (to, message, REPORT_MAX - FRAME_SPARE)
+                    (to, message)
                 }
                 GatherAct::Complete { collective, parts } => {
                     let parts = parts.into_iter().map(|part| part.bytes);
@@ -795,9 +744,7 @@ impl Wiring {
                         Some(Asked::Pmi(epoch)) => {
                             let parts: Vec<Vec<u8>> = parts.collect();
                             let epoch = u32::try_from(epoch).unwrap_or(u32::MAX);
-                            let mut acts = Vec::new();
-                            self.pmi.fenced(epoch, &parts, &mut acts);
-                            self.on_pmi(now, acts, out);
+                            self.ask_pmi(out, |pmi, acts| pmi.fenced(epoch, &parts, acts));
                         }
                         Some(Asked::Pmix(ask))
                             if matches!(collective.group, Group::PmixGroup { .. }) =>
@@ -821,9 +768,9 @@ impl Wiring {
                 }
             };
             let weight = message.weight();
-            if weight > most.min(FRAME_MAX) {
+            if weight > GATHERED_MAX {
                 let text = format!(
-                    "the ranks of the step put {weight} bytes into one fence, the most is {most}"
+                    "the ranks of the step put {weight} bytes into one fence, the most is {GATHERED_MAX}"
                 );
                 return self.fail(1, text, false, out);
             }
@@ -836,20 +783,10 @@ impl Wiring {
         asked: Asked,
         rank: u32,
         request: NameRequest,
-        now: u64,
         out: &mut Vec<WireAct>,
     ) {
         if self.asks.len() >= ASKS_MAX {
-            let answer = Err(status::OUT_OF_RESOURCE);
-            match asked {
-                Asked::Pmix(ask) => out.push(WireAct::Pmix(ToPmix::Named { ask, answer })),
-                Asked::Pmi(ask) => {
-                    let mut acts = Vec::new();
-                    self.pmi.named(ask, pmi_words(answer), &mut acts);
-                    self.on_pmi(now, acts, out);
-                }
-            }
-            return;
+            return self.answer_name(asked, Err(status::OUT_OF_RESOURCE), out);
         }
         let ask = self.remember(asked);
         out.push(WireAct::Peer {
@@ -861,6 +798,15 @@ impl Wiring {
                 request,
             },
         });
+    }
+
+    fn answer_name(&mut self, asked: Asked, answer: Result<Names, i32>, out: &mut Vec<WireAct>) {
+        match asked {
+            Asked::Pmix(ask) => out.push(WireAct::Pmix(ToPmix::Named { ask, answer })),
+            Asked::Pmi(ask) => {
+                self.ask_pmi(out, |pmi, acts| pmi.named(ask, pmi_words(answer), acts));
+            }
+        }
     }
 
     fn remember(&mut self, asked: Asked) -> u64 {
@@ -886,16 +832,9 @@ impl Wiring {
     }
 
     /// PMI does not tell whose names they are.
-    fn pmi_asker(&self, _ask: u64) -> u32 {
+    fn pmi_asker(&self) -> u32 {
         self.locals.first().map_or(0, |known| known.rank)
     }
-}
-
-/// Of several failures the least counts. A crash is nobody's answer to what happens elsewhere, and clocks of nodes agree to
-/// some milliseconds only; beyond that the first.
-fn weight(failure: &StepFailure) -> (bool, Timestamp) {
-    const CRASHES: [u8; 5] = [4, 7, 8, 9, 11];
-    (!CRASHES.contains(&failure.exit.signal), failure.at)
 }
 
 /// A status that is not success: a rank that ends too early has failed, whatever it says.
