@@ -3,13 +3,15 @@
 //!
 //! The file is anybody's: what does not fit together says nothing.
 
+use object::elf::{
+    DT_RPATH, DT_RUNPATH, DT_STRSZ, DT_STRTAB, FileHeader64, PT_INTERP, ProgramHeader64,
+};
+use object::read::elf::{Dyn, FileHeader, ProgramHeader};
+use object::{LittleEndian, ReadCache};
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// The most headers, bytes of the table of what is dynamic, and bytes of a list of folders.
-const HEADERS_MAX: u16 = 128;
-const TABLE_MAX: u64 = 64 * 1024;
+/// The most bytes of a list of folders.
 const LIST_MAX: usize = 16 * 1024;
 
 const NAME: &str = "libpmix.so.2";
@@ -56,137 +58,69 @@ fn folders(path: &Path) -> Option<Vec<String>> {
     Some(folders.filter(|folder| folder.starts_with('/')).collect())
 }
 
-/// What is needed of a program header: its kind, and where its bytes are in the file and in memory.
-struct Header {
-    kind: u32,
-    offset: u64,
-    address: u64,
-    length: u64,
-}
-
-const LOADED: u32 = 1;
-const DYNAMIC: u32 = 2;
-const INTERPRETER: u32 = 3;
-
 /// The list of a program; empty where it names no folders, `None` where it is no program.
 fn run_path(file: &File) -> Option<String> {
-    let mut start = [0; 64];
-    file.read_exact_at(&mut start, 0).ok()?;
-    // 64 bits, little-endian.
-    if !start.starts_with(b"\x7fELF\x02\x01") {
-        return None;
-    }
-    let table = number64(&start, 32)?;
-    let [size, count] = [54, 56].map(|at| number16(&start, at));
-    if size? != 56 || count? > HEADERS_MAX {
-        return None;
-    }
-    let mut headers = Vec::new();
-    for index in 0..u64::from(count?) {
-        let mut header = [0; 56];
-        file.read_exact_at(&mut header, table.checked_add(index * 56)?)
-            .ok()?;
-        headers.push(Header {
-            kind: number32(&header, 0)?,
-            offset: number64(&header, 8)?,
-            address: number64(&header, 16)?,
-            length: number64(&header, 32)?,
-        });
-    }
-    let of_kind = |kind| headers.iter().find(move |header| header.kind == kind);
+    let bytes = &ReadCache::new(file);
+    let header = FileHeader64::<LittleEndian>::parse(bytes).ok()?;
+    let segments = header.program_headers(LittleEndian, bytes).ok()?;
     // What others load has none.
-    of_kind(INTERPRETER)?;
-    Some(named_folders(file, &headers, of_kind(DYNAMIC)).unwrap_or_default())
+    let mut kinds = segments.iter().map(|segment| segment.p_type(LittleEndian));
+    kinds.find(|kind| *kind == PT_INTERP)?;
+    Some(named_folders(bytes, segments).unwrap_or_default())
 }
 
-fn named_folders(file: &File, headers: &[Header], dynamic: Option<&Header>) -> Option<String> {
-    const TEXTS: u64 = 5;
-    const OF_OLD: u64 = 15;
-    const FOLDERS: u64 = 29;
-    let dynamic = dynamic?;
-    let mut table = vec![0; usize::try_from(dynamic.length.min(TABLE_MAX)).ok()?];
-    file.read_exact_at(&mut table, dynamic.offset).ok()?;
+fn named_folders<'data>(
+    bytes: &'data ReadCache<&File>,
+    segments: &'data [ProgramHeader64<LittleEndian>],
+) -> Option<String> {
+    let mut tables = segments.iter();
+    let table = tables.find_map(|segment| segment.dynamic(LittleEndian, bytes).ok()?)?;
     let value = |wanted| {
-        let mut entries = table.chunks_exact(16);
-        let entry = entries.find(|entry| number64(entry, 0) == Some(wanted))?;
-        number64(entry, 8)
+        let mut entries = table.iter();
+        let entry = entries.find(|entry| entry.d_tag(LittleEndian) == wanted)?;
+        Some(entry.d_val(LittleEndian))
     };
-    let address = value(TEXTS)?;
-    let texts = headers.iter().find_map(|header| {
-        let within = address.checked_sub(header.address)?;
-        (header.kind == LOADED && within < header.length)
-            .then(|| header.offset.checked_add(within))?
-    })?;
-    let at = texts.checked_add(value(FOLDERS).or_else(|| value(OF_OLD))?)?;
-    let mut list = vec![0; LIST_MAX];
-    let mut filled = 0;
-    while filled < list.len() {
-        match file.read_at(
-            &mut list[filled..],
-            at.checked_add(u64::try_from(filled).ok()?)?,
-        ) {
-            Ok(0) | Err(_) => break,
-            Ok(count) => filled += count,
-        }
-    }
-    let end = list[..filled].iter().position(|byte| *byte == 0)?;
-    list.truncate(end);
-    String::from_utf8(list).ok()
-}
-
-fn number16(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes
-        .get(at..)?
-        .first_chunk()
-        .copied()
-        .map(u16::from_le_bytes)
-}
-
-fn number32(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes
-        .get(at..)?
-        .first_chunk()
-        .copied()
-        .map(u32::from_le_bytes)
-}
-
-fn number64(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes
-        .get(at..)?
-        .first_chunk()
-        .copied()
-        .map(u64::from_le_bytes)
+    let (address, length) = (value(DT_STRTAB)?, value(DT_STRSZ)?);
+    let mut texts = segments.iter().filter_map(|segment| {
+        let range = segment.data_range(LittleEndian, bytes, address, length);
+        range.ok()?
+    });
+    let at = value(DT_RUNPATH).or_else(|| value(DT_RPATH))?;
+    let texts = texts.next()?.get(usize::try_from(at).ok()?..)?;
+    let end = texts.iter().position(|byte| *byte == 0)?;
+    String::from_utf8(texts[..end.min(LIST_MAX)].to_vec()).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use object::elf::{PT_DYNAMIC, PT_LOAD};
     use std::fs;
 
     /// A program of three headers, its table and one text.
     fn made(text: &str, tag: u64) -> Vec<u8> {
-        let mut file = b"\x7fELF\x02\x01".to_vec();
+        let mut file = b"\x7fELF\x02\x01\x01".to_vec();
         file.resize(64, 0);
         file[32] = 64;
         file[54] = 56;
         file[56] = 3;
         let table = 64_u64 + 3 * 56;
-        let texts = table + 32;
+        let texts = table + 48;
         let length = 1 + u64::try_from(text.len()).unwrap() + 1;
         // Its bytes are in memory at a page's distance from where they are in the file.
         for (kind, offset, length) in [
-            (INTERPRETER, 0, 0),
-            (LOADED, 0, texts + length),
-            (DYNAMIC, table, 32),
+            (PT_INTERP, 0, 0),
+            (PT_LOAD, 0, texts + length),
+            (PT_DYNAMIC, table, 48),
         ] {
             let mut header = vec![0; 56];
-            header[..4].copy_from_slice(&kind.to_le_bytes());
+            header[..4].copy_from_slice(&kind.0.to_le_bytes());
             header[8..16].copy_from_slice(&u64::to_le_bytes(offset));
             header[16..24].copy_from_slice(&u64::to_le_bytes(offset + 4096));
             header[32..40].copy_from_slice(&u64::to_le_bytes(length));
             file.extend(header);
         }
-        for number in [5, texts + 4096, tag, 1] {
+        for number in [5, texts + 4096, 10, length, tag, 1] {
             file.extend(u64::to_le_bytes(number));
         }
         file.push(0);
