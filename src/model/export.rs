@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::mpirun;
 use super::text::excerpt;
 
 /// The longest option that is looked at, in bytes: as much as one argument of a Linux program.
@@ -68,22 +69,6 @@ const JOB_STEMS: [&str; 47] = [
     "LOCAL_*",
     "PACK_*",
     "GET_USER_ENV",
-];
-
-/// Variables of the rank that submits, which would mislead an MPI program in the new job.
-const RANK_VARIABLES: [&str; 12] = [
-    "PMI_RANK",
-    "PMI_SIZE",
-    "PMI_FD",
-    "PMI_JOBID",
-    "PMI_SPAWNED",
-    "PMI_PORT",
-    "PMI_ID",
-    "PMIX_RANK",
-    "PMIX_NAMESPACE",
-    "PMIX_HOSTNAME",
-    "PMIX_ID",
-    "PMIX_VERSION",
 ];
 
 /// Why a text is not an export option.
@@ -257,7 +242,8 @@ pub fn is_job_variable(name: &[u8]) -> bool {
     if name.starts_with(b"SLURMD_") || name.starts_with(b"PMIX_SERVER_") {
         return true;
     }
-    if RANK_VARIABLES.iter().any(|known| known.as_bytes() == name) {
+    // Those of the rank that submits would mislead an MPI program in the new job.
+    if mpirun::tells_a_rank(name) {
         return true;
     }
     let Some(stem) = name

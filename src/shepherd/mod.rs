@@ -26,6 +26,7 @@ mod launchers;
 mod lease_timer;
 mod link;
 mod notes;
+mod pmi_port;
 mod pmi_sockets;
 mod pmix_doors;
 mod pmix_helpers;

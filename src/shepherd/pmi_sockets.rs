@@ -5,19 +5,53 @@ use crate::steps::{Input, TaskId};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 /// Bytes read at once.
 const READ: usize = 64 * 1024;
 
-/// Our end of a rank's pair.
+/// Our end of a rank's pair, or of its connection to the port.
 #[derive(Debug)]
 struct Socket {
     task: TaskId,
-    stream: UnixStream,
+    stream: Stream,
+    /// It has said something.
+    spoken: bool,
     /// What did not fit yet; a client asks once and waits, so it is one answer at most.
     unsent: VecDeque<u8>,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Pair(UnixStream),
+    Port(TcpStream),
+}
+
+impl Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Stream::Pair(stream) => stream.read(buffer),
+            Stream::Port(stream) => stream.read(buffer),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Stream::Pair(stream) => stream.write(bytes),
+            Stream::Port(stream) => stream.write(bytes),
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Stream::Pair(stream) => stream.as_fd(),
+            Stream::Port(stream) => stream.as_fd(),
+        }
+    }
 }
 
 /// All of them.
@@ -37,6 +71,23 @@ pub(super) fn pair() -> std::io::Result<(UnixStream, OwnedFd)> {
 impl PmiSockets {
     /// Listens to a rank that was started.
     pub(super) fn add(&mut self, token: u64, task: TaskId, stream: UnixStream, poll: &Epoll) {
+        self.listen(token, task, Stream::Pair(stream), poll);
+    }
+
+    /// Whether a rank is there that has said nothing yet.
+    pub(super) fn is_silent(&self, task: TaskId) -> bool {
+        let token = self.tokens.get(&task);
+        let socket = token.and_then(|token| self.sockets.get(token));
+        socket.is_some_and(|socket| !socket.spoken)
+    }
+
+    /// Listens to a rank by this from now on, in place of the pair's end.
+    pub(super) fn replace(&mut self, token: u64, task: TaskId, stream: TcpStream, poll: &Epoll) {
+        self.close(task, poll);
+        self.listen(token, task, Stream::Port(stream), poll);
+    }
+
+    fn listen(&mut self, token: u64, task: TaskId, stream: Stream, poll: &Epoll) {
         let _ = poll.add(&stream, EpollEvent::new(EpollFlags::EPOLLIN, token));
         let unsent = VecDeque::new();
         self.tokens.insert(task, token);
@@ -45,6 +96,7 @@ impl PmiSockets {
             Socket {
                 task,
                 stream,
+                spoken: false,
                 unsent,
             },
         );
@@ -76,6 +128,7 @@ impl PmiSockets {
                     return inputs.push_back(Input::PmiClosed { task });
                 }
                 Ok(count) => {
+                    socket.spoken = true;
                     let bytes = buffer[..count].to_vec();
                     inputs.push_back(Input::PmiSaid { task, bytes });
                     if count < READ {

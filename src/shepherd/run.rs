@@ -5,6 +5,7 @@ use super::launchers;
 use super::lease_timer::LeaseTimer;
 use super::link::{Link, Received};
 use super::notes::{self, Target};
+use super::pmi_port::PmiPort;
 use super::pmi_sockets::PmiSockets;
 use super::pmix_doors::PmixDoors;
 use super::pmix_helpers::{self, Ground, PmixHelpers};
@@ -37,6 +38,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// The longest sleep while a deadline is set: `epoll` sleeps on a clock that a suspended machine stops, ours goes on.
@@ -58,6 +60,7 @@ enum Token {
     Pmi(u64),
     Pmix(u64),
     Door(u64),
+    PmiPort(u64),
 }
 
 impl Token {
@@ -74,6 +77,7 @@ impl Token {
             Token::Pmi(serial) => 3 * Self::KIND + serial,
             Token::Pmix(serial) => 4 * Self::KIND + serial,
             Token::Door(serial) => 5 * Self::KIND + serial,
+            Token::PmiPort(serial) => 6 * Self::KIND + serial,
         }
     }
 
@@ -88,6 +92,7 @@ impl Token {
             (3, _) => Some(Token::Pmi(number - 3 * Self::KIND)),
             (4, _) => Some(Token::Pmix(number - 4 * Self::KIND)),
             (5, _) => Some(Token::Door(number - 5 * Self::KIND)),
+            (6, _) => Some(Token::PmiPort(number - 6 * Self::KIND)),
             _ => None,
         }
     }
@@ -137,6 +142,7 @@ struct Shepherd {
     streams: Streams,
     stdin: Inputs,
     pmi: PmiSockets,
+    pmi_port: PmiPort,
     pmix: PmixHelpers,
     doors: PmixDoors,
     /// When steps began whose ranks are wired.
@@ -281,6 +287,7 @@ impl Shepherd {
             streams: Streams::new(&directory),
             stdin: Inputs::default(),
             pmi: PmiSockets::default(),
+            pmi_port: PmiPort::default(),
             pmix: PmixHelpers::default(),
             doors: PmixDoors::default(),
             wired: BTreeMap::new(),
@@ -370,6 +377,7 @@ impl Shepherd {
                 self.report(report);
             }
             Some(Token::Pmi(_)) => self.pmi.ready(event.data(), &self.poll, &mut self.inputs),
+            Some(Token::PmiPort(_)) => self.visit_pmi_port(event.data()),
             Some(Token::Pmix(_)) => self.pmix.ready(event.data(), &self.poll, &mut self.inputs),
             Some(Token::Door(_)) => {
                 let knocked = self.doors.ready(event.data(), &self.poll);
@@ -405,7 +413,7 @@ impl Shepherd {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Journal(entry) => self.journal.push(&Record::Entry(entry)),
-            Effect::Spawn(plan) => self.start(&plan),
+            Effect::Spawn(plan) => self.start(*plan),
             Effect::Signal { signal, to } => self.processes.signal(signal, &to),
             Effect::Sweep => self.sweep(),
             Effect::Note { raw_job, cause, at } => {
@@ -481,7 +489,32 @@ impl Shepherd {
         }
     }
 
-    fn start(&mut self, plan: &LaunchPlan) {
+    /// Somebody comes to the port for ranks that have no socket, or says something there.
+    fn visit_pmi_port(&mut self, token: u64) {
+        let (user, _) = self.processes.owner();
+        let pmi = &self.pmi;
+        let silent = |task| pmi.is_silent(task);
+        if let Some((task, stream)) = self.pmi_port.ready(token, user, silent, &self.poll) {
+            let token = Token::Pmi(self.next_serial()).number();
+            self.pmi.replace(token, task, stream, &self.poll);
+        }
+    }
+
+    /// Tells a rank how to come where it does not inherit its socket.
+    fn show_pmi_port(&mut self, plan: &mut LaunchPlan) {
+        let lines = plan.environment.iter();
+        let mut sizes = lines.filter_map(|line| line.to_str().ok()?.strip_prefix("PMI_SIZE="));
+        let size = sizes.next().and_then(|size| size.parse().ok());
+        if let (true, Some(size)) = (plan.pmi, size) {
+            let token = Token::PmiPort(self.next_serial()).number();
+            let shown = self.pmi_port.expect(plan.task, size, token, &self.poll);
+            Arc::make_mut(&mut plan.environment).extend(shown);
+        }
+    }
+
+    fn start(&mut self, mut plan: LaunchPlan) {
+        self.show_pmi_port(&mut plan);
+        let plan = &plan;
         // The start must be in the journal before it can have happened.
         self.journal.flush();
         let task = plan.task;
@@ -593,6 +626,7 @@ impl Shepherd {
                     self.streams.drain(|other| other == task, &self.poll);
                     self.pmi.drain(task, &self.poll, &mut self.inputs);
                     self.pmi.close(task, &self.poll);
+                    self.pmi_port.forget(task);
                     self.pmix.drain(task.step, &self.poll, &mut self.inputs);
                     self.look_for_room(task, exit);
                     self.inputs

@@ -339,6 +339,44 @@ const OPEN_MPI: [&str; 2] = ["/usr/bin/mpicc.openmpi", "/usr/lib64/openmpi/bin/m
 const MPICH: [&str; 2] = ["/usr/bin/mpicc.mpich", "/usr/lib64/mpich/bin/mpicc"];
 
 #[test]
+fn ranks_that_do_not_inherit_their_socket_come_by_the_port() {
+    let test = "ranks_that_do_not_inherit_their_socket_come_by_the_port";
+    let cluster = Cluster::up(2);
+    let Some(program) = compiled(&cluster, test, &MPICH) else {
+        return;
+    };
+    // As Python starts programs: with none of its own descriptors.
+    let script = r#"
+import os, subprocess, sys
+del os.environ["PMI_FD"]
+sys.exit(subprocess.run(sys.argv[1:]).returncode)
+"#;
+    let words = ["run", "-n", "2", "python3", "-c", script];
+    let program = program.to_str().unwrap();
+    for mpi in ["--mpi=auto", "--mpi=pmi2"] {
+        let words = [
+            &words[..1],
+            &[mpi],
+            &words[1..],
+            &[program, "check", "2", "2"],
+        ]
+        .concat();
+        let answer = cluster.run(&words);
+        let right = answer
+            .out
+            .starts_with("MATRIX OK size=2 nodes=1 per_node=2");
+        assert!(answer.code == 0 && right, "{answer:?}");
+    }
+    // Who ends too early is missed as any other.
+    let end = [program, "exit", "1", "7"];
+    let answer = cluster.run(&[&words[..], &end].concat());
+    assert!(
+        answer.code == 7 && answer.err.contains("rank 1"),
+        "{answer:?}"
+    );
+}
+
+#[test]
 fn what_is_not_wired_does_not_run_alone() {
     let test = "what_is_not_wired_does_not_run_alone";
     let cluster = Cluster::up(2);

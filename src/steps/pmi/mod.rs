@@ -23,7 +23,7 @@ mod tests;
 
 pub use kvs::{FENCE_PART_MAX, KEY_MAX, KEY_SPACE_MAX, VALUE_MAX, pairs};
 pub use mapping::process_mapping;
-pub use pmi1::port_hello;
+pub use pmi1::{port_answer, port_hello};
 
 use ask::{Answer, Ask, NameKind, Tag};
 use kvs::{KeySpace, Pairs, PutError};

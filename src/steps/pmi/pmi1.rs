@@ -231,11 +231,11 @@ fn unblanked(text: &str) -> String {
     text.chars().map(joined).collect()
 }
 
-/// The first line of a rank that came over `PMI_PORT`: which rank it is, and what to answer.
+/// The first line of a rank that came over `PMI_PORT`: the number by which it says who it is (`PMI_ID`).
 ///
 /// # Errors
 /// Why the line is no such greeting.
-pub fn port_hello(line: &[u8], size: u32) -> Result<(u32, Vec<u8>), String> {
+pub fn port_hello(line: &[u8]) -> Result<u32, String> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let [command, id] = words(line, ["cmd", "pmiid"], false);
     if command != Some(b"initack") {
@@ -244,11 +244,14 @@ pub fn port_hello(line: &[u8], size: u32) -> Result<(u32, Vec<u8>), String> {
             excerpt(line)
         ));
     }
-    let rank = id.and_then(number::<u32>).filter(|rank| *rank < size);
-    let rank = rank.ok_or_else(|| format!("no rank of {size} in {}", excerpt(line)))?;
-    let answer =
-        format!("cmd=initack\ncmd=set size={size}\ncmd=set rank={rank}\ncmd=set debug=0\n");
-    Ok((rank, answer.into_bytes()))
+    id.and_then(number::<u32>)
+        .ok_or_else(|| format!("no number in {}", excerpt(line)))
+}
+
+/// What a rank is told that came over `PMI_PORT`, before it speaks as all others.
+#[must_use]
+pub fn port_answer(size: u32, rank: u32) -> String {
+    format!("cmd=initack\ncmd=set size={size}\ncmd=set rank={rank}\ncmd=set debug=0\n")
 }
 
 #[cfg(test)]
@@ -389,20 +392,13 @@ mod tests {
 
     #[test]
     fn a_rank_that_comes_by_the_port_says_who_it_is() {
-        let (rank, answer) = port_hello(b"cmd=initack pmiid=3\n", 4).unwrap();
-        assert_eq!(rank, 3);
+        assert_eq!(port_hello(b"cmd=initack pmiid=3\n"), Ok(3));
         assert_eq!(
-            answer,
-            b"cmd=initack\ncmd=set size=4\ncmd=set rank=3\ncmd=set debug=0\n"
+            port_answer(4, 3),
+            "cmd=initack\ncmd=set size=4\ncmd=set rank=3\ncmd=set debug=0\n"
         );
-        for line in [
-            "cmd=initack pmiid=4",
-            "cmd=initack",
-            "cmd=init",
-            "",
-            "cmd=initack pmiid=-1",
-        ] {
-            assert!(port_hello(line.as_bytes(), 4).is_err(), "{line}");
+        for line in ["cmd=initack", "cmd=init", "", "cmd=initack pmiid=-1"] {
+            assert!(port_hello(line.as_bytes()).is_err(), "{line}");
         }
     }
 }
