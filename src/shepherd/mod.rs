@@ -8,6 +8,7 @@
 //! - `journal`: what happened, locked while the shepherd lives, so that its death can be told for certain
 //! - `sock`: where a new agent finds it; peers must be root or the shepherd's own user
 //! - `hpc-remote-shell` and two lists of hosts: what `mpirun` is told to use
+//! - `words`: a link to the version of the words that the shepherd knows, for an agent of a later build
 //! - `script`: the spooled copy of the batch script, the owner's alone
 //! - `step.N.log`: output of attached tasks, a sequence of [`LogChunk`](crate::wire::worker::LogChunk)s
 //!

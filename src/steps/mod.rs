@@ -11,7 +11,8 @@
 //! step (`hpc alloc`, or a batch job's further nodes) runs until it is released, killed or closed.
 //!
 //! The ranks of a step find each other through a *wiring* (`wiring.rs`), which each node has a part of. The parts speak
-//! with each other in messages that agents and controller pass on (`peers.rs`); collectives of all nodes are `gather.rs`.
+//! with each other in messages that agents and controller pass on (`peers.rs`); collectives of all nodes are `gather.rs`,
+//! groups that PMIx makes `pmix_groups.rs`, and which of several failures ends a step is for `verdict.rs`.
 //!
 //! Read next: `vocabulary.rs` (inputs, effects), `element.rs` (verdicts), `lease.rs` (cut off from the controller), `outbox.rs` (reports),
 //! `launch_plan.rs` and `environment.rs` (what is started), `wires.rs` (steps whose ranks are wired), `pmi/` (what ranks say).
