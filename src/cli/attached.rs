@@ -37,6 +37,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// A job that has not started by now is said to wait.
 pub(super) const SAY_WAITING: Duration = Duration::from_millis(500);
 
+/// How long tasks of a step that was told to end have to do so.
+const STEP_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How a node begins to say that a step it looks for has left no log.
 const NO_FILE: &str = "there is no file ";
 
@@ -97,6 +100,15 @@ pub(super) struct Ends {
 }
 
 impl Attachment {
+    /// What ends with it, in words.
+    fn subject(&self) -> String {
+        if self.inside {
+            format!("step {}.{}", self.job, self.step)
+        } else {
+            format!("job {}", self.job)
+        }
+    }
+
     /// Stays until the step has ended; its code.
     pub(super) fn follow(self, target: &Target) -> Outcome {
         // Blocked before the first byte is shown, so that no signal finds us half attached.
@@ -117,6 +129,7 @@ impl Attachment {
             said_waiting: false,
             interrupted: None,
             cancelled: None,
+            kill_at: None,
             acknowledged: BTreeMap::new(),
             nodes_seen: 0,
             without_log: Vec::new(),
@@ -227,6 +240,8 @@ struct Session<'a> {
     interrupted: Option<Instant>,
     /// The signal on which we asked for the end.
     cancelled: Option<Signal>,
+    /// When tasks of a step that was told to end are made to.
+    kill_at: Option<Instant>,
     /// Nodes whose log there was.
     nodes_seen: usize,
     /// Nodes that have no log. What never started has none: then the reason, which comes later, says more.
@@ -331,7 +346,7 @@ impl Session<'_> {
         frames.extend(&read);
         self.heard = false;
         if self.cancelled.is_some() {
-            self.say_end(&mut peer);
+            self.say_end(Signal::SIGTERM, &mut peer);
         }
         let mut buffer = vec![0; READ];
         loop {
@@ -355,6 +370,10 @@ impl Session<'_> {
                     Err(error) if is_for_later(&error) => {}
                     Err(_) => return Err(Broken::Lost),
                 }
+            }
+            if self.kill_at.is_some_and(|at| at <= Instant::now()) {
+                self.kill_at = None;
+                peer.say(&FromClient::Signal(Signal::SIGKILL as i32));
             }
             if !self.started && !self.said_waiting && self.begun.elapsed() >= SAY_WAITING {
                 self.said_waiting = true;
@@ -387,7 +406,10 @@ impl Session<'_> {
             waiting.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
             waiting.len() - 1
         });
-        let timeout = if self.started || self.said_waiting {
+        let timeout = if let Some(at) = self.kill_at {
+            let left = at.saturating_duration_since(Instant::now());
+            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::NONE)
+        } else if self.started || self.said_waiting {
             PollTimeout::NONE
         } else {
             PollTimeout::try_from(SAY_WAITING).unwrap_or(PollTimeout::NONE)
@@ -517,11 +539,19 @@ impl Session<'_> {
             Err(LogError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
                 // As a program in a pipe: when nobody reads, it ends.
                 if self.about.owner {
-                    self.say_end(peer);
+                    self.say_end(Signal::SIGKILL, peer);
+                    peer.flush();
                 }
                 return Err(Broken::Failed(Failure::PipeClosed));
             }
-            Err(error) => return Err(Broken::Failed(anyhow::Error::from(error).into())),
+            Err(error) => {
+                // Its output is lost from here on, and it would hold cpus that nobody knows of.
+                if self.about.owner {
+                    self.say_end(Signal::SIGKILL, peer);
+                    peer.flush();
+                }
+                return Err(Broken::Failed(anyhow::Error::from(error).into()));
+            }
         }
         let offset = self.logs.taken(node);
         let acknowledged = self.acknowledged.entry(node).or_default();
@@ -592,7 +622,11 @@ impl Session<'_> {
         self.interrupted = Some(Instant::now());
         match (again, self.cancelled.is_some()) {
             (true, true) => {
-                let text = format!("left job {} while it was being ended", self.about.job);
+                if self.about.inside {
+                    peer.say(&FromClient::Signal(Signal::SIGKILL as i32));
+                    peer.flush();
+                }
+                let text = format!("left {} while it was being ended", self.about.subject());
                 return Err(Broken::Failed(Failure::Other(anyhow::anyhow!(text))));
             }
             (true, false) => self.cancel(Signal::SIGINT, peer),
@@ -602,8 +636,9 @@ impl Session<'_> {
             }
             (false, _) => {
                 eprintln!(
-                    "hpc {}: interrupt (one more within 1 s ends job {})",
-                    self.about.verb, self.about.job
+                    "hpc {}: interrupt (one more within 1 s ends {})",
+                    self.about.verb,
+                    self.about.subject()
                 );
             }
         }
@@ -613,20 +648,18 @@ impl Session<'_> {
     fn cancel(&mut self, signal: Signal, peer: &mut Peer) {
         self.cancelled = Some(signal);
         if self.started {
-            let what = if self.about.inside {
-                "the steps of job"
-            } else {
-                "job"
-            };
-            eprintln!("hpc {}: ending {what} {}", self.about.verb, self.about.job);
+            eprintln!("hpc {}: ending {}", self.about.verb, self.about.subject());
         }
-        self.say_end(peer);
+        if self.about.inside {
+            self.kill_at = Some(Instant::now() + STEP_PATIENCE);
+        }
+        self.say_end(Signal::SIGTERM, peer);
     }
 
-    /// A job of `hpc run` ends with it; a step inside a job must not take that job along.
-    fn say_end(&self, peer: &mut Peer) {
+    /// A job of `hpc run` ends with it; a step inside a job, which gets this signal, must not take that job along.
+    fn say_end(&self, signal: Signal, peer: &mut Peer) {
         let end = if self.about.inside {
-            FromClient::Signal(Signal::SIGKILL as i32)
+            FromClient::Signal(signal as i32)
         } else {
             FromClient::Cancel
         };

@@ -17,7 +17,9 @@ use crate::model::ids::StepId;
 use crate::model::job::OpenMode;
 use crate::model::step::{BUSY, StepOption};
 use crate::wire::client::{Filter, Request, Selector, StepRequest, StepWish, ToClient};
+use crate::wire::worker::SignalTarget;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
+use nix::sys::signal::Signal;
 use std::env;
 use std::time::Duration;
 
@@ -132,12 +134,7 @@ impl Run {
             Ok(ends) => ends,
             Err(failure) => {
                 // Nobody will be there for it.
-                let selector = Selector { job, indices: None };
-                let jobs = vec![selector];
-                let filter = Filter {
-                    jobs,
-                    ..Filter::default()
-                };
+                let filter = only(job);
                 let _ = target.ask(&Request::Cancel { filter });
                 return Err(failure);
             }
@@ -227,13 +224,20 @@ impl Run {
         let tasks = known
             .or_else(|| env::var("SLURM_NTASKS").ok()?.parse().ok())
             .unwrap_or(1);
-        let outcome = files.open(raw_job, step, &name).and_then(|ends| {
-            let attachment = Attachment {
-                ends,
-                ..attachment(raw_job, step, &given, tasks)
-            };
-            attachment.follow(target)
-        });
+        let outcome = match files.open(raw_job, step, &name) {
+            Ok(ends) => {
+                let attachment = Attachment {
+                    ends,
+                    ..attachment(raw_job, step, &given, tasks)
+                };
+                attachment.follow(target)
+            }
+            Err(failure) => {
+                // It would wait for its input, and hold cpus, as long as the job lives.
+                end_step(target, raw_job, step);
+                Err(failure)
+            }
+        };
         if let Some(sent) = sent {
             sent.remove(target);
         }
@@ -351,6 +355,26 @@ fn within(bcast: &str, given: &Draft, words: Vec<String>) -> Vec<String> {
     step.push("--".to_owned());
     step.extend(words);
     step
+}
+
+fn only(job: u32) -> Filter {
+    let jobs = vec![Selector { job, indices: None }];
+    Filter {
+        jobs,
+        ..Filter::default()
+    }
+}
+
+/// Ends a step that this command cannot stay with.
+fn end_step(target: &Target, job: u32, step: StepId) {
+    let end = Request::Signal {
+        filter: only(job),
+        signal: Signal::SIGKILL as i32,
+        to: SignalTarget::Step(step),
+    };
+    if let Err(failure) = target.ask(&end) {
+        eprintln!("hpc run: error: step {job}.{step} could not be ended: {failure}");
+    }
 }
 
 /// What the job's own `--export` said, for its steps.

@@ -489,7 +489,7 @@ impl Client<'_> {
                     who,
                     filter: filter(),
                     signal,
-                    to: SignalTarget::Steps,
+                    to: SignalTarget::Step(self.attach.step),
                 };
                 _ = self.shared.ask(command).await;
             }

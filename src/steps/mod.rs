@@ -269,7 +269,7 @@ impl SlotCore {
                 cause,
                 at_once,
             } => self.kill(now, &positions, cause, at_once, out),
-            ToSlot::Signal { signal, to } => self.signal(signal, to, out),
+            ToSlot::Signal { signal, to } => self.signal(now, signal, to, out),
             ToSlot::Suspend { stop } => self.suspend(now, stop, out),
             ToSlot::Release { code } => self.release(code, out),
             ToSlot::Limit { seconds } => self.launch.time_limit_s = seconds,
@@ -366,12 +366,22 @@ impl SlotCore {
         }
     }
 
-    fn signal(&mut self, signal: i32, to: SignalTarget, out: &mut Vec<Effect>) {
+    fn signal(&mut self, now: u64, signal: i32, to: SignalTarget, out: &mut Vec<Effect>) {
+        if let SignalTarget::Step(id) = to
+            && [SIGTERM, SIGKILL].contains(&signal)
+            && self.end_unbegun(now, id, out)
+        {
+            return;
+        }
         let Some(element) = &self.element else { return };
         let recipients = match to {
             SignalTarget::All => Some(Recipients::Everything),
             SignalTarget::Batch => element.batch_shell().map(Recipients::Process),
             SignalTarget::Steps => groups(element.step_tasks()),
+            SignalTarget::Step(id) => {
+                let of_step = |task: &TaskId| task.step == id;
+                groups(element.step_tasks().into_iter().filter(of_step).collect())
+            }
         };
         out.extend(recipients.map(|to| Effect::Signal { signal, to }));
     }

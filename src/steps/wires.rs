@@ -125,6 +125,19 @@ impl SlotCore {
         }
     }
 
+    /// Ends a step whose tasks have not started yet; whether it is one.
+    pub(super) fn end_unbegun(&mut self, now: u64, id: StepId, out: &mut Vec<Effect>) -> bool {
+        let held = |step: &&mut Step| matches!(step.held, Held::Until(..));
+        let unbegun = self.step_mut(id).filter(held).is_some();
+        if unbegun {
+            self.with_wiring(now, id, out, |wiring, acts| {
+                let text = "it was told to end before its tasks had started";
+                wiring.fail(1, text.to_owned(), true, acts);
+            });
+        }
+        unbegun
+    }
+
     fn wire_facts(&self, step: StepId, placement: &Placement, options: StepOptions) -> WireFacts {
         let launch = &self.launch;
         let room = launch.shares.iter().map(|share| share.tasks).sum::<u32>();

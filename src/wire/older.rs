@@ -4,7 +4,7 @@
 //! as a program that says so and fails: an order cannot be answered, and one that is not understood would cut the link.
 
 use super::hello::{VERSION_GANGS, VERSION_PEERS, VERSION_PLACES};
-use super::worker::{SlotLaunch, StepLaunch, StepOrder, ToSlot};
+use super::worker::{SignalTarget, SlotLaunch, StepLaunch, StepOrder, ToSlot};
 use crate::model::ids::BlobId;
 use crate::model::job::Launch;
 use std::sync::Arc;
@@ -32,6 +32,13 @@ pub fn order_for(version: u16, order: ToSlot) -> Option<ToSlot> {
             launch_for(version, &mut launch);
             Some(ToSlot::Launch(launch))
         }
+        ToSlot::Signal {
+            signal,
+            to: SignalTarget::Step(_),
+        } if version < VERSION_PLACES => Some(ToSlot::Signal {
+            signal,
+            to: SignalTarget::Steps,
+        }),
         // Its nodes could not say it, so it is not waited for.
         ToSlot::Peer { frame, .. } if frame.needs().0 > version.max(VERSION_PEERS) => None,
         order => Some(order),

@@ -152,6 +152,8 @@ pub enum SignalTarget {
     Batch,
     /// Every process of the element.
     All,
+    /// Tasks of this step alone. To builds of [`super::hello::VERSION_PLACES`] or later.
+    Step(StepId),
 }
 
 /// A step to start within a slot.

@@ -1,8 +1,12 @@
 //! Steps of `hpc run`: which rank goes where, a program and files for each, and several beside each other in one job.
 
-use crate::support::{Answer, Cluster, PATIENCE, Running, code_of, finish, wait_child, wait_until};
+use crate::support::{
+    Answer, Cluster, PATIENCE, Running, code_of, finish, kill, wait_child, wait_until,
+};
+use nix::sys::signal::Signal;
 use std::fs;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 /// What a rank says of where it is.
 const WHERE: &str = "echo $SLURMD_NODENAME $SLURM_NODEID $SLURM_LOCALID $SLURM_GTIDS $SLURM_STEP_TASKS_PER_NODE $SLURM_DISTRIBUTION";
@@ -214,8 +218,11 @@ fn steps_beside_each_other_have_cpus_of_their_own() {
     wait_until("the first runs", PATIENCE, || cluster.exists("a"));
     let mut two = start(&["-v", "-n", "1"], "b");
     wait_until("the second runs", PATIENCE, || cluster.exists("b"));
-    assert!(cluster.read("error-a").ends_with("rank 0, cpus 0\n"));
-    assert!(cluster.read("error-b").ends_with("rank 0, cpus 1\n"));
+    // It is said once the client has asked for it, and the programs may be faster.
+    wait_until("both say where they are", PATIENCE, || {
+        cluster.read("error-a").ends_with("rank 0, cpus 0\n")
+            && cluster.read("error-b").ends_with("rank 0, cpus 1\n")
+    });
     let shown = cluster.ok(&["job", &job.to_string()]);
     assert!(
         shown.contains("Running step: 0 sh on n1: rank 0, cpus 0\n")
@@ -252,4 +259,80 @@ fn steps_beside_each_other_have_cpus_of_their_own() {
         "{too_many:?}"
     );
     cluster.ok(&["cancel", &job.to_string()]);
+}
+
+/// A job of 2 cpus that holds its allocation.
+fn two_cpus(cluster: &Cluster) -> u32 {
+    let job = cluster.submit(&["-n", "2", "--wrap", "sleep 1000"]);
+    cluster.wait_for_state(job, "RUNNING");
+    job
+}
+
+#[test]
+fn what_ends_one_step_leaves_the_others_alone() {
+    let cluster = Cluster::up(2);
+    let job = two_cpus(&cluster);
+    let wait = "touch here.$0; while [ ! -e go ]; do sleep 0.02; done; echo over";
+    let start = |number: &str, script: &str| {
+        let words = ["-n", "1", "sh", "-c", script, number];
+        let mut command = inside(&cluster, job, &words);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        wait_until("the step runs", PATIENCE, || {
+            cluster.exists(&format!("here.{number}"))
+        });
+        child
+    };
+    let other = start("1", wait);
+    let tidies =
+        "trap 'echo tidied > tidied; exit 3' TERM; touch here.$0; while :; do sleep 0.02; done";
+    // As Ctrl-C does, twice.
+    let mut one = start("2", tidies);
+    let pid = i32::try_from(one.id()).unwrap();
+    let mut said = BufReader::new(one.stderr.take().unwrap());
+    let mut line = String::new();
+    kill(pid, Signal::SIGINT);
+    said.read_line(&mut line).unwrap();
+    assert!(line.contains(&format!("ends step {job}.")), "{line}");
+    kill(pid, Signal::SIGINT);
+    let code = wait_child(&mut one, PATIENCE).map(code_of);
+    assert!(code.is_some_and(|code| code != 0), "{code:?}");
+    assert_eq!(cluster.read("tidied"), "tidied\n");
+    // And one that ends by no signal but the last.
+    let stubborn = "trap '' TERM INT; touch here.$0; while :; do sleep 0.02; done";
+    let mut one = start("3", stubborn);
+    let pid = i32::try_from(one.id()).unwrap();
+    let mut said = BufReader::new(one.stderr.take().unwrap());
+    kill(pid, Signal::SIGINT);
+    said.read_line(&mut line).unwrap();
+    kill(pid, Signal::SIGINT);
+    assert_eq!(wait_child(&mut one, PATIENCE).map(code_of), Some(137));
+    fs::write(cluster.work.join("go"), "").unwrap();
+    let output = other.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text == "over\n", "{output:?}");
+}
+
+#[test]
+fn a_step_whose_files_cannot_be_opened_holds_nothing() {
+    let cluster = Cluster::up(2);
+    let job = two_cpus(&cluster);
+    for words in [
+        ["-i", "missing"],
+        ["-o", "/proc/no-such"],
+        ["-e", "/proc/no-such"],
+    ] {
+        let refused = step(&cluster, job, &[&words[..], &["-n", "2", "cat"]].concat());
+        assert!(
+            refused.code == 1 && refused.err.contains(words[1]),
+            "{refused:?}"
+        );
+        // All cpus are free again.
+        let next = step(&cluster, job, &["-n", "2", "-Q", "echo", "here"]);
+        assert_eq!(
+            (next.code, next.out.as_str()),
+            (0, "here\nhere\n"),
+            "{next:?}"
+        );
+    }
 }
