@@ -51,7 +51,10 @@ impl Draft {
     /// Finds the hosts of `--distribution=arbitrary`: in the file that SLURM_HOSTFILE names, or in `--nodelist`. How many
     /// ranks they are.
     pub(super) fn list_hosts(&mut self) -> Outcome<Option<u32>> {
-        if !matches!(self.step.distribution(), Some(Distribution::Arbitrary(_))) {
+        // As srun has it: a file of hosts is meant where nothing else is said.
+        let unsaid = self.step.distribution().is_none() && self.request.nodelist.is_empty();
+        let listed = unsaid && env::var_os(HOST_FILE).is_some_and(|name| !name.is_empty());
+        if !listed && !matches!(self.step.distribution(), Some(Distribution::Arbitrary(_))) {
             return Ok(None);
         }
         let mut hosts = match env::var(HOST_FILE) {

@@ -3,7 +3,7 @@
 use super::alloc::Held;
 use super::attached::{Attachment, Ends};
 use super::bcast;
-use super::connection::{Target, unexpected};
+use super::connection::{RECONNECT, Target, unexpected};
 use super::draft::{Draft, Program};
 use super::exit::{Failure, Outcome};
 use super::job_options::{self, RUN, Setting};
@@ -21,7 +21,7 @@ use crate::wire::worker::SignalTarget;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use nix::sys::signal::Signal;
 use std::env;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Options that a step inside a job honours.
 const OF_A_STEP: &[&str] = &[
@@ -61,6 +61,8 @@ const SAID_BY_VARIABLES: &[&str] = &[
     "output",
     "error",
     "input",
+    "open-mode",
+    "label",
     "overlap",
     "exact",
 ];
@@ -68,6 +70,8 @@ const SAID_BY_VARIABLES: &[&str] = &[
 const BUSY_FIRST: Duration = Duration::from_millis(20);
 /// The longest such pause.
 const BUSY_MOST: Duration = Duration::from_secs(1);
+/// A step for which no controller is there asks again after this.
+const AWAY: Duration = Duration::from_millis(200);
 
 /// Arguments of `hpc run`: the table of job options, then a program.
 #[derive(Debug)]
@@ -298,11 +302,21 @@ fn distribution_around() -> Option<String> {
 fn created(target: &Target, request: &Request, raw_job: u32, quiet: bool) -> Outcome<StepId> {
     let mut pause = BUSY_FIRST;
     let mut said = quiet;
+    let mut gone = None;
     loop {
         match target.ask(request) {
             Ok(ToClient::StepStarted { step }) => return Ok(step),
             Ok(other) => return Err(unexpected(&other)),
             Err(Failure::Refused(refusal)) if refusal.code == BUSY => {}
+            // It never heard of the step, and may be back soon.
+            Err(failure @ Failure::Unreachable(_)) => {
+                let until = *gone.get_or_insert_with(|| Instant::now() + RECONNECT);
+                if Instant::now() >= until {
+                    return Err(failure);
+                }
+                std::thread::sleep(AWAY);
+                continue;
+            }
             Err(failure) => return Err(failure),
         }
         if !std::mem::replace(&mut said, true) {

@@ -239,6 +239,11 @@ impl Wish<'_> {
     /// The nodes of the step, in order.
     fn nodes(&self, room: &[u32]) -> Result<Vec<usize>, Refusal> {
         let (may, must) = self.candidates()?;
+        if may.is_empty() {
+            let what = "--exclude leaves out every node of the job".to_owned();
+            let hint = format!("the job has {}", hostlist::fold(self.names));
+            return Err(impossible(what, &hint));
+        }
         let usual = if must.is_empty() {
             may.len()
         } else {

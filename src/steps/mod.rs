@@ -660,6 +660,7 @@ impl SlotCore {
             return;
         };
         let main = element.main;
+        let all_over = element.steps.iter().all(Step::is_over);
         let Some(step) = element.step_mut(id) else {
             return;
         };
@@ -669,6 +670,8 @@ impl SlotCore {
         if main == Some(id) {
             let verdict = match &element.phase {
                 Phase::Running => Verdict::Own,
+                // The others were told to end as it was, and have as long for it.
+                Phase::Ending { .. } if !all_over => return,
                 Phase::Ending { verdict, .. } => verdict.clone(),
                 Phase::Sweeping { .. } => return,
             };
@@ -678,11 +681,8 @@ impl SlotCore {
             step.reported = true;
             let end = step.end(at);
             out.push(Effect::StepOver(id));
-            // An allocation that is being ended has nothing to wait for once its last step is over.
-            if main.is_none()
-                && element.steps.iter().all(Step::is_over)
-                && let Phase::Ending { verdict, .. } = &element.phase
-            {
+            // An element that is being ended has nothing to wait for once its last step is over.
+            if all_over && let Phase::Ending { verdict, .. } = &element.phase {
                 element.phase = Phase::Sweeping {
                     verdict: verdict.clone(),
                 };

@@ -336,3 +336,37 @@ fn a_step_whose_files_cannot_be_opened_holds_nothing() {
         );
     }
 }
+
+#[test]
+fn steps_of_a_script_have_time_to_end_when_their_job_is_cancelled() {
+    let cluster = Cluster::up(2);
+    let tidies = "trap 'sleep 0.3; echo tidied >> tidied; exit 3' TERM; touch here.$SLURM_PROCID; \
+                  while :; do sleep 0.02; done";
+    fs::write(cluster.work.join("rank.sh"), tidies).unwrap();
+    let program = cluster.hpc(&[]).get_program().to_owned();
+    let script = format!("{} run sh rank.sh", program.to_str().unwrap());
+    let job = cluster.submit(&["-n", "2", "--wrap", &script]);
+    wait_until("the ranks run", PATIENCE, || {
+        cluster.exists("here.0") && cluster.exists("here.1")
+    });
+    // The script itself ends at once.
+    cluster.ok(&["cancel", &job.to_string()]);
+    cluster.wait_for_state(job, "CANCELLED");
+    assert_eq!(cluster.read("tidied"), "tidied\ntidied\n");
+}
+
+#[test]
+fn a_step_that_finds_no_controller_waits_for_it() {
+    let cluster = Cluster::up(2);
+    let job = two_cpus(&cluster);
+    cluster.kill_controller();
+    let child = inside(&cluster, job, &["-n", "1", "echo", "here"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    cluster.start();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text == "here\n", "{output:?}");
+}
