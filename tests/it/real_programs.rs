@@ -68,7 +68,8 @@ fn mpi4py_passes_its_tests(test: &str, name: &str) {
     };
     let cluster = Cluster::up(4);
     let [python, script] = [place.join("bin/python"), source.join("test/main.py")];
-    let mut command = cluster.hpc(&["run", "-n", "2"]);
+    // With labels lines of the two do not mix.
+    let mut command = cluster.hpc(&["run", "-l", "-n", "2"]);
     command.arg(python).arg(script);
     command.args(MODULES.iter().flat_map(|module| ["-i", module]));
     let answer = finish(&mut command, b"");
@@ -78,10 +79,12 @@ fn mpi4py_passes_its_tests(test: &str, name: &str) {
         let lines = answer.err.lines();
         lines.filter(|line| line.starts_with(start)).count()
     };
-    assert_eq!(lines("OK"), 2, "{answer:?}");
-    assert!(lines("[0@") > 0 && lines("[1@") > 0, "{answer:?}");
+    for start in ["0: OK", "1: OK"] {
+        assert_eq!(lines(start), 1, "{answer:?}");
+    }
+    assert!(lines("0: [0@") > 0 && lines("1: [1@") > 0, "{answer:?}");
     let ran = answer.err.lines().find_map(|line| {
-        let (count, _) = line.strip_prefix("Ran ")?.split_once(" tests in ")?;
+        let (count, _) = line.strip_prefix("0: Ran ")?.split_once(" tests in ")?;
         count.parse::<u32>().ok()
     });
     assert!(ran.is_some_and(|ran| ran >= TESTS_LEAST), "{answer:?}");
