@@ -111,7 +111,8 @@ pub(super) fn order_key(state: &State, job: &Job) -> OrderKey {
     super::naive::order_key(&ranker, job)
 }
 
-/// Jobs of which the plan says that a limit holds them, and that got nothing.
+/// Jobs of which the plan says that a limit holds them, and that got nothing. One that found no room when it was looked at
+/// waits for that, although what was started behind it has reached a limit since.
 fn held_by_limits(state: &State, plan: &Plan) -> Vec<JobId> {
     let holds = |job: &Job| {
         let mut groups = plan.held.iter();
@@ -123,7 +124,9 @@ fn held_by_limits(state: &State, plan: &Plan) -> Vec<JobId> {
         .jobs
         .values()
         .filter(|job| !job.pending.is_empty() && job.slots.is_empty());
+    let no_room = heads(plan);
     let held = jobs.filter(|job| holds(job) && !started.contains(&job.id));
+    let held = held.filter(|job| !no_room.contains(&job.id));
     held.map(|job| job.id).collect()
 }
 
