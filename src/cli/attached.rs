@@ -536,21 +536,19 @@ impl Session<'_> {
         let (mut out, mut err) = self.about.outputs();
         match self.logs.feed(node, fresh, &mut out, &mut err) {
             Ok(()) => {}
-            Err(LogError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-                // As a program in a pipe: when nobody reads, it ends.
-                if self.about.owner {
-                    self.say_end(Signal::SIGKILL, peer);
-                    peer.flush();
-                }
-                return Err(Broken::Failed(Failure::PipeClosed));
-            }
             Err(error) => {
-                // Its output is lost from here on, and it would hold cpus that nobody knows of.
+                // As a program in a pipe: when nobody reads, it ends. Where it cannot be written, it is lost from here on,
+                // and its step would hold cpus that nobody knows of.
                 if self.about.owner {
                     self.say_end(Signal::SIGKILL, peer);
                     peer.flush();
                 }
-                return Err(Broken::Failed(anyhow::Error::from(error).into()));
+                let closed = matches!(&error, LogError::Io(error) if error.kind() == io::ErrorKind::BrokenPipe);
+                return Err(Broken::Failed(if closed {
+                    Failure::PipeClosed
+                } else {
+                    anyhow::Error::from(error).into()
+                }));
             }
         }
         let offset = self.logs.taken(node);
