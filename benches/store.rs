@@ -7,7 +7,7 @@
 )]
 
 #[allow(unused_imports, reason = "the fixtures name these as their own")]
-use hpc::{cluster, model, store};
+use hpc::{cluster, model, store, wire};
 
 #[path = "../src/store/fixtures.rs"]
 mod fixtures;

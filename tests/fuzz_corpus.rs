@@ -10,7 +10,7 @@
 )]
 
 #[allow(unused_imports, reason = "the shared pages name these as their own")]
-use hpc::{cluster, model, store};
+use hpc::{cluster, model, store, wire};
 
 #[path = "fuzz/checks.rs"]
 #[allow(unreachable_pub, reason = "a library of its own for the fuzzer")]

@@ -8,7 +8,7 @@
 )]
 
 #[allow(unused_imports, reason = "the shared pages name these as their own")]
-use hpc::{cluster, model, store};
+use hpc::{cluster, model, store, wire};
 
 #[path = "../src/store/crash_script.rs"]
 mod crash_script;

@@ -247,7 +247,7 @@ impl Cluster {
                 self.tell(job, slot, effects, |_, _| ToSlot::Release { code });
             }
             Event::SlotClosed { job, slot, at } => {
-                self.steps.remove(&SlotKey { job, slot });
+                self.forget_orders(SlotKey { job, slot });
                 self.tell(job, slot, effects, |_, _| ToSlot::Close);
                 let Some(closed) = self.slot(SlotKey { job, slot }).cloned() else {
                     return;
@@ -766,7 +766,15 @@ impl Cluster {
         if self.slot(key).is_some_and(|slot| slot.begun) {
             self.tell(job, slot, effects, |_, _| order.order());
         }
+        self.touched.orders.insert((key, order.launch.step));
         self.steps.entry(key).or_default().push(order);
+    }
+
+    /// A slot's steps are over with it.
+    fn forget_orders(&mut self, key: SlotKey) {
+        let orders = self.steps.remove(&key).unwrap_or_default();
+        let steps = orders.iter().map(|order| (key, order.launch.step));
+        self.touched.orders.extend(steps);
     }
 
     /// A step ended on one node; it is over when it has on all.
@@ -799,6 +807,7 @@ impl Cluster {
             if let Some(steps) = self.steps.get_mut(&key) {
                 steps.retain(|step| step.launch.step != row.step);
             }
+            self.touched.orders.insert((key, row.step));
             effects.push(Effect::StepEnded {
                 key,
                 step: row.step,

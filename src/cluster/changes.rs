@@ -3,12 +3,13 @@
 use crate::model::audit::AuditRecord;
 use crate::model::history::{ElementRow, EndedJob, StepRow};
 use crate::model::identity::{Invitation, KeyId, KnownKey, TokenHash};
-use crate::model::ids::JobId;
+use crate::model::ids::{JobId, SlotKey, StepId};
 use crate::model::job::Job;
 use crate::model::node::Node;
 use crate::model::rules::{Noun, Setting};
 use crate::scheduler::priority::Usage;
 use crate::scheduler::shares::Member;
+use crate::wire::worker::StepOrder;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -41,6 +42,8 @@ pub struct Changes {
     pub ended: Vec<EndedJob>,
     /// Steps that ended.
     pub steps: Vec<StepRow>,
+    /// Steps that run, as they were ordered; `None` = over.
+    pub orders: Vec<(SlotKey, StepId, Option<Arc<StepOrder>>)>,
     /// Nodes as they are now; `None` = removed.
     pub nodes: Vec<(u32, Option<Arc<Node>>)>,
     /// The counters, when they moved.
@@ -65,6 +68,7 @@ impl Changes {
             && self.rows.is_empty()
             && self.ended.is_empty()
             && self.steps.is_empty()
+            && self.orders.is_empty()
             && self.nodes.is_empty()
             && self.counters.is_none()
             && self.keys.is_empty()

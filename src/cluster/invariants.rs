@@ -16,7 +16,26 @@ use std::collections::{BTreeMap, BTreeSet};
 pub fn check(cluster: &Cluster) -> Result<(), String> {
     nothing_granted_twice(cluster)?;
     positions_are_in_one_place(cluster)?;
+    orders_are_of_running_steps(cluster)?;
     indexes_are_true(cluster)
+}
+
+/// One that is left behind would hold cpus for ever, and start a step anew on a node that comes back.
+fn orders_are_of_running_steps(cluster: &Cluster) -> Result<(), String> {
+    for (key, orders) in &cluster.steps {
+        let running = cluster.slot(*key).map(|slot| slot.steps.as_slice());
+        let mut running = orders.iter().map(|order| {
+            let step = order.launch.step;
+            let running = running.unwrap_or_default().iter();
+            (step, running.filter(|known| known.step == step).count())
+        });
+        if let Some((step, times)) = running.find(|(_, times)| *times != 1) {
+            return Err(format!(
+                "step {step} of {key:?} is ordered and runs {times} times"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn nothing_granted_twice(cluster: &Cluster) -> Result<(), String> {

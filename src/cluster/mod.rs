@@ -48,7 +48,7 @@ pub use event::Event;
 pub use snapshot::Snapshot;
 
 use crate::model::identity::{Invitation, KeyId, KnownKey, TokenHash};
-use crate::model::ids::{JobId, NodeId, SlotKey};
+use crate::model::ids::{JobId, NodeId, SlotKey, StepId};
 use crate::model::job::{Commons, ExitStatus, Hold, Job, JobState, Reason};
 use crate::model::node::{Link, Node};
 use crate::model::refusal::Refusal;
@@ -158,6 +158,7 @@ struct Touched {
     invitations: BTreeSet<TokenHash>,
     rules: BTreeSet<(Noun, String)>,
     members: BTreeSet<Member>,
+    orders: BTreeSet<(SlotKey, StepId)>,
     changes: changes::Changes,
 }
 
@@ -229,8 +230,7 @@ pub struct Cluster {
     /// What the last plan could not start, and why.
     blocked: Arc<snapshot::Blocked>,
     touched: Touched,
-    /// Steps that run, as they were ordered: said again to a worker that comes back. Not stored, since whoever asked
-    /// for a step hears of it only after its order has left.
+    /// Steps that run, as they were ordered: said again to a worker that comes back, and what they hold of their job.
     steps: OrdMap<SlotKey, Vec<Arc<StepOrder>>>,
     /// Slots closed lately and their nodes, oldest first: a step's end may still come from there.
     closed: VecDeque<ClosedSlot>,
@@ -368,6 +368,15 @@ impl Cluster {
     ) -> Self {
         self.keys = keys.into_iter().collect();
         self.invitations = invitations.into_iter().collect();
+        self
+    }
+
+    /// With the orders of running steps that the store holds.
+    #[must_use]
+    pub fn with_orders(mut self, orders: Vec<(SlotKey, Arc<StepOrder>)>) -> Self {
+        for (key, order) in orders {
+            self.steps.entry(key).or_default().push(order);
+        }
         self
     }
 
@@ -671,6 +680,12 @@ impl Cluster {
         }
     }
 
+    /// How a step that runs was ordered.
+    fn order_of(&self, key: SlotKey, step: StepId) -> Option<&Arc<StepOrder>> {
+        let orders = self.steps.get(&key)?;
+        orders.iter().find(|order| order.launch.step == step)
+    }
+
     /// The rows that events since the last call changed.
     #[must_use]
     pub fn take_changes(&mut self) -> changes::Changes {
@@ -680,6 +695,11 @@ impl Cluster {
             .jobs
             .into_iter()
             .map(|id| (id, self.jobs.get(&id).cloned()))
+            .collect();
+        changes.orders = touched
+            .orders
+            .into_iter()
+            .map(|(key, step)| (key, step, self.order_of(key, step).cloned()))
             .collect();
         changes.nodes = touched
             .nodes

@@ -1,7 +1,7 @@
 //! decide: a step started from inside a running job (`hpc run` in a script or an allocation).
 //!
-//! A step runs on cpus of its job's allocation; which ones is for [`super::spread`]. What holds cpus is what this
-//! controller has started: after its restart, new steps do not see those that ran before.
+//! A step runs on cpus of its job's allocation; which ones is for [`super::spread`], which is told what steps hold
+//! that run.
 
 use super::command::Principal;
 use super::spread::{self, Place, Room};

@@ -352,7 +352,8 @@ fn build_cluster(
         now,
     )
     .with_members(loaded.keys, loaded.invitations)
-    .with_usage(loaded.usage);
+    .with_usage(loaded.usage)
+    .with_orders(loaded.orders);
     Ok(if new {
         cluster.storing_rules()
     } else {

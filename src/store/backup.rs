@@ -8,7 +8,7 @@
 use super::error::{Fault, StoreError};
 use super::tables::{
     AUDIT, BLOB_REFS, BLOBS, ELEMENT_ROWS, HISTORY, HISTORY_BY_END, INVITATIONS, JOBS, KEYS,
-    MERGES, META, NODES, RULES, SPECS, STEPS, USAGE,
+    MERGES, META, NODES, RULES, SPECS, STEP_ORDERS, STEPS, USAGE,
 };
 use redb::backends::FileBackend;
 use redb::{
@@ -79,6 +79,7 @@ fn copy_tables(from: &ReadTransaction, into: File) -> Result<(), Fault> {
     copy_table(from, &txn, HISTORY)?;
     copy_table(from, &txn, HISTORY_BY_END)?;
     copy_table(from, &txn, STEPS)?;
+    copy_table(from, &txn, STEP_ORDERS)?;
     copy_table(from, &txn, NODES)?;
     copy_table(from, &txn, BLOBS)?;
     copy_table(from, &txn, BLOB_REFS)?;

@@ -6,12 +6,12 @@
 use super::columns::encode_element_row;
 use super::error::{Fault, StoreError, row};
 use super::record::{
-    decode_ended_at, decode_spec, encode_ended, encode_into, encode_job, encode_node, encode_rule,
-    encode_step, rule_key, step_key,
+    decode_ended_at, decode_spec, encode_ended, encode_into, encode_job, encode_node, encode_order,
+    encode_rule, encode_step, rule_key, step_key,
 };
 use super::tables::{
     AUDIT, BLOB_REFS, BLOBS, COUNTERS, ELEMENT_ROWS, HISTORY, HISTORY_BY_END, INVITATIONS, JOBS,
-    KEYS, MERGES, META, NODES, RULES, SPECS, STEPS, USAGE,
+    KEYS, MERGES, META, NODES, RULES, SPECS, STEP_ORDERS, STEPS, USAGE,
 };
 use super::{Store, blob, retention};
 use crate::cluster::changes::Changes;
@@ -47,6 +47,7 @@ impl Store {
             batch.gone(changes)?;
             batch.element_rows(changes)?;
             batch.steps(changes)?;
+            batch.orders(changes)?;
             batch.nodes(changes)?;
             batch.counters(changes)?;
             batch.members(changes)?;
@@ -252,6 +253,24 @@ impl Batch<'_> {
         for step in &changes.steps {
             encode_step(&mut self.buffer, step);
             table.insert(step_key(step), self.buffer.as_slice())?;
+        }
+        Ok(())
+    }
+
+    fn orders(&mut self, changes: &Changes) -> Result<(), Fault> {
+        if changes.orders.is_empty() {
+            return Ok(());
+        }
+        let mut table = self.txn.open_table(STEP_ORDERS)?;
+        for (slot, step, order) in &changes.orders {
+            let key = (slot.job.0, slot.slot.0, step.0);
+            match order {
+                Some(order) => {
+                    encode_order(&mut self.buffer, order);
+                    table.insert(key, self.buffer.as_slice())
+                }
+                None => table.remove(key),
+            }?;
         }
         Ok(())
     }

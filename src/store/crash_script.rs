@@ -5,7 +5,7 @@
 use super::fixtures::{self, Contents, contents};
 use super::power_loss::{Disk, Random};
 use crate::cluster::changes::Changes;
-use crate::model::ids::BlobId;
+use crate::model::ids::{BlobId, SlotKey, StepId};
 use crate::model::time::Timestamp;
 use crate::store::{Store, StoreError};
 use std::collections::BTreeSet;
@@ -46,6 +46,13 @@ pub(crate) fn script(rounds: u32, width: u32) -> Vec<Act> {
         running.ends.unsuccessful = 1;
         let mut changes = fixtures::with_job(&running);
         changes.rows = vec![(array.id, 0, fixtures::element_row(0, 0, 2, 2))];
+        let slot = SlotKey {
+            job: array.id,
+            slot: running.slots[0].id,
+        };
+        let steps = (0..3).map(fixtures::order);
+        let steps = steps.map(|order| (slot, order.launch.step, Some(Arc::new(order))));
+        changes.orders = steps.collect();
         acts.push(Act::Commit(changes.into(), vec![]));
         acts.push(Act::Settle);
         for (n, job) in plain.iter().enumerate() {
@@ -60,6 +67,7 @@ pub(crate) fn script(rounds: u32, width: u32) -> Vec<Act> {
         let mut changes =
             fixtures::with_end(fixtures::ended(&running, i64::from(round) * 10 + 5, 2));
         changes.rows = vec![(array.id, 1, fixtures::element_row(0, 2, 4, 0))];
+        changes.orders = vec![(slot, StepId(0), None), (slot, StepId(2), None)];
         changes.nodes = vec![(1, None), (2, Some(Arc::new(fixtures::node(2))))];
         acts.push(Act::Commit(changes.into(), vec![]));
         acts.push(Act::Merge);

@@ -13,8 +13,10 @@ use crate::model::job::{
     Usage,
 };
 use crate::model::node::{Inventory, Link, Node, Serves};
+use crate::model::step::{Mpi, StepOption, StepOptions};
 use crate::model::time::Timestamp;
 use crate::store::{Loaded, Reader, StoreError};
+use crate::wire::worker::{StepLaunch, StepOrder};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -276,6 +278,24 @@ pub(crate) fn step(job: u32, step: u32) -> StepRow {
             cpu_ms: 5,
             ..Usage::default()
         },
+    }
+}
+
+/// How a step was ordered.
+pub(crate) fn order(step: u32) -> StepOrder {
+    let mut options = StepOptions::default();
+    options.say(StepOption::Mpi(Mpi::Pmi2));
+    options.say(StepOption::Cpus(vec![(0, [1_u16].into_iter().collect())]));
+    StepOrder {
+        launch: StepLaunch {
+            step: StepId(step),
+            arguments: vec!["./mpi_program".into(), "-n".into()],
+            environment: vec![(b"LANG".to_vec(), b"C.UTF-8".to_vec())],
+            work_dir: "/data".into(),
+            tasks: vec![8],
+            cpus_per_task: 1,
+        },
+        options,
     }
 }
 

@@ -4,15 +4,15 @@ use super::columns::collect_unsuccessful;
 use super::error::{Fault, row};
 use super::record::{
     RecordError, decode_counters, decode_invitation, decode_job, decode_key, decode_node,
-    decode_outcome, decode_rule, decode_rule_key, decode_spec, decode_usage,
+    decode_order, decode_outcome, decode_rule, decode_rule_key, decode_spec, decode_usage,
 };
 use super::tables::{
     CLUSTER, COUNTERS, ELEMENT_ROWS, HISTORY_BY_END, INVITATIONS, JOBS, KEYS, META, NODES, RULES,
-    SPECS, USAGE,
+    SPECS, STEP_ORDERS, USAGE,
 };
 use crate::cluster::changes::Counters;
 use crate::model::identity::{Invitation, KeyId, KnownKey, TokenHash};
-use crate::model::ids::{JobId, NodeId};
+use crate::model::ids::{JobId, NodeId, SlotId, SlotKey, StepId};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{Commons, ExitStatus, Job, JobState};
 use crate::model::node::Node;
@@ -20,6 +20,7 @@ use crate::model::rules::Rules;
 use crate::model::time::Timestamp;
 use crate::scheduler::priority::Usage;
 use crate::scheduler::shares::Member;
+use crate::wire::worker::StepOrder;
 use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -50,6 +51,8 @@ pub struct Loaded {
     pub counters: Counters,
     /// Jobs that have not ended, by number.
     pub jobs: Vec<Arc<Job>>,
+    /// Steps that run, as they were ordered, by slot and number.
+    pub orders: Vec<(SlotKey, Arc<StepOrder>)>,
     /// Nodes, by number; what is free on them is still to be counted.
     pub nodes: Vec<Arc<Node>>,
     /// Keys that are known.
@@ -82,6 +85,7 @@ pub(super) fn load(database: &Database) -> Result<Loaded, Fault> {
         cluster: ClusterId(cluster),
         counters,
         jobs: jobs(&txn)?,
+        orders: orders(&txn)?,
         nodes: nodes(&txn)?,
         keys: keys(&txn)?,
         invitations: invitations(&txn)?,
@@ -133,6 +137,23 @@ pub(super) fn unsuccessful(
         collect_unsuccessful(bytes.value(), &mut set).map_err(row("element_rows", key.value()))?;
     }
     Ok(set)
+}
+
+fn orders(txn: &ReadTransaction) -> Result<Vec<(SlotKey, Arc<StepOrder>)>, Fault> {
+    let table = txn.open_table(STEP_ORDERS)?;
+    let mut orders = Vec::new();
+    for entry in table.iter()? {
+        let (key, bytes) = entry?;
+        let (job, slot, step) = key.value();
+        let order =
+            decode_order(StepId(step), bytes.value()).map_err(row("step_orders", key.value()))?;
+        let key = SlotKey {
+            job: JobId(job),
+            slot: SlotId(slot),
+        };
+        orders.push((key, Arc::new(order)));
+    }
+    Ok(orders)
 }
 
 fn nodes(txn: &ReadTransaction) -> Result<Vec<Arc<Node>>, Fault> {

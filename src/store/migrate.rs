@@ -8,7 +8,7 @@ use super::error::{Fault, StoreError};
 use super::load::ClusterId;
 use super::tables::{
     AUDIT, BLOB_REFS, BLOBS, CLUSTER, ELEMENT_ROWS, HISTORY, HISTORY_BY_END, INVITATIONS, JOBS,
-    KEYS, MERGES, META, NODES, RULES, SCHEMA, SCHEMA_VERSION, SPECS, STEPS, USAGE,
+    KEYS, MERGES, META, NODES, RULES, SCHEMA, SCHEMA_VERSION, SPECS, STEP_ORDERS, STEPS, USAGE,
 };
 use redb::{Database, ReadableDatabase, TableError, WriteTransaction};
 use std::io::Read;
@@ -18,7 +18,7 @@ use std::path::Path;
 type Step = fn(&WriteTransaction) -> Result<(), Fault>;
 
 /// The step at place `n` leads from schema `n + 1` to `n + 2`.
-const STEPS_UP: [Step; SCHEMA_VERSION as usize - 1] = [members, rules, eviction];
+const STEPS_UP: [Step; SCHEMA_VERSION as usize - 1] = [members, rules, eviction, step_orders];
 
 /// Machines and people from elsewhere, and the audit.
 fn members(txn: &WriteTransaction) -> Result<(), Fault> {
@@ -38,6 +38,12 @@ fn rules(txn: &WriteTransaction) -> Result<(), Fault> {
 
 /// Settings of preemption, and orders that come of it. A release that knows neither would read them as damage.
 fn eviction(_: &WriteTransaction) -> Result<(), Fault> {
+    Ok(())
+}
+
+/// Orders of steps that run. A release that knows nothing of them would leave behind those of steps that end meanwhile.
+fn step_orders(txn: &WriteTransaction) -> Result<(), Fault> {
+    txn.open_table(STEP_ORDERS)?;
     Ok(())
 }
 
@@ -86,6 +92,7 @@ fn create(database: &Database, path: &Path) -> Result<(), Fault> {
     txn.open_table(MERGES)?;
     members(&txn)?;
     rules(&txn)?;
+    step_orders(&txn)?;
     txn.open_table(META)?
         .insert(CLUSTER, new_cluster()?.0.as_slice())?;
     set_version(&txn, SCHEMA_VERSION)?;

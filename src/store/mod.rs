@@ -38,7 +38,8 @@ pub use error::StoreError;
 pub use load::{ClusterId, Ended, Loaded, RECENT_MAX};
 pub use record::{
     RecordError, decode_audit, decode_counters, decode_ended, decode_invitation, decode_job,
-    decode_key, decode_node, decode_outcome, decode_rule, decode_spec, decode_step, decode_usage,
+    decode_key, decode_node, decode_order, decode_outcome, decode_rule, decode_spec, decode_step,
+    decode_usage,
 };
 pub use retention::Purged;
 
@@ -48,7 +49,8 @@ pub mod bytes {
     pub use super::blob::encode_blob;
     pub use super::columns::{collect_unsuccessful, encode_element_row, holds_position};
     pub use super::record::{
-        decode_ended_at, encode_ended, encode_job, encode_node, encode_rule, encode_step,
+        decode_ended_at, encode_ended, encode_job, encode_node, encode_order, encode_rule,
+        encode_step,
     };
 }
 

@@ -21,9 +21,11 @@ use crate::model::job::{
 use crate::model::node::{Inventory, Link, Node, Serves};
 use crate::model::rare::Rare;
 use crate::model::rules::{Noun, Setting};
+use crate::model::step::StepOptions;
 use crate::model::stops::Stops;
 use crate::model::time::Timestamp;
 use crate::scheduler::priority;
+use crate::wire::worker::{StepLaunch, StepOrder};
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -436,6 +438,58 @@ pub fn decode_step(key: (u32, u32, u32, u32), bytes: &[u8]) -> Result<StepRow, R
     })
 }
 
+/// A running step without its number (a part of the key).
+#[derive(Serialize, Deserialize)]
+struct OrderRow<'a> {
+    arguments: Cow<'a, [String]>,
+    environment: Cow<'a, [(Vec<u8>, Vec<u8>)]>,
+    work_dir: Cow<'a, str>,
+    tasks: Cow<'a, [u32]>,
+    cpus_per_task: u32,
+    options: Cow<'a, StepOptions>,
+}
+
+/// The record of a step that runs, as it was ordered.
+pub fn encode_order(buffer: &mut Vec<u8>, order: &StepOrder) {
+    let StepOrder {
+        launch:
+            StepLaunch {
+                step: _,
+                arguments,
+                environment,
+                work_dir,
+                tasks,
+                cpus_per_task,
+            },
+        options,
+    } = order;
+    let row = OrderRow {
+        arguments: Cow::Borrowed(arguments),
+        environment: Cow::Borrowed(environment),
+        work_dir: Cow::Borrowed(work_dir),
+        tasks: Cow::Borrowed(tasks),
+        cpus_per_task: *cpus_per_task,
+        options: Cow::Borrowed(options),
+    };
+    encode_into(buffer, &row);
+}
+
+/// How a step that runs was ordered, from its number and its record.
+pub fn decode_order(step: StepId, bytes: &[u8]) -> Result<StepOrder, RecordError> {
+    let row: OrderRow<'static> = decode("step order", bytes)?;
+    Ok(StepOrder {
+        launch: StepLaunch {
+            step,
+            arguments: row.arguments.into_owned(),
+            environment: row.environment.into_owned(),
+            work_dir: row.work_dir.into_owned(),
+            tasks: row.tasks.into_owned(),
+            cpus_per_task: row.cpus_per_task,
+        },
+        options: row.options.into_owned(),
+    })
+}
+
 #[derive(Serialize, Deserialize)]
 struct NodeRow<'a> {
     inventory: Cow<'a, Inventory>,
@@ -604,6 +658,7 @@ mod tests {
                 let _ = decode_ended_at(&bytes);
                 let _ = decode_outcome(&bytes);
                 let _ = decode_step((1, 2, 3, 4), &bytes);
+                let _ = decode_order(StepId(4), &bytes);
                 let _ = decode_node(NodeId(1), &bytes);
                 let _ = decode_counters(&bytes);
                 let _ = decode_key(&bytes);

@@ -8,6 +8,7 @@
 //!   hot:      jobs ──┐                                nodes        meta
 //!                    ├─▶ specs ─▶ blob_refs, blobs
 //!   ended: history ──┘      history_by_end (the index)             element_rows, steps (both)
+//!   running steps of hot jobs: step_orders
 //!   members: keys, invitations       audit       rules
 //! ```
 
@@ -30,6 +31,9 @@ pub(super) const HISTORY_BY_END: TableDefinition<'_, (i64, u32), &[u8]> =
 /// (job, slot, node, step) -> a step that has ended.
 pub(super) const STEPS: TableDefinition<'_, (u32, u32, u32, u32), &[u8]> =
     TableDefinition::new("steps");
+/// (job, slot, step) -> how a step that runs was ordered: to be said again, and to know which cpus it holds.
+pub(super) const STEP_ORDERS: TableDefinition<'_, (u32, u32, u32), &[u8]> =
+    TableDefinition::new("step_orders");
 /// Node -> its record.
 pub(super) const NODES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("nodes");
 /// SHA-256 -> bytes, compressed where that pays.
@@ -62,7 +66,7 @@ pub(super) const COUNTERS: &str = "counters";
 pub(super) const COMPACTED_BYTES: &str = "compacted_bytes";
 
 /// The version of the layout on this page; `migrate.rs` leads older files here.
-pub(super) const SCHEMA_VERSION: u32 = 4;
+pub(super) const SCHEMA_VERSION: u32 = 5;
 
 /// The names of all tables, for the test that a backup forgets none.
 #[cfg(test)]
@@ -76,6 +80,7 @@ pub(super) fn names() -> Vec<String> {
         HISTORY.name(),
         HISTORY_BY_END.name(),
         STEPS.name(),
+        STEP_ORDERS.name(),
         NODES.name(),
         BLOBS.name(),
         BLOB_REFS.name(),

@@ -5,7 +5,7 @@ use super::fixtures::{
 };
 use super::{Purged, Reader, Store, StoreError, StoreOptions, tables};
 use crate::cluster::changes::{Changes, Counters};
-use crate::model::ids::{JobId, SlotId};
+use crate::model::ids::{JobId, SlotId, SlotKey};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{ExitStatus, Job, JobState, Reason};
 use crate::model::rules::{Noun, Rules, Setting};
@@ -277,6 +277,37 @@ fn an_ended_job_leaves_the_hot_state_and_stays_in_history() {
         Timestamp(START + 50),
     );
     assert_eq!(loaded.recent, [expected]);
+}
+
+#[test]
+fn orders_of_steps_are_kept_while_they_run() {
+    let (_directory, path) = place();
+    let (mut store, _) = open(&path).unwrap();
+    let job = started(&pending(1, spec("a", None)), 1);
+    let key = SlotKey {
+        job: job.id,
+        slot: job.slots[0].id,
+    };
+    let orders = [0, 1].map(|step| Arc::new(fixtures::order(step)));
+    let mut changes = with_job(&job);
+    changes.orders = orders
+        .iter()
+        .map(|order| (key, order.launch.step, Some(Arc::clone(order))))
+        .collect();
+    commit(&mut store, &changes);
+    drop(store);
+    let (mut store, loaded) = open(&path).unwrap();
+    let expected = orders.clone().map(|order| (key, order));
+    assert_eq!(loaded.orders, expected);
+    let over = Changes {
+        orders: vec![(key, orders[0].launch.step, None)],
+        ..Changes::default()
+    };
+    assert!(!over.is_empty());
+    commit(&mut store, &over);
+    drop(store);
+    let (_store, loaded) = open(&path).unwrap();
+    assert_eq!(loaded.orders, expected[1..]);
 }
 
 #[test]

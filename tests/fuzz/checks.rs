@@ -14,7 +14,7 @@ use hpc::model::cpu_set::CpuSet;
 use hpc::model::dependency::Dependency;
 use hpc::model::export::ExportSpec;
 use hpc::model::filename::{self, ArrayElement, FilenameContext, FilenameError};
-use hpc::model::ids::{JobId, NodeId};
+use hpc::model::ids::{JobId, NodeId, StepId};
 use hpc::model::index_set::IndexSet;
 use hpc::model::job::{JobSpec, JobState, Surroundings};
 use hpc::model::job_ref::{self, JobRef};
@@ -718,6 +718,12 @@ pub fn records(bytes: &[u8]) -> bool {
         4 => accepted(store::decode_step((1, 2, 3, 4), record)).is_some_and(|step| {
             stored::encode_step(&mut written, &step);
             assert_eq!(store::decode_step((1, 2, 3, 4), &written), Ok(step));
+            true
+        }),
+        // A kind that came later; the seeds of the others keep their numbers.
+        14 => accepted(store::decode_order(StepId(4), record)).is_some_and(|order| {
+            stored::encode_order(&mut written, &order);
+            assert_eq!(store::decode_order(StepId(4), &written), Ok(order));
             true
         }),
         5 => accepted(store::decode_node(NodeId(1), record)).is_some_and(|mut node| {

@@ -1536,6 +1536,8 @@ fn records() -> Vec<Vec<u8>> {
     seeds.push(record(3, &versioned(payload(&outcome))));
     stored::encode_step(&mut buffer, &fixtures::step(7, 0));
     seeds.push(record(4, &buffer));
+    stored::encode_order(&mut buffer, &fixtures::order(3));
+    seeds.push(record(14, &buffer));
     let mut node = fixtures::node(1);
     node.inventory = inventory().into();
     stored::encode_node(&mut buffer, &node);

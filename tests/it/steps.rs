@@ -370,3 +370,50 @@ fn a_step_that_finds_no_controller_waits_for_it() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text == "here\n", "{output:?}");
 }
+
+#[test]
+fn a_controller_that_starts_anew_knows_the_steps_that_run_and_their_cpus() {
+    let cluster = Cluster::up(2);
+    let job = two_cpus(&cluster);
+    let wait = "touch here.$0; while [ ! -e go.$0 ]; do sleep 0.02; done";
+    let mut one = Running::start(&mut inside(
+        &cluster,
+        job,
+        &["-n", "1", "sh", "-c", wait, "a"],
+    ));
+    wait_until("the first runs", PATIENCE, || cluster.exists("here.a"));
+    let shown = || {
+        let shown = cluster.ok(&["job", &job.to_string()]);
+        let lines = shown.lines().filter(|line| line.contains("Running step:"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = shown();
+    assert_eq!(before.len(), 1, "{before:?}");
+    cluster.kill_controller();
+    cluster.start();
+    assert_eq!(shown(), before);
+    let second = ["-v", "-Q", "-n", "1", "true"];
+    let beside = step(&cluster, job, &second);
+    assert_eq!(
+        (beside.code, beside.err.as_str()),
+        (
+            0,
+            format!("hpc run: step {job}.1 (block) on n1: rank 0, cpus 1\n").as_str()
+        ),
+        "the cpu that the first does not hold"
+    );
+    let mut wide = Running::start(&mut inside(
+        &cluster,
+        job,
+        &["-Q", "-n", "2", "sh", "-c", "touch here.wide.$SLURM_PROCID"],
+    ));
+    let shared = step(&cluster, job, &["--overlap", "-n", "2", "true"]);
+    assert_eq!(shared.code, 0, "{shared:?}");
+    assert!(!cluster.exists("here.wide.0"), "the first holds a cpu");
+    fs::write(cluster.work.join("go.a"), "").unwrap();
+    for client in [&mut one, &mut wide] {
+        assert_eq!(wait_child(&mut client.0, PATIENCE).map(code_of), Some(0));
+    }
+    assert!(cluster.exists("here.wide.1"));
+    assert_eq!(shown(), Vec::<String>::new());
+}

@@ -2,14 +2,13 @@
 
 use super::*;
 use crate::model::node::Link;
-use crate::model::step::{StepOption, StepOptions};
 
 /// Two nodes of two cpus and a third beside them.
-fn three() -> Fixture {
+pub(super) fn three() -> Fixture {
     Fixture::new(&[("a", 2), ("b", 2), ("c", 2)])
 }
 
-fn gang_of(launch: Launch, requeue: bool) -> JobSpec {
+pub(super) fn gang_of(launch: Launch, requeue: bool) -> JobSpec {
     JobSpec {
         request: Request {
             nodes_min: 2,
@@ -47,7 +46,7 @@ impl Fixture {
     }
 
     /// A gang that has begun on nodes 1 and 2.
-    fn begun(&mut self, spec: JobSpec) -> SlotKey {
+    pub(super) fn begun(&mut self, spec: JobSpec) -> SlotKey {
         let key = first(self.submit(spec));
         self.present(key, 1);
         self.present(key, 2);
@@ -55,7 +54,7 @@ impl Fixture {
         key
     }
 
-    fn part_ended(&mut self, key: SlotKey, node: u32, code: u8) {
+    pub(super) fn part_ended(&mut self, key: SlotKey, node: u32, code: u8) {
         self.reports += 1;
         let (report, ends) = (self.reports, vec![self.end(0, code)]);
         self.report(key, node, FromSlot::Ended { report, ends });
@@ -249,94 +248,4 @@ fn a_part_that_had_heard_go_and_lost_its_journal_counts_as_started() {
     f.report(key, 2, lost);
     f.part_ended(key, 1, 0);
     assert_eq!(f.state(key.job), Some(JobState::NodeFail));
-}
-
-#[test]
-fn a_step_is_over_when_it_has_ended_on_all_its_nodes() {
-    let mut f = three();
-    let key = f.begun(gang_of(Launch::Hold, false));
-    let request = crate::wire::client::StepRequest {
-        raw_job: key.job.0,
-        arguments: vec!["true".into()],
-        environment: Vec::new(),
-        work_dir: "/".into(),
-        ntasks: None,
-        nodes: None,
-        cpus_per_task: None,
-    };
-    let start = |request: &crate::wire::client::StepRequest| Command::StartStep {
-        who: user(1000),
-        options: StepOptions::default(),
-        request: Box::new(request.clone()),
-    };
-    f.run(start(&request)).unwrap();
-    let one = crate::wire::client::StepRequest {
-        nodes: Some(1),
-        ..request.clone()
-    };
-    let refused = f.run(start(&one)).unwrap_err();
-    assert_eq!(refused.code, crate::model::step::BUSY);
-    let mut beside = start(&one);
-    if let Command::StartStep { options, .. } = &mut beside {
-        options.say(crate::model::step::StepOption::Overlap);
-    }
-    f.run(beside).unwrap();
-    let steps = &f.cluster.slot(key).unwrap().steps;
-    let nodes: Vec<_> = steps.iter().map(|step| step.nodes.clone()).collect();
-    assert_eq!(nodes, [vec![0, 1], vec![0]]);
-    let mut ended = |step: u32, node: u32, code: u8| {
-        let end = crate::wire::worker::StepEnd {
-            step: crate::model::ids::StepId(step),
-            tasks: vec![(0, ExitStatus { code, signal: 0 })],
-            name: "true".into(),
-            started: f.now,
-            ended: f.now,
-            usage: Usage::default(),
-            failure: None,
-        };
-        let report = FromSlot::StepEnded { report: 9, end };
-        let node = NodeId(node);
-        let command = Command::Report { node, key, report };
-        let effects = f.cluster.handle(f.now, command).unwrap().effects;
-        effects.into_iter().find_map(|effect| match effect {
-            Effect::StepEnded { exit, .. } => Some(exit.code),
-            _ => None,
-        })
-    };
-    assert_eq!(ended(0, 1, 3), None, "the other node still runs it");
-    assert_eq!(ended(0, 1, 3), None, "said again");
-    assert_eq!(ended(1, 1, 0), Some(0));
-    assert_eq!(ended(0, 2, 1), Some(3), "the worst of all");
-}
-
-#[test]
-fn what_a_remote_shell_starts_is_one_task_on_the_node_it_names() {
-    let mut f = three();
-    let key = f.begun(gang_of(Launch::Hold, false));
-    let mut start = |node: &str| {
-        let mut options = StepOptions::default();
-        options.say(StepOption::RemoteShell(node.to_owned()));
-        f.run(Command::StartStep {
-            who: user(1000),
-            options,
-            request: Box::new(crate::wire::client::StepRequest {
-                raw_job: key.job.0,
-                arguments: vec!["true".into()],
-                environment: Vec::new(),
-                work_dir: "/".into(),
-                ntasks: None,
-                nodes: None,
-                // More than any node has: it is given what there is.
-                cpus_per_task: Some(99),
-            }),
-        })
-    };
-    start("b").unwrap();
-    let refusal = start("c").unwrap_err();
-    assert!(refusal.what.contains("has no node \"c\""), "{refusal:?}");
-    assert!(refusal.hint.contains("its nodes are a,b"), "{refusal:?}");
-    let slot = f.cluster.slot(key).unwrap();
-    let nodes: Vec<_> = slot.steps.iter().map(|step| step.nodes.clone()).collect();
-    assert_eq!(nodes, [vec![1]]);
-    assert_eq!(f.cluster.steps[&key][0].launch.tasks, [0, 1]);
 }

@@ -881,5 +881,6 @@ mod gangs;
 mod leases;
 mod lives;
 mod nodes;
+mod steps;
 mod switches;
 mod virtual_time;
