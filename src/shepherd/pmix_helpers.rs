@@ -17,7 +17,14 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 /// Variables of the job's that the helper gets: where libraries are, and how they are to behave.
-const PASSED_ON: [&str; 5] = ["PATH=", "LD_LIBRARY_PATH=", "HOME=", "LANG=", "PMIX_MCA_"];
+const PASSED_ON: [&str; 6] = [
+    "PATH=",
+    "LD_LIBRARY_PATH=",
+    "HOME=",
+    "LANG=",
+    "PMIX_MCA_",
+    "HWLOC_",
+];
 /// Names the library to use, where it is found by no other way.
 const LIBRARY: &str = "HPC_PMIX_LIBRARY=";
 /// Longest folder in which the library may still make sockets.

@@ -17,7 +17,7 @@ use super::{ShepherdError, ShepherdOptions};
 use crate::model::ids::StepId;
 use crate::model::job::{ExitStatus, Launch};
 use crate::steps::journal::{Opened, Record};
-use crate::steps::{Effect, Input, LaunchPlan, Output, SlotCore, TaskId, blob_bytes};
+use crate::steps::{Effect, Input, LaunchPlan, Machine, Output, SlotCore, TaskId, blob_bytes};
 use crate::sys::clock::boottime_ms;
 use crate::sys::files::{bind_unix, in_words, is_on_full_disk};
 use crate::sys::identity::peer_credentials;
@@ -278,7 +278,10 @@ impl Shepherd {
             .ok()
             .flatten()
             .and_then(|cpus| u32::try_from(cpus).ok());
-        core.set_machine_cpus(cpus.unwrap_or(u32::MAX));
+        core.set_machine(Machine {
+            cpus: cpus.unwrap_or(u32::MAX),
+            is_one_numa_node: is_one_numa_node(),
+        });
         Ok(Shepherd {
             core,
             node,
@@ -844,6 +847,12 @@ fn listen(directory: &Path) -> Result<UnixListener, ShepherdError> {
         path: directory.to_owned(),
         source,
     })
+}
+
+/// Whether no part of the machine is nearer to a cpu than to another. A kernel without NUMA has no such file.
+fn is_one_numa_node() -> bool {
+    let online = std::fs::read_to_string("/sys/devices/system/node/online");
+    online.map_or(true, |text| text.trim().parse::<u32>().is_ok())
 }
 
 /// An error with its causes, in one line.

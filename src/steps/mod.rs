@@ -52,6 +52,7 @@ use crate::wire::worker::{
 };
 use element::{Element, Held, Phase, Step, Stopwatch, Task, Verdict};
 use environment::ElementFacts;
+pub use environment::Machine;
 use lease::Lease;
 use names::NameBook;
 use outbox::Outbox;
@@ -109,8 +110,8 @@ pub struct SlotCore {
     early: Early,
     /// On the first node: what programs have published.
     names: NameBook,
-    /// Cpus that the machine really has, where the shell has said so.
-    machine_cpus: u32,
+    /// What the machine really has, where the shell has said so.
+    machine: Machine,
 }
 
 impl SlotCore {
@@ -136,7 +137,7 @@ impl SlotCore {
             peers: Peers::default(),
             early: Early::default(),
             names: NameBook::default(),
-            machine_cpus: u32::MAX,
+            machine: Machine::default(),
             launch,
             site,
         }

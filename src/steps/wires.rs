@@ -2,7 +2,7 @@
 //! other nodes, and how one of them is ended as a whole.
 
 use super::element::{Ending, Held, Later, Step};
-use super::environment::{WireEnvironment, wire};
+use super::environment::{Machine, WireEnvironment, wire};
 use super::names::Asker;
 use super::peers::Outgoing;
 use super::placement::Placement;
@@ -57,9 +57,9 @@ impl Early {
 }
 
 impl SlotCore {
-    /// Says how many cpus the machine has: more may have been declared, to try a large cluster on a small machine.
-    pub fn set_machine_cpus(&mut self, cpus: u32) {
-        self.machine_cpus = cpus;
+    /// Says what the machine has: more may have been declared, to try a large cluster on a small machine.
+    pub fn set_machine(&mut self, machine: Machine) {
+        self.machine = machine;
     }
 
     /// Starts the tasks of a step that is there already, wired as it asks for.
@@ -168,13 +168,15 @@ impl SlotCore {
         let here = u32::try_from(plans.len()).unwrap_or(u32::MAX);
         let share = self.launch.shares.get(self.launch.node_index as usize);
         let cpus = share.map_or(1, |share| share.cpus.len());
+        let gpus = share.is_some_and(|share| !share.gpus.is_empty());
         let facts = WireEnvironment {
             size: placement.size(),
             here,
             mpi,
             sockets,
-            crowded: here > cpus.min(self.machine_cpus),
-            machine_cpus: self.machine_cpus,
+            crowded: here > cpus.min(self.machine.cpus),
+            machine_cpus: self.machine.cpus,
+            hides_devices: self.machine.is_one_numa_node && !gpus,
         };
         for (plan, local) in plans.iter_mut().zip(0_u32..) {
             wire(plan, local, &facts);

@@ -661,3 +661,49 @@ fn what_a_remote_shell_starts_has_the_whole_share_and_is_no_rank() {
     let shell = variable(plan, "HYDRA_LAUNCHER_EXEC");
     assert_eq!(shell, Some("/spool/hpc-remote-shell"));
 }
+
+#[test]
+fn ranks_are_spared_the_look_at_devices_where_all_are_near() {
+    let hidden = |one_node: bool, gpus: &[u32], said: &[(&str, &str)]| {
+        let mut command = command();
+        command.shares[0].gpus = gpus.to_vec();
+        let (mut slot, _) = Fixture::new(command);
+        slot.core.set_machine(Machine {
+            cpus: 4,
+            is_one_numa_node: one_node,
+        });
+        let mut launch = step(2);
+        let line =
+            |(name, value): &(&str, &str)| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+        launch.environment.extend(said.iter().map(line));
+        let effects = slot.order(ToSlot::StartStep(Arc::new(launch)));
+        let value = |name: &str| variable(spawned(&effects)[0], name).map(str::to_owned);
+        (value("HWLOC_COMPONENTS"), value("HWLOC_PLUGINS_PATH"))
+    };
+    let (components, plugins) = hidden(true, &[], &[]);
+    let (components, plugins) = (components.unwrap(), plugins.unwrap());
+    assert!(components.starts_with("-linuxio,-pci"), "{components}");
+    assert_eq!(
+        hidden(false, &[], &[]),
+        (None, None),
+        "one may be nearer than another"
+    );
+    assert_eq!(hidden(true, &[0], &[]), (None, None), "GPUs are looked for");
+    let own = [("HWLOC_XMLFILE", "mine.xml")];
+    assert_eq!(
+        hidden(true, &[], &own),
+        (None, None),
+        "the user has said what hwloc is to do"
+    );
+    let inherited = [
+        ("HWLOC_COMPONENTS", components.as_str()),
+        ("HWLOC_PLUGINS_PATH", plugins.as_str()),
+    ];
+    assert_eq!(
+        hidden(true, &[0], &inherited),
+        (None, None),
+        "said to a rank around this step"
+    );
+    let own = [("HWLOC_COMPONENTS", "-pci")];
+    assert_eq!(hidden(true, &[], &own), (Some("-pci".to_owned()), None));
+}
