@@ -208,7 +208,7 @@ pub(super) const OPTIONS: &[JobOption] = options! {
     ("overlap") No, RUN, "OVERLAP" => |d, _| say(d, StepOption::Overlap);
     /// Inside a job: use no more cpus than the tasks ask for; it never does
     ("exact") No, RUN, "EXACT" => |_, _| Ok(());
-    /// How MPI ranks find each other: auto, pmi1, pmi2, pmix, none
+    /// How MPI ranks find each other: auto, pmi1, pmi2, pmix, none; a single rank that spawns others needs one named
     ("mpi") Of("TYPE"), RUN, "MPI_TYPE" => |d, v| say(d, StepOption::Mpi(Mpi::parse(v)?));
     /// End the step once one task ends badly; with 0 not even when others wait for it
     ("kill-on-bad-exit", 'K') Perhaps("0|1"), RUN, "KILL_BAD_EXIT" => |d, v| say(d, StepOption::KillOnBadExit(zero_or_one(v)?));

@@ -66,6 +66,7 @@ mod service;
 mod share;
 mod signal;
 mod sim;
+mod spawn_step;
 mod status;
 mod step_log;
 mod streams;
@@ -82,6 +83,7 @@ mod wait;
 mod why;
 
 use crate::model::time::Timestamp;
+use crate::wire::spawner;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use connection::Target;
@@ -183,6 +185,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     if arguments.get(1).is_some_and(|word| word == modes::PMIX) {
         return ExitCode::from(modes::pmix_server());
+    }
+    if arguments.get(1).is_some_and(|word| word == spawner::WORD) {
+        return ExitCode::from(spawn_step::run());
     }
     if arguments.get(1).is_some_and(|word| word == modes::EXEC) {
         return ExitCode::from(modes::exec(&arguments[2..]));

@@ -121,7 +121,12 @@ fn check_bounds(cluster: &Cluster, spec: &JobSpec) -> Result<(), Refusal> {
             "wait for some to end, or submit them as one array",
         ));
     }
-    let said = spec.launch.step_options().weight();
+    let options = spec.launch.step_options();
+    if options.spawned().is_some() {
+        let what = "a job is asked for by nobody's rank";
+        return Err(invalid(what, "only a step inside a job is"));
+    }
+    let said = options.weight();
     if said > OPTIONS_BYTES_MAX {
         let what =
             format!("what is said of the tasks has {said} bytes, the most is {OPTIONS_BYTES_MAX}");

@@ -8,6 +8,7 @@ use crate::model::cpu_set::CpuSet;
 use crate::model::distribution::Distribution;
 use crate::model::hostlist;
 use crate::model::refusal::{Code, Refusal};
+use crate::model::spawn::CROWD_MAX;
 use crate::model::step::{BUSY, StepOptions};
 use crate::wire::client::StepRequest;
 use std::cmp::Reverse;
@@ -47,6 +48,9 @@ pub(super) fn place(
         options,
         width,
     };
+    if options.spawned().is_some() {
+        return crowded(room, &wish);
+    }
     // The job's own tasks, where no others are asked for, need no look at cpus unless the step's are wider.
     let wider = request.cpus_per_task.is_some();
     let all = room.shares.iter().map(|share| {
@@ -80,6 +84,28 @@ pub(super) fn place(
     };
     let cpus = cpus(room, &tasks, width);
     Ok(Place { tasks, cpus })
+}
+
+/// Places ranks that a rank of another step has asked for: they share the cpus of the job with it, and where there are
+/// more of them than cpus, with each other.
+fn crowded(room: &Room<'_>, wish: &Wish<'_>) -> Result<Place, Refusal> {
+    let each = room.shares.iter().map(|share| {
+        let fits = share.cpus.len() / wish.width;
+        fits.max(share.tasks).max(1)
+    });
+    let each: Vec<u32> = each.collect();
+    let mut times = 1;
+    loop {
+        let all: Vec<u32> = each.iter().map(|each| each.saturating_mul(times)).collect();
+        match wish.tasks(&all) {
+            Ok(tasks) => {
+                let cpus = Vec::new();
+                return Ok(Place { tasks, cpus });
+            }
+            Err(refusal) if times >= CROWD_MAX => return Err(refusal),
+            Err(_) => times *= 2,
+        }
+    }
 }
 
 /// So many cpus for the tasks on each node, those first that nobody holds.
@@ -288,6 +314,8 @@ mod tests {
     use super::*;
     use crate::model::distribution::HostRanks;
     use crate::model::ids::NodeId;
+    use crate::model::ids::StepId;
+    use crate::model::spawn::{SpawnRequest, Spawned};
     use crate::model::step::StepOption;
     use proptest::prelude::*;
 
@@ -380,6 +408,33 @@ mod tests {
             let found = placed(NONE, asked, &said).unwrap();
             assert_eq!(found.tasks, tasks, "{asked:?} {said:?}");
         }
+    }
+
+    #[test]
+    fn ranks_that_others_ask_for_share_what_there_is() {
+        let spawned = StepOption::Spawned(Box::new(Spawned {
+            parent: StepId(0),
+            rank: 0,
+            request: SpawnRequest::default(),
+        }));
+        let held = ["0-3", "0-1", "0-3"];
+        let table: Vec<(u32, Vec<StepOption>, [u32; 3])> = vec![
+            (3, vec![], [1, 1, 1]),
+            (10, vec![], [4, 2, 4]),
+            (11, vec![], [8, 2, 1]),
+            (5, vec![StepOption::NodeList(names(&["n2"]))], [0, 5, 0]),
+        ];
+        for (tasks, mut said, wanted) in table {
+            said.extend([StepOption::Overlap, spawned.clone()]);
+            let found = placed(held, (Some(tasks), None), &said).unwrap();
+            assert_eq!((found.tasks, found.cpus), (wanted.to_vec(), vec![]));
+        }
+        let most = 10 * CROWD_MAX;
+        let said = [StepOption::Overlap, spawned];
+        assert!(placed(held, (Some(most), None), &said).is_ok());
+        let refusal = placed(held, (Some(most + 1), None), &said).unwrap_err();
+        let why = format!("{} tasks of 1 cpus are asked for", most + 1);
+        assert!(refusal.to_string().contains(&why), "{refusal}");
     }
 
     #[test]

@@ -104,6 +104,12 @@ pub(super) fn start(
             Refusal::new(Code::Invalid, format!("--multi-prog: {what}"), hint)
         })?;
     }
+    if let Some(spawned) = options.spawned()
+        && request.ntasks != Some(spawned.request.size())
+    {
+        let what = "the tasks that are asked for are not those of the spawned commands";
+        return Err(Refusal::new(Code::Invalid, what, "hpc says both alike"));
+    }
     let mut options = options;
     // Whoever asks for a step does not choose its cpus.
     options.forget_cpus();

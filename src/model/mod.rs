@@ -44,6 +44,7 @@ pub mod rules;
 pub mod shared;
 pub mod signal;
 pub mod size;
+pub mod spawn;
 pub mod step;
 pub mod stops;
 pub mod switches;

@@ -8,6 +8,7 @@ use super::cpu_set::CpuSet;
 use super::distribution::Distribution;
 use super::programs::Programs;
 use super::refusal::Code;
+use super::spawn::Spawned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -108,6 +109,8 @@ pub enum StepOption {
     /// Its cpus on nodes of the job, by the node's place; on a node that is not named, all that the job has there. Decided
     /// by the cluster.
     Cpus(#[serde(deserialize_with = "bounded::list")] Vec<(u32, CpuSet)>),
+    /// A rank of another step asked for it. To builds of [`crate::wire::hello::VERSION_SPAWN`] or later.
+    Spawned(Box<Spawned>),
 }
 
 /// Where one of the standard streams of tasks leads, in place of the step's client.
@@ -178,7 +181,8 @@ impl StepOptions {
                 | StepOption::Programs(_)
                 | StepOption::Output(_)
                 | StepOption::Error(_)
-                | StepOption::Input(_) => return None,
+                | StepOption::Input(_)
+                | StepOption::Spawned(_) => return None,
             }
         }
         Some(known)
@@ -332,6 +336,15 @@ impl StepOptions {
         self.said.contains(&StepOption::Overlap) || self.remote_shell().is_some()
     }
 
+    /// Who asked for it, where that was a rank of another step, and for what.
+    #[must_use]
+    pub fn spawned(&self) -> Option<&Spawned> {
+        self.find(|option| match option {
+            StepOption::Spawned(spawned) => Some(&**spawned),
+            _ => None,
+        })
+    }
+
     /// Its cpus on the node with this place; `None` = all that the job has there.
     #[must_use]
     pub fn cpus_on(&self, place: u32) -> Option<&CpuSet> {
@@ -358,6 +371,7 @@ impl StepOptions {
                 }
             }
             StepOption::Cpus(cpus) => cpus.len() * 64,
+            StepOption::Spawned(spawned) => spawned.request.weight(),
             _ => 8,
         });
         weights.sum()
@@ -367,6 +381,8 @@ impl StepOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ids::StepId;
+    use crate::model::spawn::{SpawnCommand, SpawnRequest};
 
     #[test]
     fn the_last_of_a_kind_counts() {
@@ -404,12 +420,25 @@ mod tests {
             StepOption::Input(file("i")),
             StepOption::Overlap,
             StepOption::Cpus(vec![(0, CpuSet::from_iter([0_u32, 1]))]),
+            StepOption::Spawned(Box::new(Spawned {
+                parent: StepId(1),
+                rank: 2,
+                request: SpawnRequest {
+                    commands: vec![SpawnCommand {
+                        ranks: 3,
+                        arguments: vec!["a".to_owned()],
+                        directory: None,
+                        hosts: Vec::new(),
+                    }],
+                    pairs: vec![(b"k".to_vec(), b"v".to_vec())],
+                },
+            })),
         ];
         let bytes: Vec<Vec<u8>> = all
             .iter()
             .map(|option| postcard::to_stdvec(option).unwrap())
             .collect();
-        let wanted: [&[u8]; 15] = [
+        let wanted: [&[u8]; 16] = [
             &[0, 3],
             &[1, 1],
             &[2, 9],
@@ -425,6 +454,7 @@ mod tests {
             &[12, 3, 1, b'i', 1],
             &[13],
             &[14, 1, 0, 1, 3],
+            &[15, 1, 2, 1, 3, 1, 1, b'a', 0, 0, 1, 1, b'k', 1, b'v'],
         ];
         assert_eq!(bytes, wanted);
     }

@@ -34,6 +34,7 @@ mod pmix_helpers;
 mod processes;
 mod run;
 mod shared_memory;
+mod spawners;
 mod stdin;
 mod streams;
 

@@ -2,6 +2,7 @@
 
 use crate::model::job::KillCause;
 use crate::model::time::Timestamp;
+use crate::steps::{LaunchPlan, Output};
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -64,4 +65,21 @@ pub(super) fn append(path: &Path, line: &str) -> std::io::Result<()> {
         file.write_all(line.as_bytes())?;
     }
     Ok(())
+}
+
+/// Where notes go for an element whose first task this is.
+pub(super) fn target(plan: &LaunchPlan) -> Option<Target> {
+    let file = |path: &std::ffi::CString| {
+        Some(Target::File(file_in(
+            plan.directory.as_bytes(),
+            path.as_bytes(),
+        )))
+    };
+    match (&plan.stderr, &plan.stdout) {
+        (Output::File { path, .. }, _) | (Output::SameAsStdout, Output::File { path, .. }) => {
+            file(path)
+        }
+        (Output::Log, _) | (Output::SameAsStdout, Output::Log) => Some(Target::Log(plan.task.step)),
+        (Output::SameAsStdout, Output::SameAsStdout) => None,
+    }
 }

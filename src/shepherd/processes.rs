@@ -17,6 +17,7 @@ use crate::sys::spawn::{
     find_program, spawn,
 };
 use crate::wire::shepherd::Account;
+use crate::wire::spawner::SPAWNER_FD;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +61,8 @@ pub(super) struct Started {
 pub(super) struct Ended {
     /// The task; `None` = a process that had lost its parent.
     pub(super) task: Option<TaskId>,
+    /// The process that started a step for a rank.
+    pub(super) spawner: Option<u64>,
     pub(super) exit: ExitStatus,
     pub(super) usage: Usage,
 }
@@ -74,6 +77,8 @@ pub(super) struct Processes {
     /// Processes of ours beside the tasks. They are no part of the job: signals to all of it pass them by, what they use is
     /// not charged.
     helpers: BTreeSet<i32>,
+    /// Those of them that start steps for ranks, and their numbers.
+    spawners: BTreeMap<i32, u64>,
     identity: Option<Identity>,
     /// The last program that was looked up, for the arguments it was looked up for.
     program: Option<(Arc<Vec<CString>>, CString)>,
@@ -92,6 +97,7 @@ impl Processes {
         Processes {
             running: BTreeMap::new(),
             helpers: BTreeSet::new(),
+            spawners: BTreeMap::new(),
             identity,
             program: None,
             limits: None,
@@ -109,6 +115,41 @@ impl Processes {
 
     /// Starts a task.
     pub(super) fn start(&mut self, plan: &LaunchPlan) -> Result<Started, LaunchFailure> {
+        let (pid, started) = self.launch(plan, None)?;
+        self.running.insert(pid, plan.task);
+        Ok(started)
+    }
+
+    /// Starts a process of ours that acts for a task as its owner would, with this socket.
+    pub(super) fn start_spawner(
+        &mut self,
+        serial: u64,
+        plan: &LaunchPlan,
+        socket: BorrowedFd<'_>,
+    ) -> Result<Started, LaunchFailure> {
+        let kept = KeptFd {
+            fd: socket,
+            number: SPAWNER_FD,
+        };
+        let (pid, started) = self.launch(plan, Some(kept))?;
+        self.helpers.insert(pid);
+        self.spawners.insert(pid, serial);
+        Ok(started)
+    }
+
+    /// Sends a signal to one of those.
+    pub(super) fn signal_spawner(&self, serial: u64, signal: i32) {
+        let found = self.spawners.iter().find(|(_, one)| **one == serial);
+        if let Some((pid, _)) = found {
+            let _ = send(To::Process(*pid), signal);
+        }
+    }
+
+    fn launch(
+        &mut self,
+        plan: &LaunchPlan,
+        socket: Option<KeptFd<'_>>,
+    ) -> Result<(i32, Started), LaunchFailure> {
         let mut ours = Pipes::default();
         let mut theirs: (Option<PipeReader>, Option<PipeWriter>, Option<PipeWriter>) =
             (None, None, None);
@@ -170,13 +211,14 @@ impl Processes {
             fd: fd.as_fd(),
             number: PMI_FD,
         });
+        let kept = kept.or(socket);
         request.kept = kept.as_slice();
         let spawned = spawn(&request).map_err(|error| failure(&error))?;
-        self.running.insert(spawned.pid, plan.task);
-        Ok(Started {
+        let started = Started {
             pipes: ours,
             used_fallback: spawned.used_fallback_directory,
-        })
+        };
+        Ok((spawned.pid, started))
     }
 
     /// Starts a process of ours as the slot's owner, with these sockets as its descriptors from 3 on.
@@ -326,6 +368,7 @@ impl Processes {
         let helper = self.helpers.remove(&pid);
         Ended {
             task: self.running.remove(&pid),
+            spawner: self.spawners.remove(&pid),
             exit: exit_of(status),
             usage: if helper {
                 Usage::default()

@@ -11,6 +11,7 @@ use super::pmix_doors::PmixDoors;
 use super::pmix_helpers::{self, Ground, PmixHelpers};
 use super::processes::{Ended, Processes, new_sweep};
 use super::shared_memory;
+use super::spawners::Spawners;
 use super::stdin::Inputs;
 use super::streams::Streams;
 use super::{ShepherdError, ShepherdOptions};
@@ -28,13 +29,14 @@ use crate::wire::pmix::PmixStart;
 use crate::wire::shepherd::{
     Assignment, FromShepherd, JOURNAL, LEASED, SCRIPT, SOCKET, ToShepherd, WORDS,
 };
+use crate::wire::spawner::SpawnOrder;
 use crate::wire::worker::{FromSlot, ToSlot};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, Signal};
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{PipeReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -61,6 +63,7 @@ enum Token {
     Pmix(u64),
     Door(u64),
     PmiPort(u64),
+    Spawner(u64),
 }
 
 impl Token {
@@ -78,6 +81,7 @@ impl Token {
             Token::Pmix(serial) => 4 * Self::KIND + serial,
             Token::Door(serial) => 5 * Self::KIND + serial,
             Token::PmiPort(serial) => 6 * Self::KIND + serial,
+            Token::Spawner(serial) => 7 * Self::KIND + serial,
         }
     }
 
@@ -93,6 +97,7 @@ impl Token {
             (4, _) => Some(Token::Pmix(number - 4 * Self::KIND)),
             (5, _) => Some(Token::Door(number - 5 * Self::KIND)),
             (6, _) => Some(Token::PmiPort(number - 6 * Self::KIND)),
+            (7, _) => Some(Token::Spawner(number - 7 * Self::KIND)),
             _ => None,
         }
     }
@@ -145,6 +150,7 @@ struct Shepherd {
     pmi_port: PmiPort,
     pmix: PmixHelpers,
     doors: PmixDoors,
+    spawners: Spawners,
     /// When steps began whose ranks are wired.
     wired: BTreeMap<StepId, SystemTime>,
     /// When the slot began, if its job has several tasks, which a launcher may start unseen: in a script, or for `hpc
@@ -293,6 +299,7 @@ impl Shepherd {
             pmi_port: PmiPort::default(),
             pmix: PmixHelpers::default(),
             doors: PmixDoors::default(),
+            spawners: Spawners::default(),
             wired: BTreeMap::new(),
             launchers_since: (tasks > 1).then(SystemTime::now),
             poll,
@@ -382,6 +389,10 @@ impl Shepherd {
             Some(Token::Pmi(_)) => self.pmi.ready(event.data(), &self.poll, &mut self.inputs),
             Some(Token::PmiPort(_)) => self.visit_pmi_port(event.data()),
             Some(Token::Pmix(_)) => self.pmix.ready(event.data(), &self.poll, &mut self.inputs),
+            Some(Token::Spawner(_)) => {
+                let token = event.data();
+                self.spawners.ready(token, &self.poll, &mut self.inputs);
+            }
             Some(Token::Door(_)) => {
                 let knocked = self.doors.ready(event.data(), &self.poll);
                 let inputs = knocked.map(|step| Input::PmixKnocked { step });
@@ -460,7 +471,16 @@ impl Shepherd {
                     self.note(&line);
                 }
             }
+            Effect::Spawner {
+                serial,
+                asker,
+                order,
+            } => self.start_spawner(serial, asker, &order),
+            Effect::EndSpawner { serial, signal } => {
+                self.processes.signal_spawner(serial, signal);
+            }
             Effect::StepOver(step) => {
+                self.spawners.forget(step);
                 self.stdin.close(step);
                 self.doors.close(step, &self.poll);
                 self.pmix.stop(step, &self.processes, &self.poll);
@@ -527,7 +547,7 @@ impl Shepherd {
             return self.start_failed(plan, text);
         }
         if self.notes_to.is_none() {
-            self.notes_to = notes_target(plan);
+            self.notes_to = notes::target(plan);
         }
         // The client of a step looks for its log, also where all that tasks write goes elsewhere.
         let logs = plan.stdout == Output::Log || plan.stderr == Output::Log;
@@ -548,6 +568,7 @@ impl Shepherd {
                         Some(notes::file_in(plan.directory.as_bytes(), path.as_bytes()))
                     });
                 self.output_files.insert(task, files.collect());
+                self.spawners.remember(plan);
                 if let Some(pipe) = started.pipes.stdin {
                     let token = Token::Input(self.next_serial()).number();
                     self.stdin.add(task.step, token, pipe, &self.poll);
@@ -559,12 +580,7 @@ impl Shepherd {
                     let token = Token::Pmi(self.next_serial()).number();
                     self.pmi.add(token, task, socket, &self.poll);
                 }
-                for (stream, pipe) in [(1, started.pipes.stdout), (2, started.pipes.stderr)] {
-                    if let Some(pipe) = pipe {
-                        let token = Token::Output(self.next_serial()).number();
-                        self.streams.add(token, task, stream, pipe, &self.poll);
-                    }
-                }
+                self.listen_to(task, [started.pipes.stdout, started.pipes.stderr]);
                 if started.used_fallback {
                     self.note(&notes::directory_line(plan.directory.as_bytes()));
                 }
@@ -579,6 +595,29 @@ impl Shepherd {
                 }
                 self.inputs.push_back(Input::SpawnFailed { task, failure });
             }
+        }
+    }
+
+    /// What comes out of these pipes is a task's standard output and error.
+    fn listen_to(&mut self, task: TaskId, pipes: [Option<PipeReader>; 2]) {
+        for (stream, pipe) in (1..).zip(pipes) {
+            if let Some(pipe) = pipe {
+                let token = Token::Output(self.next_serial()).number();
+                self.streams.add(token, task, stream, pipe, &self.poll);
+            }
+        }
+    }
+
+    fn start_spawner(&mut self, serial: u64, asker: TaskId, order: &SpawnOrder) {
+        let numbers = (serial, Token::Spawner(self.next_serial()).number());
+        let (processes, poll) = (&mut self.processes, &self.poll);
+        match self.spawners.start(numbers, asker, order, processes, poll) {
+            Ok(started) => self.listen_to(asker, [started.pipes.stdout, started.pipes.stderr]),
+            Err(text) => self.inputs.push_back(Input::SpawnerGone {
+                serial,
+                exit: ExitStatus { code: 1, signal: 0 },
+                text: Some(text),
+            }),
         }
     }
 
@@ -622,8 +661,16 @@ impl Shepherd {
             }
             None => self.processes.reap(&mut ended),
         };
-        for Ended { task, exit, usage } in ended.drain(..) {
-            match task {
+        for one in ended.drain(..) {
+            let Ended { exit, usage, .. } = one;
+            if let Some(serial) = one.spawner {
+                let inputs = &mut self.inputs;
+                let asker = self.spawners.ended(serial, exit, &self.poll, inputs);
+                // What its step has said last is said before its end.
+                self.streams.drain(|other| Some(other) == asker, &self.poll);
+                continue;
+            }
+            match one.task {
                 Some(task) => {
                     // Its last words belong before its end.
                     self.streams.drain(|other| other == task, &self.poll);
@@ -794,23 +841,6 @@ impl Shepherd {
         // A full disk or a slow agent: what is unsaid is in the journal.
         self.journal.flush();
         self.flush_link();
-    }
-}
-
-/// Where notes go for an element whose first task this is.
-fn notes_target(plan: &LaunchPlan) -> Option<Target> {
-    let file = |path: &std::ffi::CString| {
-        Some(Target::File(notes::file_in(
-            plan.directory.as_bytes(),
-            path.as_bytes(),
-        )))
-    };
-    match (&plan.stderr, &plan.stdout) {
-        (Output::File { path, .. }, _) | (Output::SameAsStdout, Output::File { path, .. }) => {
-            file(path)
-        }
-        (Output::Log, _) | (Output::SameAsStdout, Output::Log) => Some(Target::Log(plan.task.step)),
-        (Output::SameAsStdout, Output::SameAsStdout) => None,
     }
 }
 

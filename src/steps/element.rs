@@ -2,6 +2,7 @@
 
 use super::environment::ElementFacts;
 use super::launch_plan::LaunchPlan;
+use super::spawns::Kin;
 use super::vocabulary::{Effect, LaunchFailure, TaskId};
 use super::wiring::Wiring;
 use crate::model::ids::StepId;
@@ -107,6 +108,8 @@ pub(super) struct Step {
     pub(super) ending: Option<Ending>,
     /// When the tasks that are left are ended because others have ended long ago.
     pub(super) wait_until: Option<u64>,
+    /// Which steps its ranks have asked for, and whose has asked for it.
+    pub(super) kin: Kin,
 }
 
 /// Whether tasks of a step wait for its PMIx helper, or it for them.
@@ -177,13 +180,13 @@ pub(super) struct Ending {
 }
 
 impl Step {
-    /// Whether all its tasks have ended, and it is known how the whole did.
+    /// Whether all its tasks have ended, the steps that they have asked for too, and it is known how the whole did.
     pub(super) fn is_over(&self) -> bool {
         let undecided = self
             .wiring
             .as_ref()
             .is_some_and(|wiring| wiring.is_undecided());
-        !undecided && self.tasks.iter().all(|task| task.exit.is_some())
+        !undecided && !self.kin.keeps() && self.tasks.iter().all(|task| task.exit.is_some())
     }
 
     /// Whether it has failed as a whole, so that the status of what ends now says nothing.

@@ -265,6 +265,8 @@ pub(super) struct WireEnvironment {
     pub(super) machine_cpus: u32,
     /// Nobody needs to know where devices are.
     pub(super) hides_devices: bool,
+    /// Where a rank of another step has asked for this one, so that tasks share cpus: those for which each has threads.
+    pub(super) spawned: Option<u32>,
 }
 
 /// What the machine is, as far as it matters for the environment of ranks.
@@ -324,7 +326,7 @@ pub(super) fn wire(plan: &mut LaunchPlan, local: u32, facts: &WireEnvironment) {
     let set = |strings: &mut Vec<CString>, name: &str, value: &str| {
         strings.extend(CString::new(format!("{name}={value}")));
     };
-    let threads = plan.cpus.len().max(1);
+    let threads = facts.spawned.unwrap_or(plan.cpus.len()).max(1);
     if value(strings, "OMP_NUM_THREADS").is_none() {
         let threads = threads.to_string();
         strings.retain(|line| !line.as_bytes().starts_with(OUR_THREADS.as_bytes()));
@@ -337,7 +339,7 @@ pub(super) fn wire(plan: &mut LaunchPlan, local: u32, facts: &WireEnvironment) {
         .cpus
         .iter()
         .all(|cpu| u32::from(cpu) < facts.machine_cpus);
-    if real && threads > 1 {
+    if real && threads > 1 && facts.spawned.is_none() {
         defaults.extend([("OMP_PROC_BIND", "close"), ("OMP_PLACES", "threads")]);
     }
     if facts.sockets {
@@ -346,7 +348,7 @@ pub(super) fn wire(plan: &mut LaunchPlan, local: u32, facts: &WireEnvironment) {
             ("PMI_FD", PMI_FD.to_string()),
             ("PMI_RANK", rank),
             ("PMI_SIZE", facts.size.to_string()),
-            ("PMI_SPAWNED", "0".to_owned()),
+            ("PMI_SPAWNED", u8::from(facts.spawned.is_some()).to_string()),
             ("MPI_LOCALRANKID", local.to_string()),
             ("MPI_LOCALNRANKS", facts.here.to_string()),
         ] {

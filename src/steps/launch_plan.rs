@@ -242,6 +242,7 @@ impl SlotPlan {
         site: &Site,
     ) -> Result<Vec<LaunchPlan>, String> {
         let whole = options.remote_shell().is_some();
+        let spawned = options.spawned().map(|spawned| &spawned.request);
         let mut environment = Environment::of_step(launch, step, options, site);
         let arguments = Arc::new(c_strings(&step.arguments)?);
         let directory = Arc::new(c_string(&step.work_dir)?);
@@ -266,10 +267,17 @@ impl SlotPlan {
                 stdout: stdout.unwrap_or(Output::Log),
                 stderr: stderr.unwrap_or(Output::Log),
                 arguments: arguments_of(options, &arguments, task.rank)?,
-                directory: directory.clone(),
+                directory: match spawned.and_then(|all| all.command_of(task.rank)) {
+                    Some((_, command)) => match &command.directory {
+                        Some(own) => Arc::new(c_string(own)?),
+                        None => directory.clone(),
+                    },
+                    None => directory.clone(),
+                },
                 umask: self.umask,
                 limits: self.limits.clone(),
-                cpus: if whole {
+                // Ranks that another has asked for share what the job has.
+                cpus: if whole || spawned.is_some() {
                     cpus.clone()
                 } else {
                     part(&cpus, task.local, step.cpus_per_task.max(1))
@@ -287,6 +295,11 @@ fn arguments_of(
     all: &Arc<Vec<CString>>,
     rank: u32,
 ) -> Result<Arc<Vec<CString>>, String> {
+    if let Some(spawned) = options.spawned() {
+        let command = spawned.request.command_of(rank);
+        let (_, command) = command.ok_or("the rank has no command of those that were asked for")?;
+        return Ok(Arc::new(c_strings(&command.arguments)?));
+    }
     match options.programs() {
         Some(programs) => {
             let words = programs

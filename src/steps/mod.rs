@@ -15,7 +15,7 @@
 //! groups that PMIx makes `pmix_groups.rs`, and which of several failures ends a step is for `verdict.rs`.
 //!
 //! Read next: `vocabulary.rs` (inputs, effects), `element.rs` (verdicts), `lease.rs` (cut off from the controller), `outbox.rs` (reports),
-//! `launch_plan.rs` and `environment.rs` (what is started), `wires.rs` (steps whose ranks are wired), `pmi/` (what ranks say).
+//! `launch_plan.rs`, `environment.rs` (what is started), `wires.rs` (wired steps), `pmi/` (what ranks say), `spawns.rs` (ask for).
 
 mod element;
 mod environment;
@@ -30,10 +30,12 @@ mod placement;
 pub mod pmi;
 mod pmix_groups;
 mod pmix_libraries;
+mod spawns;
 #[cfg(test)]
 mod tests;
 mod verdict;
 mod vocabulary;
+mod wire_facts;
 mod wires;
 mod wiring;
 
@@ -112,6 +114,8 @@ pub struct SlotCore {
     names: NameBook,
     /// What the machine really has, where the shell has said so.
     machine: Machine,
+    /// Steps that ranks here have asked for.
+    spawns: spawns::Spawns,
 }
 
 impl SlotCore {
@@ -138,6 +142,7 @@ impl SlotCore {
             early: Early::default(),
             names: NameBook::default(),
             machine: Machine::default(),
+            spawns: spawns::Spawns::default(),
             launch,
             site,
         }
@@ -172,6 +177,10 @@ impl SlotCore {
                 self.pmix_door(now, step, &variables, out);
             }
             Input::PmixKnocked { step } => self.pmix_knocked(now, step, out),
+            Input::SpawnerSaid { serial, said } => self.spawner_said(now, serial, said, out),
+            Input::SpawnerGone { serial, exit, text } => {
+                self.spawner_gone(now, serial, exit, text, out);
+            }
             Input::Relinked => self.relinked(now, out),
             Input::Timer => self.timer(now, out),
         }
@@ -874,6 +883,7 @@ fn step_of(id: StepId, plans: &[LaunchPlan], started: Timestamp) -> Step {
         held: Held::No,
         ending: None,
         wait_until: None,
+        kin: spawns::Kin::default(),
     }
 }
 

@@ -35,7 +35,8 @@ mod tests {
     use crate::model::step::StepOptions;
     use crate::model::time::Timestamp;
     use crate::steps::placement::Placement;
-    use crate::steps::wiring::{WireAct, WireFacts, Wiring};
+    use crate::steps::wire_facts::WireFacts;
+    use crate::steps::wiring::{WireAct, Wiring};
     use crate::wire::pmix::{Blob, FromPmix, ToPmix};
     use std::collections::VecDeque;
 
@@ -49,6 +50,7 @@ mod tests {
                 placement: Placement::new(&[2, 2, 2], &StepOptions::default(), &[]).unwrap(),
                 kvs_name: "hpc-1".to_owned(),
                 universe: 6,
+                spawner: None,
                 options: StepOptions::default(),
                 epoch: (Timestamp(0), 0),
             })

@@ -1,6 +1,7 @@
 //! The core by its words: *expect* these effects *when* this input.
 
 mod lease;
+mod spawns;
 mod wires;
 
 use super::*;

@@ -9,6 +9,7 @@ use crate::model::index_set::IndexSet;
 use crate::model::job::{ElementEnd, ExitStatus, KillCause, Usage};
 use crate::model::time::Timestamp;
 use crate::wire::pmix::{FromPmix, PmixStart, Promise, ToPmix};
+use crate::wire::spawner::{FromSpawner, SpawnOrder};
 use crate::wire::worker::{FromSlot, ToSlot};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
@@ -107,6 +108,22 @@ pub enum Input {
         /// Which step.
         step: StepId,
     },
+    /// A spawner says something.
+    SpawnerSaid {
+        /// Which.
+        serial: u64,
+        /// What.
+        said: FromSpawner,
+    },
+    /// A spawner has ended, or could not be started.
+    SpawnerGone {
+        /// Which.
+        serial: u64,
+        /// As its step.
+        exit: ExitStatus,
+        /// Why it could not be started.
+        text: Option<String>,
+    },
     /// There is a new way to the controller: what was said over the old one may be lost.
     Relinked,
     /// The time of [`super::SlotCore::next_deadline`] has come.
@@ -203,6 +220,23 @@ pub enum Effect {
         step: StepId,
         /// What.
         text: String,
+    },
+    /// Start the process that starts a step for a rank, with that rank's output as its own; answered by
+    /// [`Input::SpawnerSaid`] and [`Input::SpawnerGone`].
+    Spawner {
+        /// Its number.
+        serial: u64,
+        /// Who asks.
+        asker: TaskId,
+        /// What it is to do.
+        order: Box<SpawnOrder>,
+    },
+    /// Send a signal to a spawner: SIGINT has it end its step.
+    EndSpawner {
+        /// Which.
+        serial: u64,
+        /// The signal's number.
+        signal: i32,
     },
     /// A step has ended: its standard input can be closed, its PMIx helper ended.
     StepOver(StepId),

@@ -7,7 +7,9 @@ use super::names::Asker;
 use super::peers::Outgoing;
 use super::placement::Placement;
 use super::pmix_libraries;
-use super::wiring::{WireAct, WireFacts, Wiring};
+use super::spawns::Kin;
+use super::wire_facts::WireFacts;
+use super::wiring::{WireAct, Wiring};
 use super::{Effect, LaunchPlan, SIGCONT, SIGKILL, SIGTERM, SlotCore, TaskId, earliest, groups};
 use crate::model::ids::StepId;
 use crate::model::job::{ExitStatus, Usage};
@@ -17,7 +19,7 @@ use crate::wire::pmix::{FromPmix, PmixNode, PmixStart, ToPmix};
 use crate::wire::worker::FromSlot;
 
 /// How long a step that is ended has between SIGTERM and SIGKILL.
-const STEP_KILL_MS: u64 = 2_000;
+pub(super) const STEP_KILL_MS: u64 = 2_000;
 /// How long the PMIx helper may take before it counts as failed.
 const HELPER_MS: u64 = 20_000;
 /// The most answers that a PMIx helper may have to give, one to each rank here about each of the step, if it is to wait
@@ -76,19 +78,23 @@ impl SlotCore {
         // One task alone has nobody to find, unless somebody wants to see it served; but Open MPI 4, which sees the
         // variables of a Slurm step, insists on a server of PMIx all the same.
         let whole = options.remote_shell().is_some();
-        let alone = placement.size() <= 1 && (!options.speaks_of_ends() || whole);
+        let told = options.speaks_of_ends() || options.spawned().is_some();
+        let alone = placement.size() <= 1 && (!told || whole);
         let carries_files = self.launch.spec.request.takes_nothing();
         let pmix = mpi.serves_pmix() && !carries_files && !whole;
+        let kin = Kin::of(options.spawned());
         let facts = self.wire_facts(id, placement, options);
         let start = pmix.then(|| self.pmix_start(&facts, &plans));
         let wiring = Wiring::new(facts);
         // What a launcher's daemon starts is to find what the launcher has, and no threads for a task that has all cpus.
         if !whole {
-            self.set_environment(&mut plans, placement, mpi, !alone && wiring.has_sockets());
+            let sockets = !alone && wiring.has_sockets();
+            self.set_environment(&mut plans, placement, mpi, (sockets, kin.parent.is_some()));
         }
         let Some(step) = self.element.as_mut().and_then(|e| e.step_mut(id)) else {
             return;
         };
+        step.kin = kin;
         if !carries_files {
             step.wiring = Some(Box::new(wiring));
         }
@@ -148,13 +154,14 @@ impl SlotCore {
             placement: placement.clone(),
             kvs_name: self.name_of(step),
             universe: room.max(placement.size()),
+            spawner: options.spawned().map(|one| self.name_of(one.parent)),
             options,
             epoch: self.epoch,
         }
     }
 
     /// What a step's key space and its PMIx namespace are called: unique per step and attempt.
-    fn name_of(&self, step: StepId) -> String {
+    pub(super) fn name_of(&self, step: StepId) -> String {
         format!("hpc-{:x}-{}.{step}", self.launch.granted.0, self.launch.key)
     }
 
@@ -163,20 +170,29 @@ impl SlotCore {
         plans: &mut [LaunchPlan],
         placement: &Placement,
         mpi: Mpi,
-        sockets: bool,
+        (sockets, spawned): (bool, bool),
     ) {
         let here = u32::try_from(plans.len()).unwrap_or(u32::MAX);
         let share = self.launch.shares.get(self.launch.node_index as usize);
         let cpus = share.map_or(1, |share| share.cpus.len());
         let gpus = share.is_some_and(|share| !share.gpus.is_empty());
+        let steps = self.element.iter().flat_map(|element| &element.steps);
+        // Those that were asked for have no cpus of their own.
+        let others: usize = match spawned {
+            true => steps.map(|step| step.running().count()).sum(),
+            false => 0,
+        };
+        let all = here.max(u32::try_from(others).unwrap_or(u32::MAX));
+        let width = self.launch.spec.request.cpus_per_task.unwrap_or(1);
         let facts = WireEnvironment {
             size: placement.size(),
             here,
             mpi,
             sockets,
-            crowded: here > cpus.min(self.machine.cpus),
+            crowded: all > cpus.min(self.machine.cpus),
             machine_cpus: self.machine.cpus,
             hides_devices: self.machine.is_one_numa_node && !gpus,
+            spawned: spawned.then_some(width.max(1)),
         };
         for (plan, local) in plans.iter_mut().zip(0_u32..) {
             wire(plan, local, &facts);
@@ -410,6 +426,8 @@ impl SlotCore {
                 let message = PeerMessage::Named { step, ask, answer };
                 self.say_to_peer(now, node, message, out);
             }
+        } else if let (PeerMessage::Spawns { open, .. }, Some(_)) = (&message, self.step_mut(id)) {
+            self.spawns_elsewhere(now, from, (id, *open), out);
         } else if self.step_mut(id).is_some() {
             self.with_wiring(now, id, out, |wiring, acts| {
                 wiring.peer_said(from, message, acts);
@@ -446,13 +464,15 @@ impl SlotCore {
             let kill = step.ending.and_then(|ending| ending.kill_at);
             [held, wiring, kill, step.wait_until]
         });
-        earliest(of_steps.flatten().min(), self.peers.next_deadline())
+        let of_steps = of_steps.flatten().chain(self.spawns_deadline());
+        earliest(of_steps.min(), self.peers.next_deadline())
     }
 
     pub(super) fn wires_on_time(&mut self, now: u64, out: &mut Vec<Effect>) {
         let mut frames = Vec::new();
         self.peers.on_time(now, &mut frames);
         report(frames, out);
+        self.spawns_on_time(now, out);
         let steps = self.element.iter().flat_map(|element| &element.steps);
         let due: Vec<StepId> = steps
             .filter(|step| step.wiring.is_some() && !step.is_over())
@@ -489,12 +509,12 @@ impl SlotCore {
 
     // ---- what is done
 
-    fn step_mut(&mut self, id: StepId) -> Option<&mut Step> {
+    pub(super) fn step_mut(&mut self, id: StepId) -> Option<&mut Step> {
         self.element.as_mut()?.step_mut(id)
     }
 
     /// Lets a step's wiring act, and carries out what it wants.
-    fn with_wiring(
+    pub(super) fn with_wiring(
         &mut self,
         now: u64,
         id: StepId,
@@ -520,6 +540,10 @@ impl SlotCore {
                     out.push(Effect::Words { task, error, text });
                 }
                 WireAct::Pmix(message) => self.say_to_helper(now, id, message, out),
+                WireAct::Spawn { rank, ask, request } => {
+                    let asker = TaskId { step: id, rank };
+                    self.spawn(now, asker, ask, *request, out);
+                }
                 WireAct::End { failure, ours } => self.end_step(now, id, &failure, ours, out),
             }
         }
@@ -550,7 +574,13 @@ impl SlotCore {
         }
     }
 
-    fn say_to_peer(&mut self, now: u64, to: u32, message: PeerMessage, out: &mut Vec<Effect>) {
+    pub(super) fn say_to_peer(
+        &mut self,
+        now: u64,
+        to: u32,
+        message: PeerMessage,
+        out: &mut Vec<Effect>,
+    ) {
         if to == self.launch.node_index {
             return self.on_peer(now, to, message, out);
         }
@@ -579,9 +609,7 @@ impl SlotCore {
         ours: bool,
         out: &mut Vec<Effect>,
     ) {
-        let raw_job = self.element.as_ref().map_or(0, |element| {
-            super::element_raw_id(self.launch.key.job, element.facts.position)
-        });
+        let raw_job = self.raw_job();
         let Some(step) = self.step_mut(id) else {
             return;
         };
@@ -626,6 +654,7 @@ impl SlotCore {
         for plan in held {
             self.task_exited(now, plan.task, failure.exit, Usage::default(), out);
         }
+        self.end_kin(now, id, failure, ours, out);
         // All of them may have ended while it was settled why.
         self.step_over(now, id, out);
     }

@@ -8,14 +8,14 @@
 
 use super::gather::{GatherAct, Gathers};
 use super::names::{pmi_words, pmix_words};
-use super::placement::Placement;
 use super::pmi::{PmiAct, PmiFacts, PmiServer, process_mapping};
 use super::pmix_groups;
 use super::verdict::Verdict;
-use crate::model::ids::StepId;
+use super::wire_facts::WireFacts;
 use crate::model::job::ExitStatus;
 use crate::model::signal::signal_name;
-use crate::model::step::{Mpi, StepOptions};
+use crate::model::spawn::SpawnRequest;
+use crate::model::step::Mpi;
 use crate::model::time::Timestamp;
 use crate::wire::codec::REPORT_MAX;
 use crate::wire::peer::{Collective, Group, PART_MAX, PeerMessage, StepFailure};
@@ -57,6 +57,15 @@ pub(super) enum WireAct {
     },
     /// Say this to the PMIx helper.
     Pmix(ToPmix),
+    /// A rank asks for further processes.
+    Spawn {
+        /// Which.
+        rank: u32,
+        /// By this number.
+        ask: u64,
+        /// What.
+        request: Box<SpawnRequest>,
+    },
     /// Words for people belong into a rank's output.
     Words {
         /// Whose.
@@ -91,40 +100,6 @@ struct Local {
 enum Asked {
     Pmi(u64),
     Pmix(u64),
-}
-
-/// What a [`Wiring`] must know.
-#[derive(Debug, Clone)]
-pub(super) struct WireFacts {
-    /// Which step.
-    pub(super) step: StepId,
-    /// This node's number in the slot, and its name.
-    pub(super) me: u32,
-    /// For messages.
-    pub(super) node: String,
-    /// Where all ranks are.
-    pub(super) placement: Placement,
-    /// Name of the key space: unique per step and attempt.
-    pub(super) kvs_name: String,
-    /// Tasks that the allocation has room for.
-    pub(super) universe: u32,
-    /// What was said of the step.
-    pub(super) options: StepOptions,
-    /// Controller time and our own at the same moment.
-    pub(super) epoch: (Timestamp, u64),
-}
-
-impl WireFacts {
-    /// The number of the program of each rank, where there are several.
-    pub(super) fn app_numbers(&self) -> Vec<u32> {
-        let Some(programs) = self.options.programs() else {
-            return Vec::new();
-        };
-        let ranks = 0..self.placement.size();
-        ranks
-            .map(|rank| programs.number_of(rank).unwrap_or(0))
-            .collect()
-    }
 }
 
 /// This node's part of a step's wiring.
@@ -175,6 +150,11 @@ impl Wiring {
             universe: facts.universe,
             mapping: process_mapping(&facts.placement.numbers()),
             ranks: ranks.clone(),
+            spawner: facts.spawner.clone(),
+            pairs: facts
+                .options
+                .spawned()
+                .map_or_else(Vec::new, |spawned| spawned.request.pairs.clone()),
         });
         Wiring {
             locals: ranks.iter().map(local).collect(),
@@ -329,6 +309,14 @@ impl Wiring {
                 PmiAct::Name { ask, request } => {
                     let rank = self.pmi_asker();
                     self.ask_for_name(Asked::Pmi(ask), rank, pmix_words(request), out);
+                }
+                PmiAct::Spawn {
+                    ask,
+                    local,
+                    request,
+                } => {
+                    let rank = self.rank_of(local);
+                    out.push(WireAct::Spawn { rank, ask, request });
                 }
                 PmiAct::Abort { local, code, text } => {
                     let rank = self.rank_of(local);
@@ -503,7 +491,7 @@ impl Wiring {
                 }
             }
             // Kept by the slot.
-            PeerMessage::Name { .. } => {}
+            PeerMessage::Name { .. } | PeerMessage::Spawns { .. } => {}
         }
     }
 
@@ -523,7 +511,8 @@ impl Wiring {
         }
         let bad = !exit.is_success();
         let kill = self.facts.options.kill_on_bad_exit();
-        if speaks && !finalised && kill != Some(false) && !self.is_alone() {
+        let counts = !self.is_alone() || self.facts.spawner.is_some();
+        if speaks && !finalised && kill != Some(false) && counts {
             let text = format!(
                 "{} {} before MPI_Finalize; the others would wait for it",
                 self.who(rank),
@@ -580,7 +569,13 @@ impl Wiring {
         self.fail_with(ExitStatus { code, signal: 0 }, text, at_once, out);
     }
 
-    fn fail_with(&mut self, exit: ExitStatus, text: String, at_once: bool, out: &mut Vec<WireAct>) {
+    pub(super) fn fail_with(
+        &mut self,
+        exit: ExitStatus,
+        text: String,
+        at_once: bool,
+        out: &mut Vec<WireAct>,
+    ) {
         if self.verdict.is_some() {
             return;
         }
@@ -590,16 +585,44 @@ impl Wiring {
             at_once,
             at: self.reckoned(),
         };
-        let others = self.facts.placement.nodes().iter();
-        let others = others.filter(|node| **node != self.facts.me);
+        let others = self.other_nodes().into_iter();
         out.extend(others.map(|to| WireAct::Peer {
-            to: *to,
+            to,
             message: PeerMessage::Failed {
                 step: self.facts.step,
                 failure: failure.clone(),
             },
         }));
         self.settle(failure, true, out);
+    }
+
+    /// A step that one of its ranks asked for has failed.
+    pub(super) fn child_failed(
+        &mut self,
+        exit: ExitStatus,
+        text: String,
+        at_once: bool,
+        out: &mut Vec<WireAct>,
+    ) {
+        if self.facts.options.kill_on_bad_exit() != Some(false) {
+            self.fail_with(exit, text, at_once, out);
+        }
+    }
+
+    /// What a rank asked for is the step of this name, or is not to be had.
+    pub(super) fn spawned(&mut self, ask: u64, answer: Result<&str, &str>, out: &mut Vec<WireAct>) {
+        self.ask_pmi(out, |pmi, acts| pmi.spawned(ask, answer, acts));
+    }
+
+    /// How its ranks find each other.
+    pub(super) fn mpi(&self) -> Mpi {
+        self.facts.options.mpi()
+    }
+
+    /// The other nodes that have ranks of it.
+    pub(super) fn other_nodes(&self) -> Vec<u32> {
+        let nodes = self.facts.placement.nodes().iter().copied();
+        nodes.filter(|node| *node != self.facts.me).collect()
     }
 
     fn settle(&mut self, failure: StepFailure, ours: bool, out: &mut Vec<WireAct>) {
@@ -846,7 +869,7 @@ fn bad_of(exit: ExitStatus) -> ExitStatus {
     }
 }
 
-fn how(exit: ExitStatus) -> String {
+pub(super) fn how(exit: ExitStatus) -> String {
     if exit.signal == 0 {
         return format!("exited with code {}", exit.code);
     }

@@ -6,7 +6,7 @@ use crate::model::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 
 /// The version this build speaks.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 /// From this version on the nodes of a gang wait for [`super::worker::ToSlot::Go`], and a controller says it.
 pub const VERSION_GANGS: u16 = 2;
 /// From this version on the nodes of a slot speak with each other ([`super::peer`]), and steps have options.
@@ -15,6 +15,8 @@ pub const VERSION_PEERS: u16 = 3;
 pub const VERSION_PLACES: u16 = 4;
 /// From this version on nodes of a slot know of groups that PMIx makes of ranks ([`super::peer::Group::PmixGroup`]).
 pub const VERSION_GROUPS: u16 = 4;
+/// From this version on nodes know of steps that ranks of others ask for (MPI_Comm_spawn).
+pub const VERSION_SPAWN: u16 = 5;
 /// The oldest it still understands.
 pub const VERSION_OLDEST: u16 = 1;
 /// From this version on an agent sends heartbeats and its controller answers them.

@@ -14,5 +14,6 @@ pub mod older;
 pub mod peer;
 pub mod pmix;
 pub mod shepherd;
+pub mod spawner;
 pub mod view;
 pub mod worker;

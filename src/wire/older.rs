@@ -3,7 +3,7 @@
 //! What changes nothing that a step computes is left out for it. A step that would not do what was asked for is started
 //! as a program that says so and fails: an order cannot be answered, and one that is not understood would cut the link.
 
-use super::hello::{VERSION_GANGS, VERSION_PEERS, VERSION_PLACES};
+use super::hello::{VERSION_GANGS, VERSION_PEERS, VERSION_PLACES, VERSION_SPAWN};
 use super::worker::{SignalTarget, SlotLaunch, StepLaunch, StepOrder, ToSlot};
 use crate::model::ids::BlobId;
 use crate::model::job::Launch;
@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 /// What a step of which this build is too old to know everything runs instead.
 fn refusal() -> Vec<String> {
-    let text = "hpc: this node is served by an earlier build, which cannot place ranks, name programs for each or write files \
-                for each as this step asks; it can once it runs the build of the controller, for jobs that start then";
+    let text = "hpc: this node is served by an earlier build, which cannot place ranks, name programs for each, write files \
+                for each or be asked for by a rank of another as this step is; it can once it runs the build of the controller, for jobs that start then";
     vec![
         "/bin/sh".to_owned(),
         "-c".to_owned(),
@@ -27,7 +27,12 @@ pub fn order_for(version: u16, order: ToSlot) -> Option<ToSlot> {
     match order {
         // It waits for none.
         ToSlot::Go if version < VERSION_GANGS => None,
-        ToSlot::StartStepAs(step) if version < VERSION_PLACES => Some(step_for(version, &step)),
+        ToSlot::StartStepAs(step)
+            if version < VERSION_PLACES
+                || version < VERSION_SPAWN && step.options.spawned().is_some() =>
+        {
+            Some(step_for(version, &step))
+        }
         ToSlot::Launch(mut launch) if version < VERSION_PLACES => {
             launch_for(version, &mut launch);
             Some(ToSlot::Launch(launch))
@@ -88,6 +93,7 @@ mod tests {
     use super::*;
     use crate::model::distribution::Distribution;
     use crate::model::ids::StepId;
+    use crate::model::spawn::{SpawnRequest, Spawned};
     use crate::model::step::{Mpi, StepOption, StepOptions};
 
     fn order(said: Vec<StepOption>) -> ToSlot {
@@ -141,6 +147,19 @@ mod tests {
             let (words, options) = said(&order);
             assert_eq!((words, options), (refusal(), None));
         }
+    }
+
+    #[test]
+    fn what_a_rank_asked_for_is_not_started_where_nobody_would_know_that() {
+        let asked = order(vec![StepOption::Spawned(Box::new(Spawned {
+            parent: StepId(0),
+            rank: 0,
+            request: SpawnRequest::default(),
+        }))]);
+        let step = order_for(VERSION_SPAWN, asked.clone());
+        assert_eq!(step, Some(asked.clone()));
+        let older = order_for(VERSION_SPAWN - 1, asked).unwrap();
+        assert_eq!(said(&older), (refusal(), None));
     }
 
     #[test]

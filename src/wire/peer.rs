@@ -4,7 +4,7 @@
 //! Any of it may be lost on the way: a link is cut, a queue is full. So each message has a number, is kept until the other
 //! side has said that it took it, and is said again (see `steps/peers.rs`).
 
-use super::hello::{VERSION_GROUPS, VERSION_PEERS};
+use super::hello::{VERSION_GROUPS, VERSION_PEERS, VERSION_SPAWN};
 use super::pmix::{NameEntry, NameRequest, Names, Outcome, Purpose};
 use crate::model::bounded;
 use crate::model::ids::StepId;
@@ -37,6 +37,9 @@ impl PeerFrame {
                 VERSION_GROUPS,
                 "make groups of ranks (MPI_Comm_create_from_group)",
             ),
+            Some(PeerMessage::Spawns { .. }) => {
+                (VERSION_SPAWN, "start further processes (MPI_Comm_spawn)")
+            }
             _ => (VERSION_PEERS, "wire ranks over several nodes"),
         }
     }
@@ -209,6 +212,14 @@ pub enum PeerMessage {
         /// For a lookup what was found, or PMIx's status.
         answer: Result<Names, i32>,
     },
+    /// Ranks of the step there have asked for further steps (MPI_Comm_spawn), of which some are not over, or now all are.
+    /// Between builds of [`super::hello::VERSION_SPAWN`] or later.
+    Spawns {
+        /// Which step.
+        step: StepId,
+        /// Some are not over.
+        open: bool,
+    },
 }
 
 impl PeerMessage {
@@ -224,7 +235,8 @@ impl PeerMessage {
             | PeerMessage::Modex { step, .. }
             | PeerMessage::ModexFound { step, .. }
             | PeerMessage::Name { step, .. }
-            | PeerMessage::Named { step, .. } => *step,
+            | PeerMessage::Named { step, .. }
+            | PeerMessage::Spawns { step, .. } => *step,
         }
     }
 
@@ -251,7 +263,10 @@ impl PeerMessage {
                     .map(|one| one.nspace.len() + weight_of(&one.entry))
                     .sum()
             }),
-            PeerMessage::Begun { .. } | PeerMessage::Silent { .. } | PeerMessage::Modex { .. } => 0,
+            PeerMessage::Begun { .. }
+            | PeerMessage::Silent { .. }
+            | PeerMessage::Modex { .. }
+            | PeerMessage::Spawns { .. } => 0,
         };
         variable + 64
     }

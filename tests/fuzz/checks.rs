@@ -947,6 +947,7 @@ fn conversation(mut said: &[u8], piece: usize) -> Vec<PmiAct> {
         app_numbers: vec![0, 1],
         universe: 4,
         mapping: pmi::process_mapping(&[0, 0]),
+        ..PmiFacts::default()
     });
     let mut acts = Vec::new();
     let mut epoch_next = 0;
@@ -964,6 +965,8 @@ fn conversation(mut said: &[u8], piece: usize) -> Vec<PmiAct> {
             1 => server.closed(local, &mut acts),
             2 => server.fenced(epoch_next, &[bytes.to_vec()], &mut acts),
             3 => server.named(u64::from(*length), NameAnswer::NotFound, &mut acts),
+            5 => server.spawned(u64::from(*length), Ok("k2"), &mut acts),
+            6 => server.spawned(u64::from(*length), Err("no"), &mut acts),
             4 => {
                 let port = String::from_utf8_lossy(bytes).into_owned();
                 server.named(0, NameAnswer::Found(port), &mut acts);
@@ -987,6 +990,7 @@ fn conversation(mut said: &[u8], piece: usize) -> Vec<PmiAct> {
                         "{text}"
                     );
                 }
+                PmiAct::Spawn { request, .. } => assert!(request.size() > 0),
                 PmiAct::Name { .. }
                 | PmiAct::Initialised { .. }
                 | PmiAct::Finalised { .. }

@@ -43,6 +43,7 @@ mod rules;
 mod scheduling;
 mod shepherd_killed;
 mod silence;
+mod spawn;
 mod steps;
 mod store_files;
 mod support;

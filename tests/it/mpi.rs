@@ -115,7 +115,7 @@ impl Mpi {
     }
 
     /// `hpc run` of these words, as somebody calls it who uses this MPI.
-    fn run(&self, head: &Host, words: &[&str]) -> Command {
+    pub(crate) fn run(&self, head: &Host, words: &[&str]) -> Command {
         let environment: Vec<&str> = self.environment.iter().map(String::as_str).collect();
         head.command(&[&["env"], &environment[..], &["hpc", "run"], words].concat())
     }
@@ -316,7 +316,7 @@ fn a_machine_that_is_lost_and_a_rank_that_hangs_end_their_steps() {
 }
 
 /// No process of this program, and no shared memory on any of the machines, soon after this.
-fn nothing_is_left(hosts: &[Host], program: &str, begun: Instant) {
+pub(crate) fn nothing_is_left(hosts: &[Host], program: &str, begun: Instant) {
     wait_until(
         "every process has ended",
         END_MAX.saturating_sub(begun.elapsed()),

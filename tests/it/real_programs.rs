@@ -58,7 +58,31 @@ fn hpc_challenge_computes_over_machines() {
     assert_eq!(says("CommWorldProcs=4"), 1, "{said}");
 }
 
-fn mpi4py_passes_its_tests(test: &str, name: &str) {
+/// What is tested of mpi4py: so many ranks, these files, and how many tests they have at least.
+struct Part {
+    tasks: usize,
+    modules: &'static [&'static str],
+    least: u32,
+    /// None of them may be left out.
+    whole: bool,
+}
+
+/// Messages and all that goes with them.
+const MESSAGES: Part = Part {
+    tasks: 2,
+    modules: &MODULES,
+    least: TESTS_LEAST,
+    whole: false,
+};
+/// Ranks that ask for others.
+const SPAWNING: Part = Part {
+    tasks: 4,
+    modules: &[r"test_spawn\.py"],
+    least: 40,
+    whole: true,
+};
+
+fn mpi4py_passes_its_tests(test: &str, name: &str, part: &Part) {
     let (place, source) = match (wheel(name), wheel("mpi4py-src")) {
         (Ok(place), Ok(source)) => (place, source),
         (Err(why), _) | (_, Err(why)) => {
@@ -69,9 +93,10 @@ fn mpi4py_passes_its_tests(test: &str, name: &str) {
     let cluster = Cluster::up(4);
     let [python, script] = [place.join("bin/python"), source.join("test/main.py")];
     // With labels lines of the two do not mix.
-    let mut command = cluster.hpc(&["run", "-l", "-n", "2"]);
+    let tasks = part.tasks.to_string();
+    let mut command = cluster.hpc(&["run", "-l", "-n", &tasks]);
     command.arg(python).arg(script);
-    command.args(MODULES.iter().flat_map(|module| ["-i", module]));
+    command.args(part.modules.iter().flat_map(|module| ["-i", module]));
     let answer = finish(&mut command, b"");
     succeeds(&answer);
     // Each rank says so, and that there is another one.
@@ -79,30 +104,41 @@ fn mpi4py_passes_its_tests(test: &str, name: &str) {
         let lines = answer.err.lines();
         lines.filter(|line| line.starts_with(start)).count()
     };
-    for start in ["0: OK", "1: OK"] {
-        assert_eq!(lines(start), 1, "{answer:?}");
+    for rank in 0..part.tasks {
+        assert_eq!(lines(&format!("{rank}: OK")), 1, "{answer:?}");
+        assert!(lines(&format!("{rank}: [{rank}@")) > 0, "{answer:?}");
+        let left_out = lines(&format!("{rank}: OK ("));
+        assert!(!part.whole || left_out == 0, "{answer:?}");
     }
-    assert!(lines("0: [0@") > 0 && lines("1: [1@") > 0, "{answer:?}");
     let ran = answer.err.lines().find_map(|line| {
         let (count, _) = line.strip_prefix("0: Ran ")?.split_once(" tests in ")?;
         count.parse::<u32>().ok()
     });
-    assert!(ran.is_some_and(|ran| ran >= TESTS_LEAST), "{answer:?}");
+    assert!(ran.is_some_and(|ran| ran >= part.least), "{answer:?}");
 }
 
 #[test]
 fn mpi4py_on_mpich_5_passes_its_tests() {
-    mpi4py_passes_its_tests("mpi4py_on_mpich_5_passes_its_tests", "mpich");
+    mpi4py_passes_its_tests("mpi4py_on_mpich_5_passes_its_tests", "mpich", &MESSAGES);
+}
+
+#[test]
+fn mpi4py_on_mpich_5_spawns() {
+    mpi4py_passes_its_tests("mpi4py_on_mpich_5_spawns", "mpich", &SPAWNING);
 }
 
 #[test]
 fn mpi4py_on_open_mpi_5_passes_its_tests() {
-    mpi4py_passes_its_tests("mpi4py_on_open_mpi_5_passes_its_tests", "openmpi");
+    mpi4py_passes_its_tests(
+        "mpi4py_on_open_mpi_5_passes_its_tests",
+        "openmpi",
+        &MESSAGES,
+    );
 }
 
 #[test]
 fn mpi4py_on_intel_mpi_passes_its_tests() {
-    mpi4py_passes_its_tests("mpi4py_on_intel_mpi_passes_its_tests", "impi");
+    mpi4py_passes_its_tests("mpi4py_on_intel_mpi_passes_its_tests", "impi", &MESSAGES);
 }
 
 /// Where sources of programs are that no package brings: `hpcg`, `osu-micro-benchmarks`, as their projects publish them.

@@ -1,6 +1,7 @@
 //! What ranks ask for and what they are answered, whichever dialect they speak.
 
 use super::{NameAnswer, NameRequest, pmi1, pmi2};
+use crate::model::spawn::SpawnRequest;
 use std::borrow::Cow;
 
 /// Bytes of a request, or what they stand for where they were escaped.
@@ -58,6 +59,8 @@ pub(super) enum Ask<'a> {
     Name(NameRequest),
     /// PMI-1: the first line of a spawn, whose others follow.
     SpawnBegins,
+    /// A whole spawn, or why it cannot be.
+    Spawn(Result<SpawnRequest, &'static str>),
     /// Something that is not served, or that lacks a word. `answer` is the name that its answer bears.
     Refused {
         answer: String,
@@ -77,6 +80,7 @@ pub(super) enum Answer<'a> {
         rank: u32,
         size: u32,
         app_number: u32,
+        spawner: Option<&'a str>,
     },
     Maxes,
     AppNumber(u32),
@@ -90,6 +94,8 @@ pub(super) enum Answer<'a> {
     Fence(Result<(), &'a str>),
     Finalise,
     Name(NameKind, &'a NameAnswer),
+    /// The name of the new step, or why there is none.
+    Spawned(Result<&'a str, &'a str>),
     Refused {
         answer: &'a str,
         why: &'a str,

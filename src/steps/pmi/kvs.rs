@@ -136,7 +136,7 @@ fn pair_at(bytes: &[u8], place: u32) -> (&[u8], &[u8]) {
 }
 
 /// Whether a pair can be said in both dialects.
-fn check(key: &[u8], value: &[u8]) -> Result<(), &'static str> {
+pub(super) fn check(key: &[u8], value: &[u8]) -> Result<(), &'static str> {
     if key.is_empty() || key.len() > KEY_MAX {
         return Err("invalid key length");
     }
@@ -167,9 +167,9 @@ impl KeySpace {
     }
 
     /// A pair that each node knows by itself.
-    pub(super) fn preset(&mut self, key: &str, value: &str) {
+    pub(super) fn preset(&mut self, key: &[u8], value: &[u8]) {
         // One that is too long is not told: a client then asks its peers.
-        let _ = self.pairs.put(key.as_bytes(), value.as_bytes());
+        let _ = self.pairs.put(key, value);
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<&[u8]> {

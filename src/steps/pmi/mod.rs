@@ -18,6 +18,7 @@ mod kvs;
 mod mapping;
 mod pmi1;
 mod pmi2;
+mod spawning;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ pub use kvs::{FENCE_PART_MAX, KEY_MAX, KEY_SPACE_MAX, VALUE_MAX, pairs};
 pub use mapping::process_mapping;
 pub use pmi1::{port_answer, port_hello};
 
+use crate::model::spawn::{SpawnPair, SpawnRequest};
 use ask::{Answer, Ask, NameKind, Tag};
 use kvs::{KeySpace, Pairs, PutError};
 use std::collections::BTreeMap;
@@ -54,6 +56,10 @@ pub struct PmiFacts {
     pub universe: u32,
     /// `PMI_process_mapping`; absent where it would be too long.
     pub mapping: Option<String>,
+    /// Name of the key space of who asked for the step, where that was a rank of another.
+    pub spawner: Option<String>,
+    /// What every rank finds there from the beginning.
+    pub pairs: Vec<SpawnPair>,
 }
 
 /// What is to be done about what was heard; in order.
@@ -79,6 +85,15 @@ pub enum PmiAct {
         ask: u64,
         /// What is wanted.
         request: NameRequest,
+    },
+    /// A rank asks for further processes; answered by [`PmiServer::spawned`].
+    Spawn {
+        /// What the answer has to bear.
+        ask: u64,
+        /// Which rank.
+        local: u32,
+        /// What is wanted.
+        request: Box<SpawnRequest>,
     },
     /// The rank has begun to speak PMI: its init was answered.
     Initialised {
@@ -168,7 +183,7 @@ enum Phase {
 enum Framing {
     Lines,
     /// Lines that belong to a spawn request.
-    Spawn(pmi1::SpawnLines),
+    Spawn(Box<pmi1::SpawnLines>),
     Frames,
 }
 
@@ -240,7 +255,9 @@ pub struct PmiServer {
     /// Who waits for a node attribute.
     node_waits: BTreeMap<Vec<u8>, Vec<(u32, Tag)>>,
     name_waits: BTreeMap<u64, NameWait>,
-    name_next: u64,
+    /// Who waits for further processes.
+    spawn_waits: BTreeMap<u64, (u32, Tag)>,
+    ask_next: u64,
     /// The fence that is gathering or under way.
     epoch: u32,
     /// It is under way: our part has been given out.
@@ -272,7 +289,10 @@ impl PmiServer {
     pub fn new(facts: PmiFacts) -> Self {
         let mut space = KeySpace::new();
         if let Some(mapping) = &facts.mapping {
-            space.preset("PMI_process_mapping", mapping);
+            space.preset(b"PMI_process_mapping", mapping.as_bytes());
+        }
+        for (key, value) in &facts.pairs {
+            space.preset(key, value);
         }
         let rank = |_| Rank {
             phase: Phase::Silent,
@@ -291,7 +311,8 @@ impl PmiServer {
             node_attributes: Pairs::new(NODE_ATTRIBUTES_MAX),
             node_waits: BTreeMap::new(),
             name_waits: BTreeMap::new(),
-            name_next: 0,
+            spawn_waits: BTreeMap::new(),
+            ask_next: 0,
             epoch: 0,
             is_under_way: false,
             entered: 0,
@@ -474,6 +495,18 @@ impl PmiServer {
         self.answer_wait(local, &tag, &Answer::Name(kind, &answer), out);
     }
 
+    /// A request for further processes has been answered: the name of the step that they are, or why there is none.
+    pub fn spawned(&mut self, ask: u64, answer: Result<&str, &str>, out: &mut Vec<PmiAct>) {
+        if let Some((local, tag)) = self.spawn_waits.remove(&ask) {
+            self.answer_wait(local, &tag, &Answer::Spawned(answer), out);
+        }
+    }
+
+    fn next_ask(&mut self) -> u64 {
+        self.ask_next += 1;
+        self.ask_next - 1
+    }
+
     fn listened_to(&mut self, local: u32) -> Option<&mut Rank> {
         let rank = self.ranks.get_mut(local as usize);
         rank.filter(|rank| !rank.is_over)
@@ -512,11 +545,12 @@ impl PmiServer {
             Framing::Lines => (pmi1::read(request)?, Tag::Line),
             Framing::Frames => pmi2::read(request)?,
             Framing::Spawn(lines) => {
-                if lines.take(request) {
-                    rank.framing = Framing::Lines;
-                    self.answer(local, &Tag::Line, &pmi1::SpawnLines::ANSWER, out);
+                if !lines.take(request) {
+                    return Ok(());
                 }
-                return Ok(());
+                let ask = std::mem::take(&mut **lines).ask();
+                rank.framing = Framing::Lines;
+                (ask, Tag::Line)
             }
         };
         match ask {
@@ -542,12 +576,13 @@ impl PmiServer {
                 subversion,
             } => return self.init(local, version, subversion, out),
             Ask::FullInit => {
-                let answer = Answer::FullInit {
+                let bytes = tag.write(&Answer::FullInit {
                     rank: self.facts.ranks[index],
                     size: self.facts.size,
                     app_number,
-                };
-                self.answer(local, &tag, &answer, out);
+                    spawner: self.facts.spawner.as_deref(),
+                });
+                out.push(PmiAct::Answer { local, bytes });
             }
             Ask::Maxes => self.answer(local, &tag, &Answer::Maxes, out),
             Ask::AppNumber => self.answer(local, &tag, &Answer::AppNumber(app_number), out),
@@ -585,6 +620,7 @@ impl PmiServer {
                 let value = match &*key {
                     b"universeSize" => Some(universe.as_bytes()),
                     b"PMI_process_mapping" => self.space.get(&key),
+                    _ if self.facts.spawner.is_some() => self.space.get(&key),
                     _ => None,
                 };
                 let bytes = tag.write(&Answer::JobAttribute(value));
@@ -618,14 +654,25 @@ impl PmiServer {
             }
             Ask::Name(request) => {
                 self.waits_more(local)?;
-                let ask = self.name_next;
-                self.name_next += 1;
+                let ask = self.next_ask();
                 let kind = request.kind();
                 self.name_waits.insert(ask, NameWait { local, kind, tag });
                 out.push(PmiAct::Name { ask, request });
             }
             Ask::SpawnBegins => {
-                self.ranks[index].framing = Framing::Spawn(pmi1::SpawnLines::default())
+                self.ranks[index].framing = Framing::Spawn(Box::default());
+            }
+            Ask::Spawn(Err(why)) => self.answer(local, &tag, &Answer::Spawned(Err(why)), out),
+            Ask::Spawn(Ok(request)) => {
+                self.waits_more(local)?;
+                let ask = self.next_ask();
+                self.spawn_waits.insert(ask, (local, tag));
+                let request = Box::new(request);
+                out.push(PmiAct::Spawn {
+                    ask,
+                    local,
+                    request,
+                });
             }
             Ask::Refused { answer, why } => {
                 let answer = Answer::Refused {

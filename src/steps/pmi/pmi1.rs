@@ -5,6 +5,7 @@
 
 use super::ask::{Answer, Ask, NameKind, abort_code, excerpt, name_word, number, verb};
 use super::kvs::{KEY_MAX, VALUE_MAX};
+use super::spawning::Spawning;
 use super::{NameAnswer, NameRequest};
 use std::borrow::Cow;
 
@@ -133,30 +134,37 @@ fn words<'a, const N: usize>(
     }
 }
 
-/// The lines of a spawn request, of which nothing is kept, since it is refused.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// The lines of a spawn request: each a name and a value that runs to its end. They come once for each command.
+#[derive(Debug, Default)]
 pub(super) struct SpawnLines {
     commands: u32,
     so_far: u32,
+    said: Spawning,
 }
 
 impl SpawnLines {
     /// Whether this line is the last.
     pub(super) fn take(&mut self, line: &[u8]) -> bool {
-        let value = |name: &[u8]| line.strip_prefix(name).and_then(number::<u32>);
-        if let Some(commands) = value(b"totspawns=") {
-            self.commands = commands;
-        } else if let Some(so_far) = value(b"spawnssofar=") {
-            self.so_far = so_far;
+        let end = line.iter().position(|byte| *byte == b'=');
+        let Some((name, value)) = end.map(|end| (&line[..end], &line[end + 1..])) else {
+            if line == b"endcmd" {
+                self.said.end_command();
+                return self.so_far >= self.commands;
+            }
+            return false;
+        };
+        match name {
+            b"totspawns" => self.commands = number(value).unwrap_or(0),
+            b"spawnssofar" => self.so_far = number(value).unwrap_or(0),
+            _ => _ = self.said.word(name, value),
         }
-        line == b"endcmd" && self.so_far >= self.commands
+        false
     }
 
-    /// What it is answered.
-    pub(super) const ANSWER: Answer<'static> = Answer::Refused {
-        answer: "spawn_result",
-        why: "spawning is not supported",
-    };
+    /// What they ask for.
+    pub(super) fn ask(self) -> Ask<'static> {
+        Ask::Spawn(self.said.finish())
+    }
 }
 
 /// The line that answers.
@@ -183,6 +191,8 @@ pub(super) fn write(answer: &Answer<'_>) -> Vec<u8> {
         Answer::Fence(Err(why)) => failed("barrier_out", why),
         Answer::Finalise => "finalize_ack rc=0".to_owned(),
         Answer::Name(kind, answer) => named(kind, answer),
+        Answer::Spawned(Ok(_)) => "spawn_result rc=0".to_owned(),
+        Answer::Spawned(Err(why)) => failed("spawn_result", why),
         Answer::NodePut(Ok(())) => "info_result rc=0".to_owned(),
         Answer::NodePut(Err(why)) => failed("info_result", why),
         Answer::FullInit { .. } => failed("fullinit_result", "not supported"),

@@ -8,6 +8,7 @@ use super::NameRequest;
 use super::ask::{
     Answer, Ask, NameKind, Tag, Words, abort_code, excerpt, name_word, number, one_line, verb,
 };
+use super::spawning::Spawning;
 use std::borrow::Cow;
 
 /// Characters in front of a frame.
@@ -39,15 +40,27 @@ pub(super) fn read(frame: &[u8]) -> Result<(Ask<'_>, Tag), String> {
     };
     let verb = verb(&command).ok_or_else(wrong)?;
     let mut words = Vec::new();
+    let mut spawning = (verb == "spawn").then(Spawning::default);
     while let Some(word) = next_word(&mut rest) {
         let word = word.map_err(|()| format!("a word without '=' in {}", excerpt(frame)))?;
-        // The words of a spawn, which is refused, may be many.
-        if words.len() < WORDS_MAX {
+        let of_spawn = spawning.as_mut().is_some_and(|spawning| {
+            // Those of a command follow its program.
+            let (name, value) = &word;
+            if *name == b"subcmd" && spawning.has_program() {
+                spawning.end_command();
+            }
+            spawning.word(name, value)
+        });
+        if !of_spawn && words.len() < WORDS_MAX {
             words.push(word);
         }
     }
     let mut words = Found(words);
     let thread = words.take("thrid").map(Cow::into_owned);
+    if let Some(mut spawning) = spawning {
+        spawning.end_command();
+        return Ok((Ask::Spawn(spawning.finish()), Tag::Frame { thread }));
+    }
     let ask = ask(verb, &mut words);
     let ask = ask.unwrap_or_else(|| refused(verb, "a word is missing or invalid"));
     Ok((ask, Tag::Frame { thread }))
@@ -235,6 +248,7 @@ pub(super) fn write(thread: Option<&[u8]>, answer: &Answer<'_>) -> Vec<u8> {
             rank,
             size,
             app_number,
+            spawner,
         } => {
             let mut frame = new("fullinit-response");
             frame.done(Ok(()));
@@ -243,6 +257,9 @@ pub(super) fn write(thread: Option<&[u8]>, answer: &Answer<'_>) -> Vec<u8> {
             frame.number("rank", rank);
             frame.number("size", size);
             frame.number("appnum", app_number);
+            if let Some(spawner) = spawner {
+                frame.word("spawner-jobid", spawner.as_bytes());
+            }
             frame.word("debugged", b"FALSE");
             frame.word("pmiverbose", b"FALSE");
             frame
@@ -269,6 +286,13 @@ pub(super) fn write(thread: Option<&[u8]>, answer: &Answer<'_>) -> Vec<u8> {
             frame
         }
         Answer::Name(kind, answer) => named(new, kind, answer),
+        Answer::Spawned(Ok(name)) => {
+            let mut frame = done(new("spawn-response"), Ok(()));
+            frame.word("jobid", name.as_bytes());
+            frame.number("nerrs", 0);
+            frame
+        }
+        Answer::Spawned(Err(why)) => done(new("spawn-response"), Err(why)),
         Answer::Put(result) => done(new("kvs-put-response"), result),
         Answer::NodePut(result) => done(new("info-putnodeattr-response"), result),
         Answer::Fence(result) => done(new("kvs-fence-response"), result),
@@ -362,13 +386,7 @@ mod tests {
                     text: "so; what".to_owned(),
                 },
             ),
-            (
-                "cmd=spawn;ncmds=1;",
-                Ask::Refused {
-                    answer: "spawn-response".to_owned(),
-                    why: "not supported",
-                },
-            ),
+            ("cmd=spawn;ncmds=1;", Ask::Spawn(Err("it names no program"))),
             (
                 "cmd=kvs-get;jobid=k;",
                 Ask::Refused {

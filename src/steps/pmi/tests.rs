@@ -16,6 +16,7 @@ fn facts(ranks: &[u32], size: u32) -> PmiFacts {
         app_numbers: vec![0; ranks.len()],
         universe: 8,
         mapping: Some("(vector,(0,2,2))".to_owned()),
+        ..PmiFacts::default()
     }
 }
 
@@ -97,6 +98,23 @@ fn shown(act: &PmiAct) -> String {
             text + "\n"
         }
         PmiAct::Name { ask, request } => format!("name {ask} {request:?}\n"),
+        PmiAct::Spawn {
+            ask,
+            local,
+            request,
+        } => {
+            let SpawnRequest { commands, pairs } = &**request;
+            let mut text = format!("{local} spawn {ask}");
+            for one in commands {
+                let (words, hosts) = (one.arguments.join(" "), one.hosts.join("+"));
+                let directory = one.directory.as_deref().unwrap_or_default();
+                write!(text, " [{}*{words}|{directory}|{hosts}]", one.ranks).unwrap();
+            }
+            for (key, value) in pairs {
+                write!(text, " {}={}", key.escape_ascii(), value.escape_ascii()).unwrap();
+            }
+            text + "\n"
+        }
         PmiAct::Initialised { local } => format!("{local} initialised\n"),
         PmiAct::Finalised { local } => format!("{local} finalised\n"),
         PmiAct::Abort { local, code, text } => format!("{local} abort {code} {text}\n"),
@@ -265,7 +283,7 @@ fn frames_are_answered_by_frames() {
         ),
         (
             "cmd=spawn;ncmds=1;subcmd=a;",
-            "cmd=spawn-response;rc=1;errmsg=not supported;",
+            "cmd=spawn-response;rc=1;errmsg=it asks for no process;",
         ),
         (
             "cmd=job-connect;jobid=x;",
@@ -486,19 +504,109 @@ fn an_abort_ends_the_talk() {
     assert_eq!(told, "1 abort -1 because; I say so\n");
 }
 
+/// Two commands as MPICH 5 asks for them, the second with what users may say of it.
+const SPAWN: &str = "mcmd=spawn\nnprocs=2\nexecname=/bin/true\ntotspawns=2\nspawnssofar=1\nargcnt=0\npreput_num=1\n\
+    preput_key_0=PORT\npreput_val_0=tag#0$x=y z$\ninfo_num=0\nendcmd\n\
+    mcmd=spawn\nnprocs=1\nexecname=b\ntotspawns=2\nspawnssofar=2\narg1=one word\narg2=a=b\nargcnt=2\ninfo_num=3\n\
+    info_key_0=wdir\ninfo_val_0=/some where\ninfo_key_1=host\ninfo_val_1=n1,n2\ninfo_key_2=soft\ninfo_val_2=1\nendcmd\n";
+
 #[test]
-fn a_spawn_is_refused_once_it_is_whole() {
+fn a_spawn_is_passed_on_once_it_is_whole_and_answered_once_it_is_done() {
+    let mut node = Node::new(&[0, 1], 2);
+    node.init(0);
+    node.init(1);
+    let wanted =
+        "0 spawn 0 [2*/bin/true||] [1*b one word a=b|/some where|n1+n2] PORT=tag#0$x=y z$\n";
+    let (first, second) = SPAWN.split_at(SPAWN.find("mcmd=spawn\nnprocs=1").unwrap());
+    assert_eq!(node.says(0, first), "");
+    assert_eq!(node.says(0, second), wanted);
+    assert_eq!(
+        node.says(1, SPAWN),
+        wanted.replace("0 spawn 0", "1 spawn 1")
+    );
+    // Meanwhile others are served.
+    let mut answered = |ask, answer| {
+        let mut acts = Vec::new();
+        node.server.spawned(ask, answer, &mut acts);
+        acts.iter().map(shown).collect::<String>()
+    };
+    let no = answered(1, Err("no room"));
+    assert_eq!(no, "1< cmd=spawn_result rc=-1 msg=no_room\n");
+    assert_eq!(answered(0, Ok("new")), "0< cmd=spawn_result rc=0\n");
+    assert_eq!(answered(0, Ok("new")), "");
+    assert!(node.says(0, "cmd=get_appnum\n").contains("appnum=0"));
+}
+
+#[test]
+fn a_spawn_that_cannot_be_is_refused_with_a_reason() {
+    let long = format!("info_val_0={}\n", "x".repeat(60_000));
+    for (lines, why) in [
+        ("nprocs=0\nexecname=a\n", "it_asks_for_no_process"),
+        ("execname=a\n", "it_asks_for_no_process"),
+        ("nprocs=1\n", "it_names_no_program"),
+        ("nprocs=1\nexecname=\n", "it_names_no_program"),
+        (
+            "nprocs=1\nexecname=a\npreput_key_0=\n",
+            "invalid_key_length",
+        ),
+        (
+            &format!("nprocs=1\nexecname=a\n{}", long.repeat(5)),
+            "too_much_is_said_of_it",
+        ),
+    ] {
+        let mut node = Node::new(&[0], 1);
+        node.init(0);
+        let text = format!("mcmd=spawn\n{lines}totspawns=1\nspawnssofar=1\nendcmd\n");
+        let refused = format!("0< cmd=spawn_result rc=-1 msg={why}\n");
+        assert_eq!(node.says(0, &text), refused, "{lines:.60}");
+        assert!(node.says(0, "cmd=get_appnum\n").contains("appnum=0"));
+    }
     let mut node = Node::new(&[0], 1);
     node.init(0);
-    let one = "mcmd=spawn\nnprocs=2\nexecname=/bin/true\ntotspawns=2\nspawnssofar=1\nargcnt=0\n\
-               preput_num=0\ninfo_num=0\nendcmd\n";
-    assert_eq!(node.says(0, one), "");
-    let two = one.replace("spawnssofar=1", "spawnssofar=2");
-    assert_eq!(
-        node.says(0, &two),
-        "0< cmd=spawn_result rc=-1 msg=spawning_is_not_supported\n"
+    node.says(0, "mcmd=spawn\n");
+    node.server
+        .receive(0, b"execname=\xff\nnprocs=1\nendcmd\n", &mut node.acts);
+    assert!(node.told().contains("msg=a_word_of_it_is_no_UTF-8"));
+}
+
+#[test]
+fn a_spawned_rank_knows_who_asked_for_it_and_what_was_put_for_it() {
+    let mut facts = facts(&[0, 1], 2);
+    facts.spawner = Some("parent".to_owned());
+    facts.pairs = vec![(b"PORT".to_vec(), b"p 1".to_vec())];
+    let mut node = Node {
+        server: PmiServer::new(facts),
+        acts: Vec::new(),
+    };
+    node.init(0);
+    let get = format!("cmd=get kvsname={NAME} key=PORT\n");
+    let got = "0< cmd=get_result rc=0 msg=success value=p 1\n";
+    assert_eq!(node.says(0, &get), got);
+    node.init_frames(1);
+    let said = node.frame(1, "cmd=fullinit;pmirank=1;");
+    assert!(said.contains(";spawner-jobid=parent;"), "{said}");
+    let said = node.frame(1, "cmd=info-getjobattr;key=PORT;");
+    assert!(
+        said.contains("found=TRUE") && said.contains("value=p 1;"),
+        "{said}"
     );
-    assert!(node.says(0, "cmd=get_appnum\n").contains("appnum=0"));
+}
+
+#[test]
+fn a_spawn_in_frames_is_one_frame() {
+    let mut node = Node::new(&[0], 1);
+    node.init_frames(0);
+    let said = node.frame(
+        0,
+        "cmd=spawn;thrid=7;ncmds=2;preputcount=1;ppkey0=PORT;ppval0=a;;b;subcmd=a;maxprocs=2;argc=1;argv0=x;infokeycount=0;\
+         subcmd=b;maxprocs=1;argc=0;infokeycount=1;infokey0=wdir;infoval0=/d;",
+    );
+    assert_eq!(said, "0 spawn 0 [2*a x||] [1*b|/d|] PORT=a;b\n");
+    let mut acts = Vec::new();
+    node.server.spawned(0, Ok("new"), &mut acts);
+    let answer = "cmd=spawn-response;thrid=7;rc=0;jobid=new;nerrs=0;";
+    let length = answer.len();
+    assert_eq!(shown(&acts[0]), format!("0< {length}{answer}\n"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::wire::peer::{PeerFrame, PeerMessage};
 use crate::wire::pmix::{FromPmix, ToPmix};
 use std::collections::BTreeMap;
 
-const HELLO: &[u8] = b"cmd=init pmi_version=1 pmi_subversion=1\n";
+pub(super) const HELLO: &[u8] = b"cmd=init pmi_version=1 pmi_subversion=1\n";
 
 fn task(rank: u32) -> TaskId {
     TaskId {
@@ -16,17 +16,17 @@ fn task(rank: u32) -> TaskId {
 }
 
 /// Nodes of one job of `hpc run`, with so many tasks each, and what is under way between them.
-struct Cluster {
-    nodes: Vec<Fixture>,
+pub(super) struct Cluster {
+    pub(super) nodes: Vec<Fixture>,
     way: Vec<(usize, ToSlot)>,
     /// What every rank was answered, and what was done on each node.
     answers: BTreeMap<u32, String>,
-    done: Vec<Vec<Effect>>,
+    pub(super) done: Vec<Vec<Effect>>,
     cut: bool,
 }
 
 impl Cluster {
-    fn new(tasks: &[u32], options: StepOptions) -> Self {
+    pub(super) fn new(tasks: &[u32], options: StepOptions) -> Self {
         Self::on(tasks, options, |_| {})
     }
 
@@ -68,7 +68,7 @@ impl Cluster {
         cluster
     }
 
-    fn take(&mut self, from: usize, effects: Vec<Effect>) {
+    pub(super) fn take(&mut self, from: usize, effects: Vec<Effect>) {
         for effect in &effects {
             match effect {
                 Effect::Report(FromSlot::Peer { to, frame }) if !self.cut => {
@@ -86,7 +86,7 @@ impl Cluster {
         self.done[from].extend(effects);
     }
 
-    fn says(&mut self, node: usize, rank: u32, text: &str) {
+    pub(super) fn says(&mut self, node: usize, rank: u32, text: &str) {
         let bytes = text.as_bytes().to_vec();
         let said = Input::PmiSaid {
             task: task(rank),
@@ -96,13 +96,13 @@ impl Cluster {
         self.take(node, effects);
     }
 
-    fn exits(&mut self, node: usize, rank: u32, code: u8, signal: u8) {
+    pub(super) fn exits(&mut self, node: usize, rank: u32, code: u8, signal: u8) {
         let effects = self.nodes[node].exits(task(rank), code, signal);
         self.take(node, effects);
     }
 
     /// Everything that is under way arrives, and what follows from it.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         while !self.way.is_empty() {
             let (to, order) = self.way.remove(0);
             let effects = self.nodes[to].order(order);
@@ -111,7 +111,7 @@ impl Cluster {
     }
 
     /// Every node's next deadline comes, as long as it is near.
-    fn passes(&mut self, ms: u64) {
+    pub(super) fn passes(&mut self, ms: u64) {
         for index in 0..self.nodes.len() {
             self.nodes[index].now += ms;
             let effects = self.nodes[index].when(Input::Timer);
@@ -120,14 +120,14 @@ impl Cluster {
     }
 
     /// It is settled what went wrong first.
-    fn decides(&mut self) {
+    pub(super) fn decides(&mut self) {
         self.settle();
         self.passes(500);
         self.settle();
     }
 
     /// A node's shell says this.
-    fn when(&mut self, node: usize, input: Input) {
+    pub(super) fn when(&mut self, node: usize, input: Input) {
         let effects = self.nodes[node].when(input);
         self.take(node, effects);
     }
@@ -155,11 +155,11 @@ impl Cluster {
         (starts.count(), said.collect())
     }
 
-    fn answer(&mut self, rank: u32) -> String {
+    pub(super) fn answer(&mut self, rank: u32) -> String {
         self.answers.remove(&rank).unwrap_or_default()
     }
 
-    fn notes(&self, node: usize) -> Vec<&str> {
+    pub(super) fn notes(&self, node: usize) -> Vec<&str> {
         let notes = self.done[node].iter().filter_map(|effect| match effect {
             Effect::StepNote { text, .. } => Some(text.as_str()),
             _ => None,
@@ -167,7 +167,7 @@ impl Cluster {
         notes.collect()
     }
 
-    fn signals(&self, node: usize) -> Vec<i32> {
+    pub(super) fn signals(&self, node: usize) -> Vec<i32> {
         signals(&self.done[node])
             .iter()
             .map(|(signal, _)| *signal)

@@ -119,6 +119,11 @@ impl Step {
                     self.nodes[node].named(ask, answer, &mut out);
                     self.carry_out(node, out);
                 }
+                PmiAct::Spawn { ask, .. } => {
+                    let mut out = Vec::new();
+                    self.nodes[node].spawned(ask, Err("spawning is not supported"), &mut out);
+                    self.carry_out(node, out);
+                }
                 PmiAct::Initialised { .. } | PmiAct::Finalised { .. } => {}
                 other => self.log.push(shown(&other)),
             }
