@@ -63,6 +63,7 @@ impl Verb for Attach {
             owner: false,
             inside: true,
             unattended: false,
+            patient: false,
             label: self.label.then_some(1),
             verbose: false,
             quiet: true,

@@ -40,6 +40,9 @@ pub(super) const SAY_WAITING: Duration = Duration::from_millis(500);
 /// How long tasks of a step that was told to end have to do so.
 const STEP_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Longer than any machine is up.
+const FOREVER: Duration = Duration::from_secs(1 << 32);
+
 /// How a node begins to say that a step it looks for has left no log.
 const NO_FILE: &str = "there is no file ";
 
@@ -74,6 +77,8 @@ pub(super) struct Attachment {
     pub(super) inside: bool,
     /// SIGINT is passed on like every other signal: nobody sits at our terminal.
     pub(super) unattended: bool,
+    /// Looks for a controller as long as it takes: more hangs on it than what it shows.
+    pub(super) patient: bool,
     /// Digits of ranks before lines.
     pub(super) label: Option<usize>,
     /// Say nothing but errors.
@@ -113,7 +118,12 @@ impl Attachment {
     pub(super) fn follow(self, target: &Target) -> Outcome {
         // Blocked before the first byte is shown, so that no signal finds us half attached.
         let signals = if self.owner { Some(signals()?) } else { None };
-        let connection = target.request(&self.request(Vec::new()))?;
+        let request = self.request(Vec::new());
+        let connection = if self.patient {
+            target.request_patiently(&request, Instant::now() + FOREVER)?
+        } else {
+            target.request(&request)?
+        };
         let mut session = Session {
             logs: StepLogs::new(self.label),
             input: Input {
@@ -291,7 +301,12 @@ impl Session<'_> {
     /// Looks for the restarted controller; Ctrl-C leaves.
     fn reconnect(&mut self) -> Outcome<Connection> {
         self.say_to_user("the controller went away; looking for it for 60 s, the job goes on");
-        let deadline = Instant::now() + RECONNECT;
+        let patience = if self.about.patient {
+            FOREVER
+        } else {
+            RECONNECT
+        };
+        let deadline = Instant::now() + patience;
         std::thread::sleep(AFTER_BREAK);
         let mut pause = AFTER_BREAK;
         loop {

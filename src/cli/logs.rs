@@ -72,6 +72,7 @@ fn on_nodes(target: &Target, raw_job: u32, kind: OutputKind, follow: bool) -> Ou
         owner: false,
         inside: true,
         unattended: false,
+        patient: false,
         label: None,
         verbose: false,
         quiet: true,

@@ -147,6 +147,7 @@ impl Asked {
             owner: true,
             inside: true,
             unattended: true,
+            patient: false,
             label: None,
             quiet: true,
             verbose: false,

@@ -299,7 +299,12 @@ fn distribution_around() -> Option<String> {
 }
 
 /// Has a step started; while other steps have the cpus, waits for them.
-fn created(target: &Target, request: &Request, raw_job: u32, quiet: bool) -> Outcome<StepId> {
+pub(super) fn created(
+    target: &Target,
+    request: &Request,
+    raw_job: u32,
+    quiet: bool,
+) -> Outcome<StepId> {
     let mut pause = BUSY_FIRST;
     let mut said = quiet;
     let mut gone = None;
@@ -410,6 +415,7 @@ fn attachment(job: u32, step: StepId, given: &Draft, tasks: u32) -> Attachment {
         owner: true,
         inside: true,
         unattended: false,
+        patient: false,
         label: given.label.then(|| digits(tasks)),
         quiet: given.quiet,
         verbose: given.verbose,

@@ -5,16 +5,16 @@
 //! the step has ended, whose code is its own. SIGINT has it end the step.
 
 use super::attached::{Attachment, Ends, block_signals};
-use super::connection::{Target, unexpected};
+use super::connection::Target;
 use super::exit::{self, Failure, Outcome};
-use super::run::surrounding_job;
+use super::run::{created, surrounding_job};
 use super::{draft, surroundings};
 use crate::model::ids::StepId;
 use crate::model::spawn::SpawnCommand;
 use crate::model::step::{StepOption, StepOptions, Stream};
 use crate::sys::inherited::take_socket;
 use crate::sys::spawn::find_program;
-use crate::wire::client::{Request, StepRequest, StepWish, ToClient};
+use crate::wire::client::{Request, StepRequest, StepWish};
 use crate::wire::codec;
 use crate::wire::spawner::{FromSpawner, SPAWNER_FD, SpawnOrder};
 use std::env;
@@ -92,10 +92,9 @@ fn begin(shepherd: &mut UnixStream, target: &Target) -> Outcome<(u32, StepId)> {
         cpus_per_task: None,
     };
     let wish = StepWish { request, options };
-    match target.ask(&Request::StartStepAs(Box::new(wish)))? {
-        ToClient::StepStarted { step } => Ok((raw_job, step)),
-        other => Err(unexpected(&other)),
-    }
+    let request = Request::StartStepAs(Box::new(wish));
+    let step = created(target, &request, raw_job, true)?;
+    Ok((raw_job, step))
 }
 
 /// Makes the directory of a command a whole path, and looks whether its program is there: who asks can be told of one that
@@ -124,6 +123,7 @@ fn follow(job: u32, step: StepId, target: &Target) -> Outcome {
         owner: true,
         inside: true,
         unattended: false,
+        patient: true,
         label: None,
         quiet: true,
         verbose: false,

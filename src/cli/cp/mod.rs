@@ -345,6 +345,7 @@ impl Copy<'_> {
             owner: true,
             inside: false,
             unattended: false,
+            patient: false,
             label: None,
             verbose: false,
             quiet: self.quiet,
