@@ -550,7 +550,7 @@ impl Session<'_> {
         let fresh = unseen(self.logs.taken(node), offset, bytes)?;
         let (mut out, mut err) = self.about.outputs();
         match self.logs.feed(node, fresh, &mut out, &mut err) {
-            Ok(()) => {}
+            Ok(()) => self.show_own_words(),
             Err(error) => {
                 // As a program in a pipe: when nobody reads, it ends. Where it cannot be written, it is lost from here on,
                 // and its step would hold cpus that nobody knows of.
@@ -573,6 +573,15 @@ impl Session<'_> {
             peer.say(&FromClient::NodeTaken { node, offset });
         }
         Ok(())
+    }
+
+    /// What the step's nodes say of it goes to our own standard error, wherever that of its tasks does.
+    fn show_own_words(&mut self) {
+        let words = self.logs.own_words();
+        if !words.is_empty() && self.about.only != Some(OutputKind::Stdout) {
+            // Nobody may be there to read it; the step goes on.
+            let _ = io::stderr().write_all(&words);
+        }
     }
 
     fn read_input(&mut self, peer: &mut Peer) -> Result<(), Broken> {

@@ -133,21 +133,12 @@ pub(super) fn places(target: &Target, job: u32) -> Vec<StepPlaceView> {
 
 /// One node of a step: its ranks and its cpus.
 pub(super) fn node_line(node: &StepNodeView) -> String {
-    let ranks = node.ranks.runs().iter().map(|(start, end)| {
-        let last = end - 1;
-        if *start == last {
-            start.to_string()
-        } else {
-            format!("{start}-{last}")
-        }
-    });
-    let ranks = ranks.collect::<Vec<_>>().join(",");
     let word = if node.ranks.len() == 1 {
         "rank"
     } else {
         "ranks"
     };
-    format!("{}: {word} {ranks}, cpus {}", node.node, node.cpus)
+    format!("{}: {word} {}, cpus {}", node.node, node.ranks, node.cpus)
 }
 
 /// Says on standard error where a step's ranks are.

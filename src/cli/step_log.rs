@@ -102,6 +102,11 @@ impl StepLogs {
         Ok(())
     }
 
+    /// Lines of ours that have come with the output, for our own standard error.
+    pub(super) fn own_words(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.lines.own)
+    }
+
     /// The logs are over: lines without an end are shown with one.
     pub(super) fn end(&mut self, out: &mut impl Write, err: &mut impl Write) -> io::Result<()> {
         self.lines.end(out, err)
@@ -124,6 +129,8 @@ struct Lines {
     label: Option<usize>,
     /// Beginnings of lines, by stream and rank.
     begun: BTreeMap<(u8, u32), Vec<u8>>,
+    /// Lines of ours.
+    own: Vec<u8>,
     /// Whose line was shown in part, by stream: what follows of it needs no label.
     open: BTreeMap<u8, u32>,
 }
@@ -138,6 +145,10 @@ impl Lines {
     ) -> io::Result<()> {
         let header = bytes.first_chunk::<{ LogChunk::SIZE }>();
         match header.and_then(LogChunk::decode) {
+            Some(chunk) if chunk.rank == LogChunk::NO_RANK => {
+                self.own.extend_from_slice(&bytes[LogChunk::SIZE..]);
+                Ok(())
+            }
             Some(chunk) if chunk.stream == 1 => self.pass(chunk, &bytes[LogChunk::SIZE..], out),
             Some(chunk) => self.pass(chunk, &bytes[LogChunk::SIZE..], err),
             None => Ok(()),
@@ -285,6 +296,20 @@ mod tests {
         let (out, _) = shown(&bytes, 4096, Some(1));
         let piece = piece.2;
         assert!(out == format!("0: {long}\n1: mine\n0: end\n0: {piece}\n"));
+    }
+
+    #[test]
+    fn our_own_words_are_no_output() {
+        let bytes = log(&[(1, 2, "theirs\n"), (LogChunk::NO_RANK, 2, "ours\n")]);
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut reader = StepLogs::new(Some(1));
+        reader.feed(0, &bytes, &mut out, &mut err).unwrap();
+        assert_eq!(
+            (out.as_slice(), err.as_slice()),
+            (&b""[..], &b"1: theirs\n"[..])
+        );
+        assert_eq!(reader.own_words(), b"ours\n");
+        assert!(reader.own_words().is_empty());
     }
 
     #[test]

@@ -479,6 +479,9 @@ impl Shepherd {
             Effect::EndSpawner { serial, signal } => {
                 self.processes.signal_spawner(serial, signal);
             }
+            Effect::OwnWords { step, text } => {
+                self.streams.own_words(step, &text);
+            }
             Effect::StepOver(step) => {
                 self.spawners.forget(step);
                 self.stdin.close(step);

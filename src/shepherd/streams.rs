@@ -140,6 +140,12 @@ impl Streams {
         self.words(TaskId { step, rank: 0 }, true, line)
     }
 
+    /// Lines for whoever looks on at the step, which are none of its output.
+    pub(super) fn own_words(&mut self, step: StepId, lines: &str) -> bool {
+        let rank = LogChunk::NO_RANK;
+        self.words(TaskId { step, rank }, true, lines)
+    }
+
     /// Words among a task's output that it has not written itself; whether its step has a log.
     pub(super) fn words(&mut self, task: TaskId, error: bool, line: &str) -> bool {
         let Some(log) = self.logs.get_mut(&task.step) else {

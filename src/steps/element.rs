@@ -1,6 +1,7 @@
 //! The running element of a slot: its phase, its steps, its clock. [`super::SlotCore`] moves it.
 
 use super::environment::ElementFacts;
+use super::fates::Fates;
 use super::launch_plan::LaunchPlan;
 use super::spawns::Kin;
 use super::vocabulary::{Effect, LaunchFailure, TaskId};
@@ -98,6 +99,8 @@ pub(super) struct Step {
     pub(super) failure: Option<LaunchFailure>,
     /// There was no room for its output; a reason for a bad end.
     pub(super) output_lost: Option<String>,
+    /// Ranks that are to be named for how they have ended.
+    pub(super) fates: Fates,
     /// Its end was reported.
     pub(super) reported: bool,
     /// How its ranks find each other, where they do.

@@ -17,8 +17,10 @@
 //! Read next: `vocabulary.rs` (inputs, effects), `element.rs` (verdicts), `lease.rs` (cut off from the controller), `outbox.rs` (reports),
 //! `launch_plan.rs`, `environment.rs` (what is started), `wires.rs` (wired steps), `pmi/` (what ranks say), `spawns.rs` (ask for).
 
+mod clocks;
 mod element;
 mod environment;
+mod fates;
 mod gather;
 pub mod journal;
 mod launch_plan;
@@ -68,8 +70,6 @@ const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 const SIGCONT: i32 = 18;
 pub(crate) const SIGSTOP: i32 = 19;
-/// Run time before which no warning is sent.
-const WARN_EARLIEST_MS: u64 = 1000;
 
 /// The life of one slot on one node.
 ///
@@ -206,6 +206,7 @@ impl SlotCore {
             });
         let element = earliest(element, self.lease_deadline());
         let element = earliest(element, self.wires_deadline());
+        let element = earliest(element, self.fates_deadline());
         earliest(element, self.outbox.next_deadline())
     }
 
@@ -659,6 +660,7 @@ impl SlotCore {
         }
         if !late {
             self.rank_over(now, id, exit, out);
+            self.note_fate(now, id, exit);
         }
         self.step_over(now, id.step, out);
     }
@@ -666,6 +668,11 @@ impl SlotCore {
     /// Looks whether a step is over, and what follows from that.
     fn step_over(&mut self, now: u64, id: StepId, out: &mut Vec<Effect>) {
         let at = self.controller_time(now);
+        let step = self.element.as_mut().and_then(|e| e.step_mut(id));
+        if !step.is_some_and(|step| step.is_over()) {
+            return;
+        }
+        self.say_fates(id, out);
         let Some(element) = &mut self.element else {
             return;
         };
@@ -674,9 +681,6 @@ impl SlotCore {
         let Some(step) = element.step_mut(id) else {
             return;
         };
-        if !step.is_over() {
-            return;
-        }
         if main == Some(id) {
             let verdict = match &element.phase {
                 Phase::Running => Verdict::Own,
@@ -768,6 +772,7 @@ impl SlotCore {
     fn timer(&mut self, now: u64, out: &mut Vec<Effect>) {
         self.with_outbox(out, |outbox, reports| outbox.on_time(now, reports));
         self.wires_on_time(now, out);
+        self.fates_on_time(now, out);
         let Some(element) = &self.element else { return };
         let must_be_dead = self
             .lease
@@ -809,43 +814,6 @@ impl SlotCore {
         }));
     }
 
-    // ---- clocks
-
-    fn controller_time(&self, now: u64) -> Timestamp {
-        let (then, mark) = self.epoch;
-        then.plus_ms(i64::try_from(now.saturating_sub(mark)).unwrap_or(i64::MAX))
-    }
-
-    fn kill_wait_ms(&self) -> u64 {
-        u64::from(self.launch.spec.kill_wait_s) * 1000
-    }
-
-    fn limit_ms(&self) -> Option<u64> {
-        self.launch
-            .time_limit_s
-            .map(|limit| u64::from(limit) * 1000)
-    }
-
-    fn limit_at(&self, element: &Element) -> Option<u64> {
-        element.clock.shows_at(self.limit_ms()?)
-    }
-
-    fn warn_at(&self, element: &Element) -> Option<u64> {
-        let asked = self
-            .launch
-            .spec
-            .signal
-            .as_ref()
-            .filter(|_| !element.warned)?;
-        let before_ms = u64::from(asked.before_limit_s) * 1000;
-        let limit_ms = self.limit_ms()?;
-        // A script has to come as far as its trap: one that is shorter than its warning is not warned at once.
-        let earliest_ms = WARN_EARLIEST_MS.min(limit_ms / 2);
-        element
-            .clock
-            .shows_at(limit_ms.saturating_sub(before_ms).max(earliest_ms))
-    }
-
     /// Lets the outbox make reports and passes them on.
     fn with_outbox(
         &mut self,
@@ -878,6 +846,7 @@ fn step_of(id: StepId, plans: &[LaunchPlan], started: Timestamp) -> Step {
         usage: Usage::default(),
         failure: None,
         output_lost: None,
+        fates: Default::default(),
         reported: false,
         wiring: None,
         held: Held::No,

@@ -620,7 +620,12 @@ fn a_step_runs_beside_the_script_and_is_reported_when_its_tasks_are_over() {
     };
     assert_eq!(slot.exits(task(1), 4, 0), []);
     let effects = slot.exits(task(0), 0, 0);
-    let Effect::Report(FromSlot::StepEnded { end, .. }) = &effects[1] else {
+    let named = Effect::OwnWords {
+        step: StepId(1),
+        text: "hpc run: rank 1 on n1 exited with 4\n".to_owned(),
+    };
+    assert_eq!(effects[0], named);
+    let Effect::Report(FromSlot::StepEnded { end, .. }) = &effects[2] else {
         panic!("{effects:?}")
     };
     assert_eq!(

@@ -238,6 +238,13 @@ pub enum Effect {
         /// The signal's number.
         signal: i32,
     },
+    /// Say these lines to whoever looks on at a step, beside its output.
+    OwnWords {
+        /// Which step.
+        step: StepId,
+        /// What.
+        text: String,
+    },
     /// A step has ended: its standard input can be closed, its PMIx helper ended.
     StepOver(StepId),
     /// The slot is closed and nothing is left: clean up and go.

@@ -388,6 +388,8 @@ pub struct LogChunk {
 impl LogChunk {
     /// Size of a header.
     pub const SIZE: usize = 12;
+    /// Stands for a rank where the words are ours, for whoever looks on. Earlier builds show them as a task's.
+    pub const NO_RANK: u32 = u32::MAX;
     /// Longest piece.
     pub const LENGTH_MAX: u32 = 64 * 1024;
 

@@ -58,7 +58,8 @@ fn run_labels_and_starts_as_many_as_asked() {
     };
     assert_eq!(answer.code, 1, "{answer:?}");
     assert_eq!(sorted(&answer.out), ["0: rank 0 of 2", "1: rank 1 of 2"]);
-    assert_eq!(sorted(&answer.err), ["0: e0", "1: e1"]);
+    let named = "hpc run: rank 1 on n1 exited with 1";
+    assert_eq!(sorted(&answer.err), ["0: e0", "1: e1", named]);
 }
 
 #[test]

@@ -203,6 +203,30 @@ fn each_rank_has_its_program_and_its_files() {
 }
 
 #[test]
+fn a_rank_that_fails_is_named() {
+    let cluster = Cluster::up(6);
+    let task = "case $SLURM_PROCID in 1|2|5) exit 3;; 3) kill -9 $$;; esac";
+    let answer = cluster.run(&["run", "-n", "6", "-e", "err.%t", "sh", "-c", task]);
+    let lines = [
+        "hpc run: rank 3 on n1 was killed by signal 9 (SIGKILL)",
+        "hpc run: ranks 1-2,5 on n1 exited with 3",
+    ];
+    assert_eq!((answer.code, sorted(&answer.err)), (137, lines.to_vec()));
+    // While the others go on, too.
+    let goes_on = "[ $SLURM_PROCID = 1 ] && exit 3; while [ ! -e go ]; do sleep 0.02; done";
+    let error = fs::File::create(cluster.work.join("error")).unwrap();
+    let mut command = cluster.hpc(&["run", "-n", "2", "sh", "-c", goes_on]);
+    let mut running = Running::start(command.stderr(error));
+    wait_until("the rank is named", PATIENCE, || {
+        cluster.read("error") == "hpc run: rank 1 on n1 exited with 3\n"
+    });
+    fs::write(cluster.work.join("go"), "").unwrap();
+    assert_eq!(wait_child(&mut running.0, PATIENCE).map(code_of), Some(3));
+    let alone = cluster.run(&["run", "sh", "-c", "exit 3"]);
+    assert_eq!((alone.code, alone.err.as_str()), (3, ""));
+}
+
+#[test]
 fn steps_beside_each_other_have_cpus_of_their_own() {
     let cluster = Cluster::up(2);
     let job = cluster.submit(&["-n", "2", "--wrap", "sleep 1000"]);

@@ -311,6 +311,54 @@ fn a_program_that_is_no_mpi_program_ends_task_by_task() {
 }
 
 #[test]
+fn ranks_that_end_badly_are_named_soon_unless_that_ended_the_step() {
+    let named = |cluster: &Cluster, node: usize| -> Vec<String> {
+        let done = cluster.done[node].iter();
+        let words = done.filter_map(|effect| match effect {
+            Effect::OwnWords { text, .. } => Some(text.clone()),
+            _ => None,
+        });
+        words.collect()
+    };
+    let none: [String; 0] = [];
+    let mut cluster = Cluster::new(&[4, 2], StepOptions::default());
+    for (node, rank, code, signal) in [(0, 0, 3, 0), (0, 2, 0, 9), (0, 1, 3, 0), (1, 5, 3, 0)] {
+        cluster.exits(node, rank, code, signal);
+    }
+    assert_eq!(named(&cluster, 0), none);
+    cluster.passes(200);
+    let lines = [
+        "hpc run: ranks 0-1 on n1 exited with 3\n",
+        "hpc run: rank 2 on n1 was killed by signal 9 (SIGKILL)\n",
+    ];
+    assert_eq!(named(&cluster, 0), lines);
+    assert_eq!(
+        named(&cluster, 1),
+        ["hpc run: rank 5 on n1 exited with 3\n"]
+    );
+    // The last one is named before its node is done with the step.
+    cluster.exits(1, 4, 2, 0);
+    assert_eq!(
+        named(&cluster, 1)[1],
+        "hpc run: rank 4 on n1 exited with 2\n"
+    );
+    assert_eq!(cluster.done[1].last(), Some(&Effect::Sweep));
+    // What ended the step says so, and those that it was ended with had no choice.
+    let mut cluster = Cluster::new(&[3], with(&[StepOption::KillOnBadExit(true)]));
+    cluster.exits(0, 1, 3, 0);
+    cluster.exits(0, 0, 0, 15);
+    cluster.exits(0, 2, 0, 15);
+    assert_eq!(
+        (named(&cluster, 0), cluster.notes(0).len()),
+        (none.to_vec(), 1)
+    );
+    // Nobody needs to be told which of one task it was.
+    let mut cluster = Cluster::new(&[1], with(&[StepOption::Mpi(Mpi::Pmi2)]));
+    cluster.exits(0, 0, 3, 0);
+    assert_eq!(named(&cluster, 0), none);
+}
+
+#[test]
 fn an_abort_ends_all_at_once_with_the_code_that_it_gives() {
     let mut cluster = Cluster::new(&[1, 1], StepOptions::default());
     cluster.says(1, 1, std::str::from_utf8(HELLO).unwrap());
