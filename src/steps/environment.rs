@@ -193,6 +193,9 @@ impl Environment {
             step_names(&mut env, step.step, &launch.nodes, &step.tasks);
             distribution_names(&mut env, options);
             env.job("CPUS_PER_TASK", step.cpus_per_task.max(1));
+            if let Some(tasks) = options.tasks_per_node() {
+                env.job("NTASKS_PER_NODE", tasks);
+            }
             if let Some(cpus) = options.cpus_on(launch.node_index) {
                 env.job("CPUS_ON_NODE", cpus.len());
             }
@@ -594,7 +597,7 @@ fn distribution_names(env: &mut Builder, options: &StepOptions) {
     }
 }
 
-/// What `srun` adds for a step.
+/// What `srun` adds for a step. Names that begin with JOB_ go on to speak of the job, those without are the step's.
 fn step_names(env: &mut Builder, step: StepId, nodes: &[String], tasks: &[u32]) {
     let total: u32 = tasks.iter().sum();
     let here = nodes.iter().zip(tasks).filter(|(_, tasks)| **tasks > 0);
@@ -604,12 +607,18 @@ fn step_names(env: &mut Builder, step: StepId, nodes: &[String], tasks: &[u32]) 
     for name in ["STEP_ID", "STEPID"] {
         env.job(name, step);
     }
-    env.job("STEP_NODELIST", folded);
-    env.job("STEP_NUM_NODES", names.len());
-    env.job("STEP_NUM_TASKS", total);
-    env.job("STEP_TASKS_PER_NODE", repeated(&counts));
-    env.job("NTASKS", total);
-    env.job("NPROCS", total);
+    for name in ["STEP_NODELIST", "NODELIST"] {
+        env.job(name, &folded);
+    }
+    for name in ["STEP_NUM_NODES", "NNODES"] {
+        env.job(name, names.len());
+    }
+    for name in ["STEP_NUM_TASKS", "NTASKS", "NPROCS"] {
+        env.job(name, total);
+    }
+    for name in ["STEP_TASKS_PER_NODE", "TASKS_PER_NODE"] {
+        env.job(name, repeated(&counts));
+    }
 }
 
 /// Slurm's short form of a list of counts: `8(x2),4`.

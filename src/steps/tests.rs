@@ -639,6 +639,43 @@ fn a_step_runs_beside_the_script_and_is_reported_when_its_tasks_are_over() {
 }
 
 #[test]
+fn variables_of_a_step_on_some_nodes_speak_of_it_and_those_of_the_job_of_the_job() {
+    let mut launch = command();
+    launch.nodes = words(&["n1", "n2", "n3"]);
+    let share = launch.shares[0].clone();
+    launch.shares = vec![share; 3];
+    launch.node_index = 2;
+    let (mut slot, _) = Fixture::new(launch);
+    slot.order(ToSlot::Go);
+    let step = StepLaunch {
+        tasks: vec![0, 1, 1],
+        ..step(2)
+    };
+    let effects = slot.order(ToSlot::StartStep(std::sync::Arc::new(step)));
+    let plan = spawned(&effects)[0];
+    for (name, value) in [
+        ("NODELIST", "n[2-3]"),
+        ("NNODES", "2"),
+        ("NTASKS", "2"),
+        ("NPROCS", "2"),
+        ("TASKS_PER_NODE", "1(x2)"),
+        ("STEP_NODELIST", "n[2-3]"),
+        ("STEP_NUM_NODES", "2"),
+        ("STEP_NUM_TASKS", "2"),
+        ("STEP_TASKS_PER_NODE", "1(x2)"),
+        ("NODEID", "1"),
+        ("JOB_NODELIST", "n[1-3]"),
+        ("JOB_NUM_NODES", "3"),
+        ("JOB_CPUS_PER_NODE", "4(x3)"),
+    ] {
+        for prefix in ["SLURM", "HPC"] {
+            let name = format!("{prefix}_{name}");
+            assert_eq!(variable(plan, &name), Some(value), "{name}");
+        }
+    }
+}
+
+#[test]
 fn a_step_left_over_is_swept_and_reported_before_its_element() {
     let (mut slot, _) = Fixture::new(command());
     slot.order(ToSlot::StartStep(std::sync::Arc::new(step(1))));
