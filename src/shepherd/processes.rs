@@ -3,6 +3,7 @@
 //! The shepherd is a child subreaper, so every descendant that loses its parent becomes its child: as long as
 //! there is a descendant there is a child, and when the kernel says there is none, nothing is left.
 
+use crate::model::ids::StepId;
 use crate::model::job::{ExitStatus, Usage};
 use crate::steps::SIGSTOP;
 use crate::steps::{InputFrom, LaunchFailure, LaunchPlan, Output, PMI_FD, Recipients, TaskId};
@@ -34,6 +35,9 @@ const FALLBACK: &std::ffi::CStr = c"/tmp";
 
 /// How often at most is looked for new processes of those that are to stop.
 const LOOKS: u32 = 64;
+
+/// How long is tried to end what a step has left. What cannot be ended by then is ended with its job.
+const LEFTOVERS_MS: u64 = 10_000;
 
 /// Variables in which a task finds its own number.
 const PID_VARIABLES: [&str; 2] = ["SLURM_TASK_PID", "HPC_TASK_PID"];
@@ -74,6 +78,8 @@ type AskedLimits = Arc<Vec<(u32, u64)>>;
 #[derive(Debug)]
 pub(super) struct Processes {
     running: BTreeMap<i32, TaskId>,
+    /// Numbers of all tasks that a step has had here, but for the batch script's: what they leave is told by them.
+    begun: BTreeMap<StepId, BTreeSet<i32>>,
     /// Processes of ours beside the tasks. They are no part of the job: signals to all of it pass them by, what they use is
     /// not charged.
     helpers: BTreeSet<i32>,
@@ -96,6 +102,7 @@ impl Processes {
         });
         Processes {
             running: BTreeMap::new(),
+            begun: BTreeMap::new(),
             helpers: BTreeSet::new(),
             spawners: BTreeMap::new(),
             identity,
@@ -117,6 +124,10 @@ impl Processes {
     pub(super) fn start(&mut self, plan: &LaunchPlan) -> Result<Started, LaunchFailure> {
         let (pid, started) = self.launch(plan, None)?;
         self.running.insert(pid, plan.task);
+        if plan.task.step != StepId::BATCH {
+            let begun = self.begun.entry(plan.task.step).or_default();
+            begun.insert(pid);
+        }
         Ok(started)
     }
 
@@ -350,7 +361,7 @@ impl Processes {
         }
     }
 
-    /// Ends what is left, as far as it goes now; whether any process is left.
+    /// Ends what is left, as far as it goes now; whether there is more to do.
     pub(super) fn sweep(
         &mut self,
         sweep: &mut KillSweep,
@@ -360,7 +371,28 @@ impl Processes {
         let mut reaped = Vec::new();
         let state = sweep.step(now, &mut reaped);
         ended.extend(reaped.into_iter().map(|reaped| self.ended(reaped)));
-        state != SweepState::Done
+        if let SweepState::Stuck(left) = &state {
+            tracing::warn!(?left, "processes of a step that has ended cannot be ended");
+        }
+        state == SweepState::Running
+    }
+
+    /// The sweep of what tasks of this step have left, while others run; none where nothing can be left.
+    pub(super) fn leftovers(&mut self, step: StepId, now: u64) -> Option<KillSweep> {
+        let sessions = self.begun.remove(&step)?;
+        let tasks = self.running.keys();
+        let scope = SweepScope::Marked {
+            name: PID_VARIABLES[1].to_owned(),
+            values: sessions.iter().map(i32::to_string).collect(),
+            spared: tasks.chain(&self.helpers).copied().collect(),
+            sessions,
+        };
+        Some(KillSweep::new(scope, now.saturating_add(LEFTOVERS_MS)))
+    }
+
+    /// The step is forgotten.
+    pub(super) fn forget(&mut self, step: StepId) {
+        self.begun.remove(&step);
     }
 
     fn ended(&mut self, reaped: Reaped) -> Ended {

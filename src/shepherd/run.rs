@@ -167,6 +167,8 @@ struct Shepherd {
     ended: Vec<Ended>,
     /// The sweep that goes on, and when it looks again.
     sweep: Option<(KillSweep, u64)>,
+    /// The same of what steps have left, while others run.
+    leftovers: Vec<(KillSweep, u64)>,
     /// Of a slot whose job may run again.
     lease: Option<LeaseTimer>,
     /// Where notes for the running element go.
@@ -311,6 +313,7 @@ impl Shepherd {
             effects: Vec::new(),
             ended: Vec::new(),
             sweep: None,
+            leftovers: Vec::new(),
             lease,
             notes_to: None,
             output_files: BTreeMap::new(),
@@ -346,7 +349,7 @@ impl Shepherd {
             if self.core.next_deadline().is_some_and(|at| at <= now) {
                 self.inputs.push_back(Input::Timer);
             }
-            if self.sweep.as_ref().is_some_and(|(_, at)| *at <= now) {
+            if self.next_sweep().is_some_and(|at| at <= now) {
                 self.reap();
             }
         }
@@ -354,8 +357,7 @@ impl Shepherd {
 
     /// How long the poll may sleep.
     fn sleep(&self) -> EpollTimeout {
-        let sweep = self.sweep.as_ref().map(|(_, at)| *at);
-        let deadline = [self.core.next_deadline(), sweep]
+        let deadline = [self.core.next_deadline(), self.next_sweep()]
             .into_iter()
             .flatten()
             .min();
@@ -364,6 +366,12 @@ impl Shepherd {
         };
         let ms = deadline.saturating_sub(boottime_ms()).min(SLEEP_MOST_MS);
         EpollTimeout::try_from(ms).unwrap_or(EpollTimeout::ZERO)
+    }
+
+    /// When a sweep looks again.
+    fn next_sweep(&self) -> Option<u64> {
+        let sweeps = self.sweep.iter().chain(&self.leftovers);
+        sweeps.map(|(_, at)| *at).min()
     }
 
     fn on_event(&mut self, event: EpollEvent) {
@@ -482,8 +490,14 @@ impl Shepherd {
             Effect::OwnWords { step, text } => {
                 self.streams.own_words(step, &text);
             }
+            Effect::SweepStep(step) => {
+                let sweep = self.processes.leftovers(step, boottime_ms());
+                self.leftovers.extend(sweep.map(|sweep| (sweep, 0)));
+                self.reap();
+            }
             Effect::StepOver(step) => {
                 self.spawners.forget(step);
+                self.processes.forget(step);
                 self.stdin.close(step);
                 self.doors.close(step, &self.poll);
                 self.pmix.stop(step, &self.processes, &self.poll);
@@ -656,13 +670,20 @@ impl Shepherd {
     /// Reaps what has ended, and goes on sweeping.
     fn reap(&mut self) {
         let mut ended = std::mem::take(&mut self.ended);
+        let now = boottime_ms();
         let left = match &mut self.sweep {
             Some((sweep, at)) => {
-                let now = boottime_ms();
+                self.leftovers.clear();
                 *at = now + SWEEP_AGAIN_MS;
                 self.processes.sweep(sweep, now, &mut ended)
             }
-            None => self.processes.reap(&mut ended),
+            None => {
+                self.leftovers.retain_mut(|(sweep, at)| {
+                    *at = now + SWEEP_AGAIN_MS;
+                    self.processes.sweep(sweep, now, &mut ended)
+                });
+                self.processes.reap(&mut ended)
+            }
         };
         for one in ended.drain(..) {
             let Ended { exit, usage, .. } = one;

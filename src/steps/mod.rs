@@ -694,6 +694,11 @@ impl SlotCore {
         } else if !step.reported {
             step.reported = true;
             let end = step.end(at);
+            // What a remote shell has started may be the daemon of a launcher, which outlives it by design.
+            let leaves = step.wiring.as_ref();
+            if !leaves.is_some_and(|wiring| wiring.is_remote_shell()) {
+                out.push(Effect::SweepStep(id));
+            }
             out.push(Effect::StepOver(id));
             // An element that is being ended has nothing to wait for once its last step is over.
             if all_over && let Phase::Ending { verdict, .. } = &element.phase {

@@ -625,7 +625,7 @@ fn a_step_runs_beside_the_script_and_is_reported_when_its_tasks_are_over() {
         text: "hpc run: rank 1 on n1 exited with 4\n".to_owned(),
     };
     assert_eq!(effects[0], named);
-    let Effect::Report(FromSlot::StepEnded { end, .. }) = &effects[2] else {
+    let Effect::Report(FromSlot::StepEnded { end, .. }) = &effects[3] else {
         panic!("{effects:?}")
     };
     assert_eq!(

@@ -245,6 +245,8 @@ pub enum Effect {
         /// What.
         text: String,
     },
+    /// End with SIGKILL what the tasks of a step have left behind. All of them have ended; other steps go on.
+    SweepStep(StepId),
     /// A step has ended: its standard input can be closed, its PMIx helper ended.
     StepOver(StepId),
     /// The slot is closed and nothing is left: clean up and go.

@@ -203,6 +203,11 @@ impl Wiring {
         self.facts.placement.size() <= 1
     }
 
+    /// Whether it is what a remote shell would start.
+    pub(super) fn is_remote_shell(&self) -> bool {
+        self.facts.options.remote_shell().is_some()
+    }
+
     /// Whether its ranks must not start without PMIx.
     pub(super) fn needs_pmix(&self) -> bool {
         self.facts.options.mpi() == Mpi::Pmix

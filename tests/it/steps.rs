@@ -338,6 +338,48 @@ fn what_ends_one_step_leaves_the_others_alone() {
 }
 
 #[test]
+fn what_a_step_leaves_behind_ends_with_it_and_nothing_else_does() {
+    let cluster = Cluster::up(4);
+    // The script leaves one behind too, which is the job's.
+    let script = "sh -c 'sleep 1001 & echo $! > of-script' ; sleep 1000";
+    let job = cluster.submit(&["-n", "4", "--wrap", script]);
+    let leaves = "sleep 1002 > /dev/null 2>&1 & echo $! > $0.one; \
+                  (setsid sh -c 'echo $$ > $0.two; exec sleep 1003' $0 > /dev/null 2>&1 &); \
+                  while [ ! -e go-$0 ]; do sleep 0.02; done";
+    let start = |name: &str| {
+        let words = ["-n", "1", "sh", "-c", leaves, name];
+        let running = Running::start(&mut inside(&cluster, job, &words));
+        let written = |file: &str| {
+            let file = cluster.work.join(format!("{name}.{file}"));
+            fs::read(file).is_ok_and(|text| text.ends_with(b"\n"))
+        };
+        wait_until("the step runs", PATIENCE, || {
+            written("one") && written("two")
+        });
+        running
+    };
+    cluster.wait_for_state(job, "RUNNING");
+    let (mut one, mut two) = (start("a"), start("b"));
+    let alive = |file: &str| {
+        let pid = cluster.read(file);
+        std::path::Path::new("/proc").join(pid.trim()).exists()
+    };
+    let all = ["of-script", "a.one", "a.two", "b.one", "b.two"];
+    assert_eq!(all.map(alive), [true; 5]);
+    fs::write(cluster.work.join("go-a"), "").unwrap();
+    assert_eq!(wait_child(&mut one.0, PATIENCE).map(code_of), Some(0));
+    wait_until("what the step left has ended", PATIENCE, || {
+        all.map(alive) == [true, false, false, true, true]
+    });
+    fs::write(cluster.work.join("go-b"), "").unwrap();
+    assert_eq!(wait_child(&mut two.0, PATIENCE).map(code_of), Some(0));
+    wait_until("what the other left has ended", PATIENCE, || {
+        all.map(alive) == [true, false, false, false, false]
+    });
+    cluster.ok(&["cancel", &job.to_string()]);
+}
+
+#[test]
 fn a_step_whose_files_cannot_be_opened_holds_nothing() {
     let cluster = Cluster::up(2);
     let job = two_cpus(&cluster);

@@ -31,13 +31,13 @@ pub enum SweepScope {
     Everything,
     /// All but these and their descendants: the tasks that still run.
     AllBut(BTreeSet<i32>),
-    /// Those that one task left, while others run.
+    /// Those that some tasks left, while others run.
     Marked {
         /// The variable that every task has in its environment,
         name: String,
-        /// and its value for the task in question.
-        value: String,
-        /// Sessions that are known to be the task's; its own pid, usually.
+        /// and its values for the tasks in question.
+        values: BTreeSet<String>,
+        /// Sessions that are known to be those of the tasks; their own pids, usually.
         sessions: BTreeSet<i32>,
         /// Tasks that still run; neither they nor their descendants are looked at.
         spared: BTreeSet<i32>,
@@ -156,13 +156,14 @@ impl KillSweep {
             SweepScope::Everything | SweepScope::AllBut(_) => true,
             SweepScope::Marked {
                 name,
-                value,
+                values,
                 sessions,
                 ..
             } => {
                 !self.is_new(stat)
                     || sessions.contains(&stat.session)
-                    || read_environ_marker(stat.pid, name).as_ref() == Some(value)
+                    || read_environ_marker(stat.pid, name)
+                        .is_some_and(|value| values.contains(&value))
             }
         }
     }

@@ -178,7 +178,7 @@ fn one_task_ends_while_another_runs() {
 
     let scope = SweepScope::Marked {
         name: "HPC_MARK".to_owned(),
-        value: "42.0".to_owned(),
+        values: BTreeSet::from(["42.0".to_owned()]),
         sessions: BTreeSet::from([first]),
         spared: BTreeSet::from([second]),
     };
