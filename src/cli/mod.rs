@@ -69,6 +69,7 @@ mod sim;
 mod spawn_step;
 mod status;
 mod step_log;
+mod step_variables;
 mod streams;
 mod submit;
 mod suggest;

@@ -10,7 +10,7 @@ use super::job_options::{self, RUN, Setting};
 use super::script::title_of;
 use super::step_log::digits;
 use super::submit::{augment, queue, settings, would_run};
-use super::{Verb, submit, surroundings};
+use super::{Verb, step_variables, submit, surroundings};
 use crate::model::distribution::Distribution;
 use crate::model::export::ExportSpec;
 use crate::model::ids::StepId;
@@ -51,20 +51,6 @@ const OF_A_STEP: &[&str] = &[
     "exact",
     "exclusive",
     "verbose",
-];
-/// Options of a step that variables stand for as well, `SLURM_` or `HPC_` before the name in the table.
-const SAID_BY_VARIABLES: &[&str] = &[
-    "mpi",
-    "kill-on-bad-exit",
-    "wait",
-    "distribution",
-    "output",
-    "error",
-    "input",
-    "open-mode",
-    "label",
-    "overlap",
-    "exact",
 ];
 /// A step that finds no free cpus asks again after this, and after twice as long each time.
 const BUSY_FIRST: Duration = Duration::from_millis(20);
@@ -164,24 +150,18 @@ impl Run {
                 OF_A_STEP.join(", --")
             )));
         }
-        let asked_nodes = self
-            .settings
-            .iter()
-            .any(|setting| setting.long() == "nodes");
+        let look = |name: &str| env::var(name).ok();
+        let mut settings = step_variables::settings(look)?;
+        settings.extend(self.settings);
+        let says = |long: &str| settings.iter().any(|setting| setting.long() == long);
+        let asked_nodes = says("nodes");
+        let shaped = asked_nodes || says("ntasks-per-node");
         let mut given = Draft::default();
-        // Those of the job around us speak of that job; these do not.
-        let variables = job_options::from_variables(RUN, |name| match name.strip_prefix("HPC_") {
-            Some("JOB_ID") | None => None,
-            Some("DISTRIBUTION") => distribution_around(),
-            Some(rest) => env::var(format!("SLURM_{rest}"))
-                .or_else(|_| env::var(name))
-                .ok(),
-        })?;
-        let variables = variables.into_iter();
-        let variables = variables.filter(|one| SAID_BY_VARIABLES.contains(&one.long()));
-        job_options::apply(&mut given, variables)?;
-        job_options::apply(&mut given, self.settings)?;
+        job_options::apply(&mut given, settings)?;
         let listed = given.list_hosts()?;
+        if given.request.ntasks.is_none() && listed.is_none() && !shaped {
+            given.request.ntasks = step_variables::tasks_of_step_around(look);
+        }
         given.choose_nodes(asked_nodes)?;
         let known = listed.or(given.request.ntasks);
         given.read_programs(&self.words, known)?;
@@ -281,20 +261,6 @@ impl Draft {
             self.step.say(StepOption::TasksPerNode(tasks));
         }
         Ok(())
-    }
-}
-
-/// The distribution that the step around us has, or the user has set, in the words of the option.
-fn distribution_around() -> Option<String> {
-    let said = |name: &str| {
-        let value = env::var(format!("SLURM_{name}"));
-        value.or_else(|_| env::var(format!("HPC_{name}"))).ok()
-    };
-    match said("DISTRIBUTION")?.as_str() {
-        "plane" => said("DIST_PLANESIZE").map(|size| format!("plane={size}")),
-        // Hosts are those of the other step.
-        "arbitrary" => None,
-        word => Some(word.to_owned()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the client of `hpc alloc` is told of its allocation, as variables for the shell it starts.
 
 use crate::cluster::Snapshot;
+use crate::model::amounts;
 use crate::model::ids::SlotKey;
 
 /// What the client's own shell is to know of its allocation.
@@ -52,7 +53,13 @@ pub(super) fn environment(snapshot: &Snapshot, key: SlotKey) -> Vec<(String, Str
             (format!("HPC_{name}"), value),
         ]
     };
-    values.into_iter().flat_map(both).collect()
+    let mut variables: Vec<(String, String)> = values.into_iter().flat_map(both).collect();
+    let note = amounts::note(|name| {
+        let found = variables.iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| value.clone())
+    });
+    variables.push((amounts::NOTE.to_owned(), note));
+    variables
 }
 
 /// Slurm's `2(x3),1`.

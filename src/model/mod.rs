@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod allocation;
+pub mod amounts;
 pub mod array;
 pub mod audit;
 pub mod booking;

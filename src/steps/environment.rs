@@ -6,6 +6,7 @@
 
 use super::launch_plan::{LaunchPlan, PMI_FD};
 use super::placement::Placement;
+use crate::model::amounts;
 use crate::model::array::ArraySpec;
 use crate::model::distribution::Distribution;
 use crate::model::hostlist;
@@ -96,6 +97,15 @@ impl Builder {
         self.set(&format!("HPC_{name}"), &value);
     }
 
+    /// Notes what the amounts were set to, so that what a user sets them to is known to be said.
+    fn note_amounts(&mut self) {
+        let note = amounts::note(|name| {
+            let value = self.variables.get(name.as_bytes())?;
+            Some(String::from_utf8_lossy(value).into_owned())
+        });
+        self.set(amounts::NOTE, note);
+    }
+
     /// Variables as `NAME=value`; what holds a zero byte or has no name cannot exist and is left out.
     fn strings(self) -> Vec<CString> {
         let lines = self
@@ -163,6 +173,7 @@ impl Environment {
         } else {
             env.set("ENVIRONMENT", "BATCH");
         }
+        env.note_amounts();
         let strings = env.strings();
         Environment {
             constant: strings.len(),
@@ -200,6 +211,7 @@ impl Environment {
                 env.job("CPUS_ON_NODE", cpus.len());
             }
         }
+        env.note_amounts();
         let strings = env.strings();
         Environment {
             constant: strings.len(),

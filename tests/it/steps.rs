@@ -113,6 +113,38 @@ fn a_step_chooses_among_the_nodes_of_its_job() {
 }
 
 #[test]
+fn variables_that_the_user_sets_shape_a_step_and_those_of_the_job_do_not() {
+    let cluster = Cluster::up(4);
+    let hpc = cluster.hpc(&[]).get_program().to_owned();
+    let hpc = hpc.to_str().unwrap();
+    let shape = "echo $SLURM_NTASKS $SLURM_CPUS_PER_TASK";
+    let script = format!(
+        "run() {{ echo $(env \"$@\" {hpc} run sh -c '{shape}'); }}\n\
+         run A=; run HPC_NTASKS=1; run SLURM_NTASKS=1; run HPC_NTASKS=1 HPC_CPUS_PER_TASK=3\n\
+         run SRUN_CPUS_PER_TASK=2 SLURM_NTASKS=2; run HPC_NTASKS_PER_NODE=3\n\
+         {hpc} run -n 1 sh -c 'echo in; {hpc} run printenv SLURM_NTASKS'"
+    );
+    fs::write(
+        cluster.work.join("script"),
+        format!("#!/bin/sh\n{script}\n"),
+    )
+    .unwrap();
+    let job = cluster.submit(&["-n", "4", "-o", "out", "script"]);
+    cluster.wait_for_state(job, "COMPLETED");
+    let lines = [
+        "4 1 4 1 4 1 4 1",
+        "1 1",
+        "1 1",
+        "1 3",
+        "2 2 2 2",
+        "3 1 3 1 3 1",
+        "in",
+        "1",
+    ];
+    assert_eq!(cluster.read("out").lines().collect::<Vec<_>>(), lines);
+}
+
+#[test]
 fn each_rank_has_its_program_and_its_files() {
     let cluster = Cluster::up(4);
     let programs = "# who  what\n0 echo first of $SLURM_NTASKS\n1,3 echo \"rank %t\" is %o\n* sh \\\n -c 'echo rest; exit 4'\n";
