@@ -2,6 +2,7 @@
 
 use super::connection::{Target, unexpected};
 use super::exit::{Failure, Outcome};
+use crate::model::ids::StepId;
 use crate::model::job::JobState;
 use crate::model::job_ref;
 use crate::wire::client::{Filter, Request, Selector, ToClient};
@@ -29,6 +30,57 @@ pub(super) fn selectors(operands: &[String]) -> Outcome<Vec<Selector>> {
         }));
     }
     Ok(found)
+}
+
+/// A step that an operand names: `12.0`, `12_3.1`, `12.batch`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct StepOf {
+    /// Its job or element.
+    pub(super) selector: Selector,
+    /// Which of its steps.
+    pub(super) step: StepId,
+}
+
+impl StepOf {
+    /// Its job alone.
+    pub(super) fn filter(&self) -> Filter {
+        Filter {
+            jobs: vec![self.selector.clone()],
+            ..Filter::default()
+        }
+    }
+}
+
+/// Parts operands that name steps from those that name jobs.
+pub(super) fn part_steps(operands: &[String]) -> Outcome<(Vec<String>, Vec<StepOf>)> {
+    let mut jobs = Vec::new();
+    let mut steps = Vec::new();
+    for operand in operands {
+        if !operand.contains('.') {
+            jobs.push(operand.clone());
+            continue;
+        }
+        for word in operand.split(',') {
+            let Some((job, step)) = word.split_once('.') else {
+                jobs.push(word.to_owned());
+                continue;
+            };
+            let number = || step.parse().ok().map(StepId);
+            let step = if step == "batch" {
+                Some(StepId::BATCH)
+            } else {
+                number()
+            };
+            let step = step.ok_or_else(|| {
+                Failure::Usage(format!(
+                    "\"{word}\" is not a step: write one as 12.0 or 12_3.0"
+                ))
+            })?;
+            let selector = selector(job)?;
+            steps.push(StepOf { selector, step });
+        }
+    }
+    Ok((jobs, steps))
 }
 
 /// The number in a list of jobs that is too large for one, if that is what is wrong with it.
@@ -131,15 +183,15 @@ impl Which {
         })
     }
 
+    /// Whether it narrows down which jobs are meant.
+    pub(super) fn says_something(&self) -> bool {
+        let lists = [&self.users, &self.states, &self.partitions, &self.names];
+        self.me || lists.iter().any(|list| !list.is_empty())
+    }
+
     /// As [`Which::filter`], refused when it would mean every job there is.
     pub(super) fn filter_for_change(&self, operands: &[String]) -> Outcome<Filter> {
-        let nothing = operands.is_empty()
-            && self.users.is_empty()
-            && !self.me
-            && self.states.is_empty()
-            && self.partitions.is_empty()
-            && self.names.is_empty();
-        if nothing {
+        if operands.is_empty() && !self.says_something() {
             return Err(Failure::Usage(
                 "No job identification provided: name job ids, --me, --user, --name ...".into(),
             ));
@@ -212,6 +264,27 @@ mod tests {
             large.to_string(),
             "Invalid job id 99999999999999999999: the largest is 4294967295"
         );
+    }
+
+    #[test]
+    fn steps_are_named_by_their_job_and_number() {
+        let words =
+            |words: &[&str]| -> Vec<String> { words.iter().map(|one| (*one).into()).collect() };
+        let (jobs, steps) = part_steps(&words(&["12", "13.0,14", "15_3.2", "16.batch"])).unwrap();
+        assert_eq!(jobs, ["12", "14"]);
+        let shown: Vec<(u32, bool, StepId)> = steps
+            .iter()
+            .map(|one| (one.selector.job, one.selector.indices.is_some(), one.step))
+            .collect();
+        let expected = [
+            (13, false, StepId(0)),
+            (15, true, StepId(2)),
+            (16, false, StepId::BATCH),
+        ];
+        assert_eq!(shown, expected);
+        for wrong in ["12.", "12.x", ".0", "12.0.1", "x.0"] {
+            assert!(part_steps(&words(&[wrong])).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use super::Verb;
 use super::connection::Target;
 use super::exit::{self, Failure, Outcome};
-use super::selection::{Which, change};
+use super::selection::{StepOf, Which, change, part_steps};
+use crate::model::ids::StepId;
 use crate::wire::client::Request;
 use crate::wire::worker::SignalTarget;
 use clap::Args;
@@ -13,6 +14,7 @@ use nix::sys::signal::Signal as Known;
 ///
 /// Examples:
 ///   hpc signal USR1 12
+///   hpc signal USR1 12.0
 ///   hpc signal --batch TERM 12_3
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -20,7 +22,7 @@ pub(super) struct Signal {
     /// Signal: USR1, SIGUSR1, 10
     #[arg(value_name = "SIGNAL")]
     signal: String,
-    /// Jobs: 12, 12_3, 12_[1-4]
+    /// Jobs: 12, 12_3, 12_[1-4]; steps: 12.0, 12.batch
     #[arg(value_name = "JOBS")]
     jobs: Vec<String>,
     #[command(flatten)]
@@ -49,12 +51,36 @@ impl Whom {
             _ => SignalTarget::Steps,
         }
     }
+
+    /// The order to signal one step.
+    pub(super) fn to_step(&self, step: &StepOf, signal: i32) -> Outcome<Request> {
+        if self.batch || self.full {
+            return Err(Failure::Usage(
+                "a step is named, so leave out --batch and --full".into(),
+            ));
+        }
+        Ok(Request::Signal {
+            filter: step.filter(),
+            signal,
+            to: match step.step {
+                StepId::BATCH => SignalTarget::Batch,
+                step => SignalTarget::Step(step),
+            },
+        })
+    }
 }
 
 impl Verb for Signal {
     fn run(self, target: &Target) -> Outcome {
         let signal = number(&self.signal)?;
-        let filter = self.which.filter_for_change(&self.jobs)?;
+        let (jobs, steps) = part_steps(&self.jobs)?;
+        for step in &steps {
+            change(target, "signal", &self.whom.to_step(step, signal)?)?;
+        }
+        if !steps.is_empty() && jobs.is_empty() && !self.which.says_something() {
+            return Ok(exit::DONE);
+        }
+        let filter = self.which.filter_for_change(&jobs)?;
         change(
             target,
             "signal",

@@ -5,7 +5,7 @@ use super::command::{Gone, Principal};
 use super::select::{Selected, Target, permitted, select};
 use super::{Cluster, Event, Reply, dependency};
 use crate::model::history::NeverStarted;
-use crate::model::ids::{JobId, SlotId};
+use crate::model::ids::{JobId, SlotId, StepId};
 use crate::model::index_set::IndexSet;
 use crate::model::job::{Hold, Job, JobState, Kill, KillCause, Launch, Reason, Slot};
 use crate::model::refusal::{Code, Refusal};
@@ -216,6 +216,10 @@ pub(super) fn signal(
         ));
     }
     let selected = targets(cluster, who, filter)?;
+    let step = match to {
+        SignalTarget::Step(step) | SignalTarget::EndStep(step) => Some(step),
+        SignalTarget::Steps | SignalTarget::Batch | SignalTarget::All => None,
+    };
     let mut events = Vec::new();
     let mut notes = Vec::new();
     for target in &selected.targets {
@@ -237,7 +241,7 @@ pub(super) fn signal(
                     .next()
                     .is_some_and(|position| target.means(position)),
             };
-            if meant {
+            if meant && step.is_none_or(|step| has_step(&target.job, slot, step)) {
                 events.push(Event::SignalOrdered {
                     job: target.job.id,
                     slot: slot.id,
@@ -247,18 +251,26 @@ pub(super) fn signal(
             }
         }
         if events.len() == before && !filter.jobs.is_empty() {
-            notes.push(format!("job {} is pending execution", target.job.id));
+            let id = target.job.id;
+            notes.push(match step {
+                Some(step) => format!("job {id} has no running step {step}"),
+                None => format!("job {id} is pending execution"),
+            });
         }
     }
     let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
-    let reply = some_or_refuse(
-        count,
-        filter,
-        &selected,
-        notes,
-        "signals reach running jobs only",
-    )?;
+    let hint = match step {
+        Some(_) => "`hpc job` shows the steps of a job",
+        None => "signals reach running jobs only",
+    };
+    let reply = some_or_refuse(count, filter, &selected, notes, hint)?;
     Ok((reply, events))
+}
+
+/// Whether a step runs in this slot: one that was started in its job, or what a job of `hpc run` is.
+fn has_step(job: &Job, slot: &Slot, step: StepId) -> bool {
+    let own = job.spec.launch.is_step() && step == StepId(0);
+    own || slot.steps.iter().any(|running| running.step == step)
 }
 
 /// Refuses what can only be done to a whole array.

@@ -384,12 +384,15 @@ impl SlotCore {
         {
             return;
         }
+        if let SignalTarget::EndStep(id) = to {
+            return self.cancel_step(now, id, out);
+        }
         let Some(element) = &self.element else { return };
         let recipients = match to {
             SignalTarget::All => Some(Recipients::Everything),
             SignalTarget::Batch => element.batch_shell().map(Recipients::Process),
             SignalTarget::Steps => groups(element.step_tasks()),
-            SignalTarget::Step(id) => {
+            SignalTarget::Step(id) | SignalTarget::EndStep(id) => {
                 let of_step = |task: &TaskId| task.step == id;
                 groups(element.step_tasks().into_iter().filter(of_step).collect())
             }

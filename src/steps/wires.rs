@@ -544,7 +544,9 @@ impl SlotCore {
                     let asker = TaskId { step: id, rank };
                     self.spawn(now, asker, ask, *request, out);
                 }
-                WireAct::End { failure, ours } => self.end_step(now, id, &failure, ours, out),
+                WireAct::End { failure, ours } => {
+                    self.end_step(now, id, &failure, (ours, STEP_KILL_MS), out);
+                }
             }
         }
     }
@@ -600,13 +602,34 @@ impl SlotCore {
         }
     }
 
-    /// Ends what runs of a step: SIGTERM and a time to follow it, or SIGKILL at once.
+    /// Ends a step because somebody wants it, each node its own part. Its tasks have as long for it as those of a job.
+    pub(super) fn cancel_step(&mut self, now: u64, id: StepId, out: &mut Vec<Effect>) {
+        let kill_ms = self.kill_wait_ms();
+        let step = self.step_mut(id);
+        let Some(step) = step.filter(|step| !step.is_over()) else {
+            return;
+        };
+        let wiring = step.wiring.as_ref();
+        let first = wiring.is_none_or(|wiring| wiring.is_on_first_node());
+        let failure = StepFailure {
+            exit: ExitStatus {
+                code: 0,
+                signal: u8::try_from(SIGTERM).unwrap_or(u8::MAX),
+            },
+            text: "it was cancelled".to_owned(),
+            at_once: kill_ms == 0,
+            at: self.controller_time(now),
+        };
+        self.end_step(now, id, &failure, (first, kill_ms), out);
+    }
+
+    /// Ends what runs of a step: SIGTERM and a time to follow it, or SIGKILL at once. This node says why if that is `ours`.
     fn end_step(
         &mut self,
         now: u64,
         id: StepId,
         failure: &StepFailure,
-        ours: bool,
+        (ours, kill_ms): (bool, u64),
         out: &mut Vec<Effect>,
     ) {
         let raw_job = self.raw_job();
@@ -620,7 +643,7 @@ impl SlotCore {
         let at_once = failure.at_once;
         step.ending = Some(Ending {
             exit: failure.exit,
-            kill_at: (!at_once).then(|| now.saturating_add(STEP_KILL_MS)),
+            kill_at: (!at_once).then(|| now.saturating_add(kill_ms)),
         });
         if ours {
             let text = format!("step {raw_job}.{id} is ended: {}", failure.text);

@@ -203,6 +203,11 @@ impl Wiring {
         self.facts.placement.size() <= 1
     }
 
+    /// Whether this node is the first of those that have ranks.
+    pub(super) fn is_on_first_node(&self) -> bool {
+        self.facts.placement.nodes().first() == Some(&self.facts.me)
+    }
+
     /// Whether it is what a remote shell would start.
     pub(super) fn is_remote_shell(&self) -> bool {
         self.facts.options.remote_shell().is_some()

@@ -44,6 +44,11 @@ pub fn order_for(version: u16, order: ToSlot) -> Option<ToSlot> {
             signal,
             to: SignalTarget::Steps,
         }),
+        // It could end all of them only.
+        ToSlot::Signal {
+            to: SignalTarget::EndStep(_),
+            ..
+        } if version < VERSION_PLACES => None,
         // Its nodes could not say it, so it is not waited for.
         ToSlot::Peer { frame, .. } if frame.needs().0 > version.max(VERSION_PEERS) => None,
         order => Some(order),

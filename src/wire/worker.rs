@@ -154,6 +154,9 @@ pub enum SignalTarget {
     All,
     /// Tasks of this step alone. To builds of [`super::hello::VERSION_PLACES`] or later.
     Step(StepId),
+    /// This step is to end, whatever the signal: SIGTERM to its tasks, and SIGKILL to those left after the job's kill wait.
+    /// To builds of [`super::hello::VERSION_PLACES`] or later.
+    EndStep(StepId),
 }
 
 /// A step to start within a slot.

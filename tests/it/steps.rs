@@ -370,6 +370,42 @@ fn what_ends_one_step_leaves_the_others_alone() {
 }
 
 #[test]
+fn a_step_is_cancelled_and_signalled_by_its_number() {
+    let cluster = Cluster::up(2);
+    let job = two_cpus(&cluster);
+    let waits = "trap 'touch usr1.$0' USR1; touch here.$0; while [ ! -e go ]; do sleep 0.02; done";
+    let start = |name: &str| {
+        let error = fs::File::create(cluster.work.join(format!("error.{name}"))).unwrap();
+        let words = ["-n", "1", "sh", "-c", waits, name];
+        let running = Running::start(inside(&cluster, job, &words).stderr(error));
+        wait_until("the step runs", PATIENCE, || {
+            cluster.exists(&format!("here.{name}"))
+        });
+        running
+    };
+    let (mut one, mut two) = (start("0"), start("1"));
+    cluster.ok(&["signal", "USR1", &format!("{job}.1")]);
+    wait_until("the signal arrives", PATIENCE, || cluster.exists("usr1.1"));
+    cluster.ok(&["cancel", &format!("{job}.0")]);
+    assert_eq!(wait_child(&mut one.0, PATIENCE).map(code_of), Some(143));
+    let said = format!("slurmstepd: error: step {job}.0 is ended: it was cancelled\n");
+    assert_eq!(cluster.read("error.0"), said);
+    for verb in [&["cancel"][..], &["signal", "TERM"]] {
+        let unknown = format!("{job}.0");
+        let refused = cluster.run(&[verb, &[unknown.as_str()]].concat());
+        let what = format!("job {job} has no running step 0");
+        assert!(
+            refused.code == 1 && refused.err.contains(&what),
+            "{refused:?}"
+        );
+    }
+    assert!(!cluster.exists("usr1.0"));
+    fs::write(cluster.work.join("go"), "").unwrap();
+    assert_eq!(wait_child(&mut two.0, PATIENCE).map(code_of), Some(0));
+    cluster.wait_for_state(job, "RUNNING");
+}
+
+#[test]
 fn what_a_step_leaves_behind_ends_with_it_and_nothing_else_does() {
     let cluster = Cluster::up(4);
     // The script leaves one behind too, which is the job's.

@@ -359,6 +359,29 @@ fn ranks_that_end_badly_are_named_soon_unless_that_ended_the_step() {
 }
 
 #[test]
+fn a_step_that_is_cancelled_has_the_kill_wait_and_says_so_once() {
+    let mut cluster = Cluster::new(&[1, 1], StepOptions::default());
+    for node in 0..2 {
+        let effects = cluster.nodes[node].order(ToSlot::Signal {
+            signal: SIGTERM,
+            to: SignalTarget::EndStep(StepId(0)),
+        });
+        cluster.take(node, effects);
+        assert_eq!(cluster.signals(node), [SIGTERM, SIGCONT]);
+    }
+    assert_eq!(cluster.notes(0), ["step 12.0 is ended: it was cancelled"]);
+    assert_eq!(cluster.notes(1), [] as [&str; 0]);
+    cluster.passes(29_000);
+    assert_eq!(cluster.signals(0), [SIGTERM, SIGCONT]);
+    cluster.passes(1_000);
+    assert_eq!(cluster.signals(0), [SIGTERM, SIGCONT, SIGKILL]);
+    // Whatever it makes of it, it was cancelled.
+    cluster.exits(1, 1, 0, 0);
+    let effects = cluster.nodes[1].when(Input::Swept);
+    assert_eq!(ends(&effects)[0].exit.shell_code(), 128 + 15);
+}
+
+#[test]
 fn an_abort_ends_all_at_once_with_the_code_that_it_gives() {
     let mut cluster = Cluster::new(&[1, 1], StepOptions::default());
     cluster.says(1, 1, std::str::from_utf8(HELLO).unwrap());
