@@ -113,6 +113,18 @@ impl Draft {
     }
 }
 
+impl Draft {
+    /// Says what `--label` does not reach, unless nothing is to be said.
+    pub(super) fn say_unlabelled(&self) {
+        let own = |stream: Option<&Stream>| matches!(stream, Some(Stream::File { .. }));
+        if self.label && !self.quiet && (own(self.step.output()) || own(self.step.error())) {
+            eprintln!(
+                "hpc run: --label marks lines that come here; files that each task opens (%t, %N, %n) have none"
+            );
+        }
+    }
+}
+
 impl OwnFiles {
     /// Opens them, now that job and step have their numbers.
     pub(super) fn open(&self, job: u32, step: StepId, job_name: &str) -> Outcome<Ends> {

@@ -604,8 +604,8 @@ impl Shepherd {
             }
             Err(failure) => {
                 let line = notes::launch_line(&failure.text);
-                if plan.stderr == Output::Log {
-                    // Its client is to see it, whatever file the job writes to.
+                if plan.stderr == Output::Log || task.step != StepId::BATCH {
+                    // Its client is to see it, whatever files job and step write to.
                     self.streams.note(task.step, &line);
                 } else {
                     self.note(&line);
