@@ -7,6 +7,7 @@ use super::exit::{Failure, Outcome, plain};
 use crate::model::distribution::{Distribution, HostRanks};
 use crate::model::hostlist;
 use crate::model::ids::StepId;
+use crate::model::index_set::IndexSet;
 use crate::model::programs::{PROGRAMS_BYTES_MAX, Programs};
 use crate::model::step::StepOption;
 use crate::wire::client::{Request, ToClient};
@@ -128,6 +129,17 @@ pub(super) fn places(target: &Target, job: u32) -> Vec<StepPlaceView> {
     match target.ask(&Request::StepPlaces { job }) {
         Ok(ToClient::StepPlaces(places)) => places,
         _ => Vec::new(),
+    }
+}
+
+/// The steps that have cpus of a job, in words; `None` where that cannot be told.
+pub(super) fn holders(target: &Target, job: u32) -> Option<String> {
+    let places = places(target, job);
+    let steps: IndexSet = places.iter().map(|place| place.step.0).collect();
+    match steps.len() {
+        0 => None,
+        1 => Some(format!("step {steps} of job {job}")),
+        _ => Some(format!("steps {steps} of job {job}")),
     }
 }
 

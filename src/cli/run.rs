@@ -10,7 +10,7 @@ use super::job_options::{self, RUN, Setting};
 use super::script::title_of;
 use super::step_log::digits;
 use super::submit::{augment, queue, settings, would_run};
-use super::{Verb, step_variables, submit, surroundings};
+use super::{Verb, placing, step_variables, submit, surroundings};
 use crate::model::distribution::Distribution;
 use crate::model::export::ExportSpec;
 use crate::model::ids::StepId;
@@ -24,7 +24,7 @@ use std::env;
 use std::time::{Duration, Instant};
 
 /// Options that a step inside a job honours.
-const OF_A_STEP: &[&str] = &[
+pub(super) const OF_A_STEP: &[&str] = &[
     "ntasks",
     "cpus-per-task",
     "nodes",
@@ -114,6 +114,7 @@ impl Run {
             return Held::of_run(target, &given, spec, blobs)?.run_step(&step, &given);
         }
         let files = given.streams(Some(tasks))?;
+        given.say_unlabelled();
         let (spec, blobs) = given.build(Program::Tasks(self.words), &title, &command)?;
         if given.dry_run || given.test_only {
             return would_run(target, "run", &given, spec, blobs);
@@ -166,6 +167,7 @@ impl Run {
         let known = listed.or(given.request.ntasks);
         given.read_programs(&self.words, known)?;
         let files = given.streams(known)?;
+        given.say_unlabelled();
         let environment = surroundings::environment();
         let mut words = self.words;
         let sent = match &given.bcast {
@@ -294,6 +296,9 @@ pub(super) fn created(
             eprintln!(
                 "hpc run: job {raw_job} step creation temporarily disabled, retrying (Requested nodes are busy)"
             );
+            if let Some(holders) = placing::holders(target, raw_job) {
+                eprintln!("hpc run: it waits for cpus of {holders}");
+            }
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(BUSY_MOST);
@@ -426,6 +431,7 @@ impl Args for Run {
             "Standard input goes to every task; output of all tasks comes back. The exit code is the highest \
              of the tasks', 128 + signal when one ended it. The first Ctrl-C warns, a second within 1 s ends the job; \
              other signals are passed on.\n\n\
+             Inside a job a program runs as a step of it; what is marked as not for steps was decided with the job.\n\n\
              Examples:\n  hpc run -n 4 --label hostname\n  hpc run -N 2 --ntasks-per-node 4 ./solver input.dat < data > result",
         );
         augment(command, RUN, "PROGRAM [ARGS]", "Program and its arguments")

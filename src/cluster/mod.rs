@@ -38,7 +38,8 @@ pub mod select;
 pub mod snapshot;
 mod spread;
 pub mod step_places;
-pub mod steps;
+pub mod step_within;
+mod steps;
 mod tally;
 pub mod views;
 

@@ -13,6 +13,11 @@ use crate::model::step::{BUSY, StepOptions};
 use crate::wire::client::StepRequest;
 use std::cmp::Reverse;
 
+/// Whether a node is meant by this name: its own, or what that begins with.
+pub(super) fn is_called(node: &str, name: &str) -> bool {
+    node == name || !name.contains('.') && node.split('.').next() == Some(name)
+}
+
 /// What a step is placed in: its job's nodes, in order.
 pub(super) struct Room<'a> {
     /// Their parts.
@@ -229,10 +234,7 @@ impl Wish<'_> {
     /// The nodes that may be used, and those among them that must be.
     fn candidates(&self) -> Result<(Vec<usize>, Vec<usize>), Refusal> {
         let list = hostlist::fold(self.names);
-        let is = |name: &String, at: usize| {
-            let node = &self.names[at];
-            node == name || !name.contains('.') && node.split('.').next() == Some(name.as_str())
-        };
+        let is = |name: &String, at: usize| is_called(&self.names[at], name);
         let all = 0..self.names.len();
         let mut must = Vec::new();
         for name in self.options.node_list() {

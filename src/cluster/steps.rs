@@ -4,14 +4,14 @@
 //! that run.
 
 use super::command::Principal;
-use super::spread::{self, Place, Room};
-use super::{Cluster, Event, Reply, select};
+use super::spread::{self, Place, Room, is_called};
+use super::{Cluster, Event, Reply, select, step_within};
 use crate::model::cpu_set::CpuSet;
 use crate::model::hostlist;
 use crate::model::ids::{SlotKey, StepId};
 use crate::model::job::{Job, Slot};
 use crate::model::refusal::{Code, Refusal};
-use crate::model::step::{OPTIONS_BYTES_MAX, StepOption, StepOptions};
+use crate::model::step::{BUSY, OPTIONS_BYTES_MAX, StepOption, StepOptions};
 use crate::wire::client::StepRequest;
 use crate::wire::worker::{StepLaunch, StepOrder};
 use std::sync::Arc;
@@ -85,6 +85,18 @@ pub(super) fn start(
             None => format!("node-{}", share.node),
         })
         .collect();
+    if let Some(name) = options.excluded().iter().find(|name| {
+        let known = cluster.nodes.values().map(|node| node.name());
+        !names
+            .iter()
+            .map(String::as_str)
+            .chain(known)
+            .any(|node| is_called(node, name))
+    }) {
+        let what = format!("node {name}, which is to be left out, does not exist");
+        let hint = format!("the job has {}", hostlist::fold(&names));
+        return Err(Refusal::new(Code::Impossible, what, hint));
+    }
     let Place { tasks, cpus } = match options.remote_shell() {
         Some(name) => one_on(job, &names, name)?,
         None => {
@@ -94,7 +106,13 @@ pub(super) fn start(
                 names: &names,
                 held: &held,
             };
-            spread::place(&room, &request, &options, cpus_per_task)?
+            let placed = spread::place(&room, &request, &options, cpus_per_task);
+            placed.map_err(|refusal| {
+                let asked = (&request, &options);
+                let is_busy = refusal.code == BUSY;
+                let never = || step_within::never(cluster, key, slot, &room, asked, cpus_per_task);
+                is_busy.then(never).flatten().unwrap_or(refusal)
+            })?
         }
     };
     if let Some(programs) = options.programs() {

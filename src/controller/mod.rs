@@ -30,6 +30,7 @@ mod run;
 mod session;
 mod shares;
 mod step_logs;
+mod step_turns;
 mod worker_session;
 
 pub use listening::Listen;

@@ -135,6 +135,7 @@ pub(super) struct Shared {
     pub(super) links: Arc<Links>,
     /// What nodes of a slot say to each other.
     pub(super) relays: Relays,
+    pub(super) step_turns: super::step_turns::StepTurns,
     pub(super) attached: super::attach::Attached,
     pub(super) started: Timestamp,
     pub(super) uid: u32,
@@ -255,6 +256,7 @@ pub fn run(options: ControllerOptions) -> Result<(), ControllerError> {
         reader: ArcSwapOption::from_pointee(store.reader()),
         links: Arc::new(Links::new()),
         relays: Relays::default(),
+        step_turns: Default::default(),
         attached: super::attach::Attached::default(),
         started,
         uid: nix::unistd::geteuid().as_raw(),

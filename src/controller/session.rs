@@ -2,7 +2,7 @@
 
 use super::run::{Message, Shared, now};
 use super::shares::{Holder, SMALL, Share, Shares, Stock};
-use super::{ahead, attach, credentials, listing, members, output, queries, rules};
+use super::{ahead, attach, credentials, listing, members, output, queries, rules, step_turns};
 use crate::cluster::command::{Gone, GoneElements, Outcome};
 use crate::cluster::rule_views::JobOf;
 use crate::cluster::{Command, Principal, Reply};
@@ -436,16 +436,13 @@ async fn answer(
             job: JobId(job),
             code,
         },
-        Request::StartStep(request) => Command::StartStep {
-            who,
-            request,
-            options: StepOptions::default(),
-        },
-        Request::StartStepAs(wish) => Command::StartStep {
-            who,
-            request: Box::new(wish.request),
-            options: wish.options,
-        },
+        Request::StartStep(request) => {
+            return step_turns::start(shared, who, request, StepOptions::default()).await;
+        }
+        Request::StartStepAs(wish) => {
+            let request = Box::new(wish.request);
+            return step_turns::start(shared, who, request, wish.options).await;
+        }
         Request::Queue(_)
         | Request::QueueLines(_)
         | Request::History(_)
