@@ -11,7 +11,7 @@ use std::env;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Longest socket path the kernel takes (`sun_path` less its closing zero).
 pub(super) const SOCKET_PATH_MAX: usize = 107;
@@ -235,9 +235,21 @@ pub(super) fn unusable(path: &Path, doing: &str, error: &io::Error) -> Failure {
     }
 }
 
+/// The path from the root on, in one spelling: processes of a state directory are told by it. So `..` is resolved as the
+/// kernel would, through links; the rest stays as it is written.
 fn absolute(path: &Path) -> Outcome<PathBuf> {
-    Ok(std::path::absolute(path)
-        .with_context(|| format!("cannot make {} absolute", path.display()))?)
+    let whole = std::path::absolute(path)
+        .with_context(|| format!("cannot make {} absolute", path.display()))?;
+    let parts: Vec<Component<'_>> = whole.components().collect();
+    let Some(last) = parts.iter().rposition(|part| *part == Component::ParentDir) else {
+        return Ok(whole);
+    };
+    let (above, below) = parts.split_at(last + 1);
+    let above: PathBuf = above.iter().collect();
+    let above = above
+        .canonicalize()
+        .with_context(|| format!("cannot find {}", above.display()))?;
+    Ok(above.join(below.iter().collect::<PathBuf>()))
 }
 
 /// Refuses a socket path that the kernel would not take.
@@ -259,6 +271,21 @@ pub(super) fn check_length(socket: &Path) -> Outcome<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_with_dots_is_the_place_that_it_leads_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(real.join("a/b")).unwrap();
+        std::os::unix::fs::symlink("a/b", real.join("link")).unwrap();
+        let place = |words: &str| absolute(&real.join(words)).unwrap();
+        assert_eq!(place("a/b/../state"), real.join("a/state"));
+        assert_eq!(place("a/../a/./b"), real.join("a/b"));
+        assert_eq!(place("link/../state"), real.join("a/state"));
+        // One that is a link itself keeps its name.
+        assert_eq!(place("a/../link"), real.join("link"));
+        assert!(absolute(&real.join("none/../state")).is_err());
+    }
 
     #[test]
     fn a_state_directory_brings_its_own_socket() {
