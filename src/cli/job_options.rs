@@ -13,6 +13,7 @@
 use super::draft::Draft;
 use super::exit::{Failure, Outcome};
 use super::numbers::{count, whole};
+use super::run::OF_A_STEP;
 use super::{refused_options, suggest};
 use crate::model::array::{ArraySpec, MAX_INDEX};
 use crate::model::constraint::Constraint;
@@ -286,6 +287,9 @@ pub(super) fn augment(command: Command, takers: Takers) -> Command {
             if let Some(variable) = option.variable {
                 let prefix = if takers == SUBMIT { "SBATCH_" } else { "HPC_" };
                 help.push_str(&format!(" [env: {prefix}{variable}]"));
+            }
+            if takers == RUN && !OF_A_STEP.contains(&option.long) {
+                help.push_str(" [not for steps]");
             }
             command.arg(
                 argument(option.long, option.short, option.value)
@@ -587,6 +591,7 @@ fn nodes(draft: &mut Draft, text: &str) -> Result<(), String> {
 }
 
 fn node_names(text: &str) -> Result<Vec<String>, String> {
+    some_text(text)?;
     if text.contains('/') {
         return Err(format!(
             "\"{text}\" names a file: write the nodes, for example \"$(paste -sd, {text})\""

@@ -213,10 +213,15 @@ pub fn read_directives(script: &[u8]) -> Result<(), String> {
 }
 
 fn dispatch(arguments: &[OsString]) -> u8 {
-    let matches = match command().try_get_matches_from(arguments) {
-        Ok(matches) => matches,
-        Err(error) => return not_understood(&error, arguments),
+    let mut arguments = arguments.to_vec();
+    let matches = loop {
+        match command().try_get_matches_from(&arguments) {
+            Ok(matches) => break matches,
+            Err(error) if unglue(&error, &mut arguments) => {}
+            Err(error) => return not_understood(&error, &arguments),
+        }
     };
+    let arguments = arguments.as_slice();
     let Some((name, inner)) = matches.subcommand() else {
         return exit::USAGE;
     };
@@ -242,6 +247,21 @@ fn dispatch(arguments: &[OsString]) -> u8 {
             failure.exit_code()
         }
     }
+}
+
+/// Writes `-K0` as `-K=0`, where that is what could not be parsed: a value that may be left out needs the sign there, and
+/// getopt takes it without. Whether it was.
+fn unglue(error: &clap::Error, arguments: &mut [OsString]) -> bool {
+    if error.kind() != ErrorKind::NoEquals {
+        return false;
+    }
+    // The first is the one: what the program has of its own comes after.
+    let glued = |word: &&mut OsString| *word == "-K0" || *word == "-K1";
+    let Some(word) = arguments.iter_mut().find(glued) else {
+        return false;
+    };
+    *word = if *word == "-K0" { "-K=0" } else { "-K=1" }.into();
+    true
 }
 
 /// Says on standard error why a command failed.
