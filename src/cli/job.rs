@@ -57,7 +57,10 @@ impl Verb for Job {
         if self.json {
             let mut out = output::stdout();
             if let [job] = jobs.as_slice() {
-                json::object(&mut out, &json::Job::from(job))?;
+                let runs = job.state == "RUNNING";
+                let places = runs.then(|| placing::places(target, selector.job));
+                let places = places.unwrap_or_default();
+                json::object(&mut out, &json::Job::from(job).with_running(&places))?;
             } else {
                 // The first row is the array as a whole, elements follow.
                 json::object(

@@ -4,12 +4,14 @@
 //! cannot change what programs read. Times are RFC 3339 in UTC.
 
 use crate::cli::exit::Outcome;
+use crate::model::job::JobState;
 use crate::model::time::Timestamp;
 use crate::wire::view::{
     ElementsView, GpuView, JobView, LinkView, NodeView, PartitionView, PlacementView, RuleView,
-    StatusView, StepView, UsageView,
+    StatusView, StepPlaceView, StepView, UsageView,
 };
 use serde::{Serialize, Serializer};
+use std::borrow::Cow;
 use std::io::Write;
 
 /// A point in time as a text.
@@ -87,7 +89,7 @@ struct Placement<'a> {
 
 #[derive(Serialize)]
 struct Step<'a> {
-    id: &'a str,
+    id: Cow<'a, str>,
     name: &'a str,
     state: &'a str,
     exit_code: Option<u8>,
@@ -96,6 +98,17 @@ struct Step<'a> {
     start_time: Option<Time>,
     end_time: Option<Time>,
     usage: Option<Usage>,
+    /// Of one that runs; null of one that has ended.
+    nodes: Option<Vec<&'a str>>,
+    cpus: Option<u32>,
+    placement: Option<Vec<StepNode<'a>>>,
+}
+
+#[derive(Serialize)]
+struct StepNode<'a> {
+    node: &'a str,
+    ranks: String,
+    cpus: String,
 }
 
 #[derive(Serialize)]
@@ -245,7 +258,7 @@ impl<'a> From<&'a PlacementView> for Placement<'a> {
 impl<'a> From<&'a StepView> for Step<'a> {
     fn from(view: &'a StepView) -> Self {
         Step {
-            id: &view.id,
+            id: Cow::Borrowed(&view.id),
             name: &view.name,
             state: &view.state,
             exit_code: view.exit_code,
@@ -254,7 +267,48 @@ impl<'a> From<&'a StepView> for Step<'a> {
             start_time: view.start_time.map(Time),
             end_time: view.end_time.map(Time),
             usage: view.usage.as_ref().map(Usage::from),
+            nodes: None,
+            cpus: None,
+            placement: None,
         }
+    }
+}
+
+impl<'a> From<&'a StepPlaceView> for Step<'a> {
+    fn from(view: &'a StepPlaceView) -> Self {
+        let nodes = || view.nodes.iter();
+        let placement = nodes().map(|node| StepNode {
+            node: &node.node,
+            ranks: node.ranks.to_string(),
+            cpus: node.cpus.to_string(),
+        });
+        Step {
+            id: Cow::Owned(view.step.to_string()),
+            name: &view.name,
+            state: JobState::Running.word(),
+            exit_code: None,
+            signal: None,
+            ntasks: nodes().map(|node| node.ranks.len()).sum(),
+            start_time: None,
+            end_time: None,
+            usage: None,
+            nodes: Some(nodes().map(|node| node.node.as_str()).collect()),
+            cpus: Some(nodes().map(|node| node.cpus.len()).sum()),
+            placement: Some(placement.collect()),
+        }
+    }
+}
+
+impl<'a> Job<'a> {
+    /// The same with its running steps, after those that have ended.
+    pub(in crate::cli) fn with_running(mut self, places: &'a [StepPlaceView]) -> Self {
+        let running = places.iter().map(Step::from);
+        // One may have ended between the two questions.
+        let running: Vec<Step<'a>> = running
+            .filter(|step| self.steps.iter().all(|ended| ended.id != step.id))
+            .collect();
+        self.steps.extend(running);
+        self
     }
 }
 
