@@ -67,3 +67,13 @@ pub(super) async fn write<T: Serialize>(
 ) -> std::io::Result<()> {
     stream.write_all(&codec::encode(value)).await
 }
+
+/// Writes several frames at once.
+pub(super) async fn write_all<T: Serialize>(
+    stream: &mut (impl AsyncWrite + Unpin),
+    values: &[T],
+) -> std::io::Result<()> {
+    stream
+        .write_all(&values.iter().flat_map(codec::encode).collect::<Vec<u8>>())
+        .await
+}

@@ -26,6 +26,9 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
+/// Orders written together at most.
+const ORDERS_TOGETHER: usize = 16;
+
 /// How far a slot is, for those who follow its output.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Progress {
@@ -255,6 +258,7 @@ async fn serve(
         frames::write(&mut writer, &ToShepherd::Assign(assignment)).await?;
     }
     let mut frames = FrameReader::new(reader, FRAME_MAX);
+    let mut batch = Vec::new();
     loop {
         tokio::select! {
             message = frames.next::<FromShepherd>() => match message.map_err(std::io::Error::other)? {
@@ -264,7 +268,11 @@ async fn serve(
                 Some(FromShepherd::Failed(text)) => return Ok(Some(text)),
                 None => return Ok(None),
             },
-            Some(order) = orders.recv() => frames::write(&mut writer, &order).await?,
+            1.. = orders.recv_many(&mut batch, ORDERS_TOGETHER) => {
+                // Together, so that they wake it once.
+                frames::write_all(&mut writer, &batch).await?;
+                batch.clear();
+            }
         }
     }
 }
