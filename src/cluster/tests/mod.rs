@@ -881,6 +881,7 @@ mod gangs;
 mod leases;
 mod lives;
 mod nodes;
+mod pace;
 mod steps;
 mod switches;
 mod virtual_time;
