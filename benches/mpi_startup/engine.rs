@@ -62,6 +62,8 @@ fn nodes(size: u32) -> Vec<PmiServer> {
             app_numbers: Vec::new(),
             universe: size,
             mapping: mapping.clone(),
+            spawner: None,
+            pairs: Vec::new(),
         })
     };
     (0..size / RANKS_EACH).map(server).collect()
