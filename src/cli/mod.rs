@@ -252,15 +252,24 @@ fn dispatch(arguments: &[OsString]) -> u8 {
 /// Writes `-K0` as `-K=0`, where that is what could not be parsed: a value that may be left out needs the sign there, and
 /// getopt takes it without. Whether it was.
 fn unglue(error: &clap::Error, arguments: &mut [OsString]) -> bool {
-    if error.kind() != ErrorKind::NoEquals {
-        return false;
-    }
+    let unknown = error.get(ContextKind::InvalidArg).map(ToString::to_string);
+    let digit = match (error.kind(), unknown.as_deref()) {
+        (ErrorKind::UnknownArgument, Some("-0")) => "0",
+        (ErrorKind::UnknownArgument, Some("-1")) => "1",
+        _ => return false,
+    };
+    let mut words = arguments.iter_mut();
     // The first is the one: what the program has of its own comes after.
-    let glued = |word: &&mut OsString| *word == "-K0" || *word == "-K1";
-    let Some(word) = arguments.iter_mut().find(glued) else {
+    let found = words.find_map(|word| {
+        let letters = word.to_str()?.strip_suffix(digit)?.to_owned();
+        let glued =
+            letters.ends_with('K') && letters.starts_with('-') && !letters.starts_with("--");
+        glued.then_some((word, letters))
+    });
+    let Some((word, letters)) = found else {
         return false;
     };
-    *word = if *word == "-K0" { "-K=0" } else { "-K=1" }.into();
+    *word = format!("{letters}={digit}").into();
     true
 }
 

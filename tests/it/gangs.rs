@@ -43,7 +43,9 @@ fn run_hands_over_the_streams_of_all_nodes_and_the_worst_code() {
     };
     let expected = [line(0, 0, 0), line(1, 0, 1), line(2, 1, 0), line(3, 2, 0)];
     assert_eq!(sorted(&answer.out), expected);
-    assert_eq!(sorted(&answer.err), ["0: e0", "1: e1", "2: e2", "3: e3"]);
+    let named = "hpc run: rank 2 on n2 exited with 9";
+    let errors = ["0: e0", "1: e1", "2: e2", "3: e3", named];
+    assert_eq!(sorted(&answer.err), errors);
     // More tasks than one node holds spread by themselves.
     let answer = cluster.run(&["run", "-n", "5", "sh", "-c", "echo $SLURM_NNODES"]);
     assert_eq!((answer.code, answer.out), (0, "3\n".repeat(5)));

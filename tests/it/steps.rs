@@ -1,9 +1,10 @@
 //! Steps of `hpc run`: which rank goes where, a program and files for each, and several beside each other in one job.
 
 use crate::support::{
-    Answer, Cluster, PATIENCE, Running, code_of, finish, kill, wait_child, wait_until,
+    Answer, Cluster, PATIENCE, Running, code_of, finish, kill, rows, wait_child, wait_until,
 };
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -287,8 +288,25 @@ fn steps_beside_each_other_have_cpus_of_their_own() {
     );
     let mut three = start(&["-n", "1"], "c");
     let said = format!(
-        "hpc run: job {job} step creation temporarily disabled, retrying (Requested nodes are busy)\n"
+        "hpc run: job {job} step creation temporarily disabled, retrying (Requested nodes are busy)\n\
+         hpc run: it waits for cpus of steps 0-1 of job {job}\n"
     );
+    let listed = cluster.json(&["job", &job.to_string()]);
+    let steps = rows(&listed["steps"]);
+    let shown = |step: &Value| {
+        (
+            step["id"].clone(),
+            step["cpus"].clone(),
+            step["nodes"].clone(),
+        )
+    };
+    let expected = |id: &str| (Value::from(id), Value::from(1), Value::from(vec!["n1"]));
+    assert_eq!(
+        steps.iter().map(shown).collect::<Vec<_>>(),
+        ["0", "1"].map(expected)
+    );
+    assert_eq!(steps[1]["state"], "RUNNING");
+    assert_eq!(steps[1]["placement"][0]["cpus"], "1");
     wait_until("the third says that it waits", PATIENCE, || {
         cluster.read("error-c") == said
     });
@@ -313,6 +331,63 @@ fn steps_beside_each_other_have_cpus_of_their_own() {
     assert!(
         too_many.err.contains("3 tasks of 1 cpus are asked for"),
         "{too_many:?}"
+    );
+    cluster.ok(&["cancel", &job.to_string()]);
+}
+
+#[test]
+fn a_step_that_would_wait_for_the_one_around_it_is_refused() {
+    let cluster = Cluster::up(2);
+    let job = two_cpus(&cluster);
+    let hpc = cluster.hpc(&[]).get_program().to_owned();
+    let hpc = hpc.to_str().unwrap();
+    let within =
+        format!("{hpc} run -n 2 true; {hpc} run echo here; {hpc} run -n 2 --overlap echo shared");
+    let answer = step(&cluster, job, &["-n", "1", "sh", "-c", &within]);
+    let what = "step 0, inside which this one is asked for, has the cpus that it would need";
+    assert!(
+        answer.err.contains(what) && answer.err.contains("--overlap"),
+        "{answer:?}"
+    );
+    assert_eq!(
+        (answer.code, answer.out.as_str()),
+        (0, "here\nshared\nshared\n")
+    );
+    cluster.ok(&["cancel", &job.to_string()]);
+}
+
+#[test]
+fn words_that_mean_nothing_for_a_step_are_refused_and_files_that_cannot_be_opened_are_named() {
+    let cluster = Cluster::up(2);
+    let job = two_cpus(&cluster);
+    let refused = |words: &[&str], what: &str| {
+        let answer = step(&cluster, job, &[words, &["-n", "1", "true"]].concat());
+        assert!(answer.code != 0 && answer.err.contains(what), "{answer:?}");
+    };
+    refused(
+        &["-x", "n9"],
+        "node n9, which is to be left out, does not exist",
+    );
+    refused(&["-w", ""], "--nodelist: it is empty");
+    refused(&["-J", "name"], "--job-name cannot be set for a step");
+    fs::create_dir(cluster.work.join("made.0")).unwrap();
+    refused(&["-o", "made.%t"], "made.0: Is a directory");
+    // As getopt has it; the program's own stays.
+    let words = [
+        "-n",
+        "2",
+        "-K0",
+        "sh",
+        "-c",
+        "echo $0; exit $SLURM_PROCID",
+        "-K0",
+    ];
+    let answer = step(&cluster, job, &words);
+    assert_eq!((answer.code, answer.out.as_str()), (1, "-K0\n-K0\n"));
+    let labelled = step(&cluster, job, &["-n", "1", "-l", "-o", "f.%t", "true"]);
+    assert!(
+        labelled.err.contains("--label marks lines that come here"),
+        "{labelled:?}"
     );
     cluster.ok(&["cancel", &job.to_string()]);
 }
