@@ -15,7 +15,8 @@ pub const VERSION_PEERS: u16 = 3;
 pub const VERSION_PLACES: u16 = 4;
 /// From this version on nodes of a slot know of groups that PMIx makes of ranks ([`super::peer::Group::PmixGroup`]).
 pub const VERSION_GROUPS: u16 = 4;
-/// From this version on nodes know of steps that ranks of others ask for (MPI_Comm_spawn).
+/// From this version on nodes know of steps that ranks of others ask for (MPI_Comm_spawn), and of the order to end one
+/// step.
 pub const VERSION_SPAWN: u16 = 5;
 /// The oldest it still understands.
 pub const VERSION_OLDEST: u16 = 1;

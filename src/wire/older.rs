@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 /// What a step of which this build is too old to know everything runs instead.
 fn refusal() -> Vec<String> {
-    let text = "hpc: this node is served by an earlier build, which cannot place ranks, name programs for each, write files \
-                for each or be asked for by a rank of another as this step is; it can once it runs the build of the controller, for jobs that start then";
+    let text = "hpc: this node is served by an earlier build, which cannot place ranks, name programs or write files for each, \
+                or start what a rank asks for, as this step needs; it can once it runs the build of the controller, for jobs \
+                that start then";
     vec![
         "/bin/sh".to_owned(),
         "-c".to_owned(),
@@ -49,6 +50,14 @@ pub fn order_for(version: u16, order: ToSlot) -> Option<ToSlot> {
             to: SignalTarget::EndStep(_),
             ..
         } if version < VERSION_PLACES => None,
+        // What lives on after SIGTERM is ended with the job.
+        ToSlot::Signal {
+            signal,
+            to: SignalTarget::EndStep(step),
+        } if version < VERSION_SPAWN => Some(ToSlot::Signal {
+            signal,
+            to: SignalTarget::Step(step),
+        }),
         // Its nodes could not say it, so it is not waited for.
         ToSlot::Peer { frame, .. } if frame.needs().0 > version.max(VERSION_PEERS) => None,
         order => Some(order),
@@ -165,6 +174,20 @@ mod tests {
         assert_eq!(step, Some(asked.clone()));
         let older = order_for(VERSION_SPAWN - 1, asked).unwrap();
         assert_eq!(said(&older), (refusal(), None));
+    }
+
+    #[test]
+    fn one_step_is_ended_as_far_as_a_build_can() {
+        let to = |to| ToSlot::Signal { signal: 15, to };
+        let end = to(SignalTarget::EndStep(StepId(3)));
+        assert_eq!(order_for(VERSION_SPAWN, end.clone()), Some(end.clone()));
+        let asked = to(SignalTarget::Step(StepId(3)));
+        assert_eq!(order_for(VERSION_PLACES, end.clone()), Some(asked));
+        assert_eq!(
+            order_for(VERSION_PLACES - 1, end),
+            None,
+            "it would end all steps"
+        );
     }
 
     #[test]
