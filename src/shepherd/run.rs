@@ -290,6 +290,7 @@ impl Shepherd {
         core.set_machine(Machine {
             cpus: cpus.unwrap_or(u32::MAX),
             is_one_numa_node: is_one_numa_node(),
+            has_rdma: has_rdma(),
         });
         Ok(Shepherd {
             core,
@@ -822,6 +823,16 @@ fn listen(directory: &Path) -> Result<UnixListener, ShepherdError> {
 fn is_one_numa_node() -> bool {
     let online = std::fs::read_to_string("/sys/devices/system/node/online");
     online.map_or(true, |text| text.trim().parse::<u32>().is_ok())
+}
+
+/// Whether a device or a module of the kernel reads memory of programs without asking them.
+fn has_rdma() -> bool {
+    let modules = ["/dev/xpmem", "/dev/knem", "/dev/gdrdrv"];
+    let classes = ["/sys/class/infiniband", "/sys/class/cxi"];
+    let devices = classes
+        .iter()
+        .filter_map(|path| std::fs::read_dir(path).ok());
+    devices.flatten().next().is_some() || modules.iter().any(|path| Path::new(path).exists())
 }
 
 /// An error with its causes, in one line.

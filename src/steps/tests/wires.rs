@@ -742,6 +742,7 @@ fn ranks_are_spared_the_look_at_devices_where_all_are_near() {
         slot.core.set_machine(Machine {
             cpus: 4,
             is_one_numa_node: one_node,
+            has_rdma: false,
         });
         let mut launch = step(2);
         let line =
@@ -777,4 +778,39 @@ fn ranks_are_spared_the_look_at_devices_where_all_are_near() {
     );
     let own = [("HWLOC_COMPONENTS", "-pci")];
     assert_eq!(hidden(true, &[], &own), (Some("-pci".to_owned()), None));
+}
+
+#[test]
+fn ranks_are_spared_the_watch_over_their_memory_where_no_device_uses_it() {
+    let watched = |has_rdma: bool, gpus: &[u32], said: &[(&str, &str)]| {
+        let mut command = command();
+        command.shares[0].gpus = gpus.to_vec();
+        let (mut slot, _) = Fixture::new(command);
+        slot.core.set_machine(Machine {
+            has_rdma,
+            ..Machine::default()
+        });
+        let mut launch = step(2);
+        let line =
+            |(name, value): &(&str, &str)| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+        launch.environment.extend(said.iter().map(line));
+        let effects = slot.order(ToSlot::StartStep(Arc::new(launch)));
+        variable(spawned(&effects)[0], "UCX_MEM_EVENTS").map(str::to_owned)
+    };
+    let no = Some("n".to_owned());
+    assert_eq!(watched(false, &[], &[]), no);
+    assert_eq!(watched(true, &[], &[]), None, "a device may know of it");
+    assert_eq!(watched(false, &[0], &[]), None, "a GPU may");
+    let inherited = [("UCX_MEM_EVENTS", "n")];
+    assert_eq!(
+        watched(true, &[], &inherited),
+        None,
+        "said to a rank around this step"
+    );
+    let own = [("UCX_MEM_MMAP_HOOK_MODE", "bistro")];
+    assert_eq!(
+        watched(false, &[], &own),
+        None,
+        "the user has said what UCX is to do"
+    );
 }
