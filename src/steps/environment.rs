@@ -280,7 +280,9 @@ pub(super) struct WireEnvironment {
     pub(super) machine_cpus: u32,
     /// Nobody needs to know where devices are.
     pub(super) hides_devices: bool,
-    /// No device reads the memory of ranks by itself.
+    /// No device of a network reads the memory of ranks by itself,
+    pub(super) no_rdma: bool,
+    /// and no other does.
     pub(super) memory_is_ours: bool,
     /// Where a rank of another step has asked for this one, so that tasks share cpus: those for which each has threads.
     pub(super) spawned: Option<u32>,
@@ -324,6 +326,9 @@ const NO_DEVICES: [(&str, &str); 2] = [
 /// devices know of the rank's memory. Of the start of a rank of MPICH 5 it was two thirds (63 ms of processor time, 22
 /// without), most of it waiting in circles.
 const NO_WATCH: [(&str, &str); 1] = [("UCX_MEM_EVENTS", "n")];
+/// Has Open MPI leave alone what it would try and then put away, as there is nothing to use it with. When Open MPI 5 puts
+/// away the first of these it sleeps for a second, which was all but 60 ms of the start of its ranks.
+const NO_RDMA: [(&str, &str); 1] = [("OMPI_MCA_btl", "^ofi,uct,openib,usnic")];
 
 /// Names the number of threads that we have chosen, so that a step within does not take it for the user's choice.
 const OUR_THREADS: &str = "HPC_OMP_NUM_THREADS";
@@ -400,6 +405,9 @@ pub(super) fn wire(plan: &mut LaunchPlan, local: u32, facts: &WireEnvironment) {
         if facts.memory_is_ours && !strings.iter().any(says_much) {
             defaults.extend(NO_WATCH);
         }
+        if facts.no_rdma {
+            defaults.extend(NO_RDMA);
+        }
         if facts.crowded {
             // Ranks that share a cpu let each other on while they wait. Those of Intel MPI took half the time with it.
             defaults.extend([
@@ -415,12 +423,16 @@ pub(super) fn wire(plan: &mut LaunchPlan, local: u32, facts: &WireEnvironment) {
     }
 }
 
-/// Whether this is a line of [`NO_DEVICES`] or [`NO_WATCH`]: it was said to a rank of an outer step.
+/// Whether this is a line of [`NO_DEVICES`] and its like: it was said to a rank of an outer step.
 fn spares_a_rank(line: &[u8]) -> bool {
-    NO_DEVICES.iter().chain(&NO_WATCH).any(|(name, value)| {
-        let rest = line.strip_prefix(name.as_bytes());
-        rest.and_then(|rest| rest.strip_prefix(b"=")) == Some(value.as_bytes())
-    })
+    NO_DEVICES
+        .iter()
+        .chain(&NO_WATCH)
+        .chain(&NO_RDMA)
+        .any(|(name, value)| {
+            let rest = line.strip_prefix(name.as_bytes());
+            rest.and_then(|rest| rest.strip_prefix(b"=")) == Some(value.as_bytes())
+        })
 }
 
 /// Adds what a task needs to find its server of PMIx.

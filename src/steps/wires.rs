@@ -192,6 +192,7 @@ impl SlotCore {
             crowded: all > cpus.min(self.machine.cpus),
             machine_cpus: self.machine.cpus,
             hides_devices: self.machine.is_one_numa_node && !gpus,
+            no_rdma: !self.machine.has_rdma,
             memory_is_ours: !self.machine.has_rdma && !gpus,
             spawned: spawned.then_some(width.max(1)),
         };

@@ -795,9 +795,18 @@ fn ranks_are_spared_the_watch_over_their_memory_where_no_device_uses_it() {
             |(name, value): &(&str, &str)| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
         launch.environment.extend(said.iter().map(line));
         let effects = slot.order(ToSlot::StartStep(Arc::new(launch)));
-        variable(spawned(&effects)[0], "UCX_MEM_EVENTS").map(str::to_owned)
+        let plan = spawned(&effects)[0];
+        let btl = variable(plan, "OMPI_MCA_btl").map(str::to_owned);
+        let left_out = btl.as_deref() == Some("^ofi,uct,openib,usnic");
+        let asked = said.iter().find(|(name, _)| *name == "OMPI_MCA_btl");
+        match asked {
+            Some((_, value)) => assert_eq!(btl.as_deref(), Some(*value)),
+            None => assert_eq!(left_out, !has_rdma, "{btl:?}"),
+        }
+        variable(plan, "UCX_MEM_EVENTS").map(str::to_owned)
     };
     let no = Some("n".to_owned());
+    assert_eq!(watched(false, &[], &[("OMPI_MCA_btl", "self,tcp")]), no);
     assert_eq!(watched(false, &[], &[]), no);
     assert_eq!(watched(true, &[], &[]), None, "a device may know of it");
     assert_eq!(watched(false, &[0], &[]), None, "a GPU may");
