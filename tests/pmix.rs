@@ -220,6 +220,7 @@ fn start_of(nodes: &[(&str, &[u32])], node_index: u32) -> PmixStart {
         universe: u32::try_from(size).unwrap(),
         cpusets: Vec::new(),
         visitors: None,
+        parent: None,
     }
 }
 
@@ -673,6 +674,10 @@ impl Shepherds<'_> {
                 return Ok(Names {
                     found: found.collect::<Result<_, i32>>()?,
                 });
+            }
+            // There is one namespace here.
+            NameRequest::Meet { .. } | NameRequest::Bring { .. } | NameRequest::Fetch { .. } => {
+                return Err(status::NOT_SUPPORTED);
             }
         }
         Ok(Names::default())

@@ -85,7 +85,7 @@ fn begin(shepherd: &mut UnixStream, target: &Target) -> Outcome<(u32, StepId)> {
     let request = StepRequest {
         raw_job,
         arguments: arguments.unwrap_or_default(),
-        environment: surroundings::environment(),
+        environment: environment(),
         work_dir: here.to_string_lossy().into_owned(),
         ntasks: Some(size),
         nodes: None,
@@ -95,6 +95,13 @@ fn begin(shepherd: &mut UnixStream, target: &Target) -> Outcome<(u32, StepId)> {
     let request = Request::StartStepAs(Box::new(wish));
     let step = created(target, &request, raw_job, true)?;
     Ok((raw_job, step))
+}
+
+/// What is around, without what tells the asking rank where its own server of PMIx is.
+fn environment() -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut all = surroundings::environment();
+    all.retain(|(name, _)| !name.starts_with(b"PMIX_") || name.starts_with(b"PMIX_MCA_"));
+    all
 }
 
 /// Makes the directory of a command a whole path, and looks whether its program is there: who asks can be told of one that

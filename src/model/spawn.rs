@@ -25,6 +25,9 @@ pub struct SpawnCommand {
     /// Nodes that were named for it.
     #[serde(deserialize_with = "bounded::few")]
     pub hosts: Vec<String>,
+    /// Variables that its ranks have besides those of who asks.
+    #[serde(deserialize_with = "bounded::few")]
+    pub environment: Vec<(String, String)>,
 }
 
 /// A name and a value that every new rank finds in its key space from its beginning.
@@ -101,7 +104,12 @@ impl SpawnRequest {
         let commands = self.commands.iter().map(|command| {
             let words = command.arguments.iter().chain(&command.hosts);
             let directory = command.directory.as_ref().map_or(0, String::len);
-            words.map(|word| word.len() + 24).sum::<usize>() + directory + 64
+            let variables = command.environment.iter();
+            let variables = variables.map(|(name, value)| name.len() + value.len() + 48);
+            words.map(|word| word.len() + 24).sum::<usize>()
+                + variables.sum::<usize>()
+                + directory
+                + 64
         });
         let pairs = self.pairs.iter();
         let pairs = pairs.map(|(key, value)| key.len() + value.len() + 48);

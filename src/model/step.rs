@@ -429,6 +429,7 @@ mod tests {
                         arguments: vec!["a".to_owned()],
                         directory: None,
                         hosts: Vec::new(),
+                        environment: Vec::new(),
                     }],
                     pairs: vec![(b"k".to_vec(), b"v".to_vec())],
                 },

@@ -1,13 +1,19 @@
 //! The questions that are open: what ranks here have asked of other nodes. Each is answered once, by its number.
 
 use crate::sys::pmix::{
-    BytesReply, DoneReply, Found, FoundReply, GroupReply, GroupUpcall, Process, Published, Upcall,
+    BytesReply, DoneReply, Found, FoundReply, GroupReply, GroupUpcall, MeetReply, Members, Process,
+    Published, SpawnReply, SpawnUpcall, Upcall,
 };
 use crate::wire::pmix::{
-    BYTES_MAX, Blob, FromPmix, NameEntry, NameFound, NameRequest, Names, Outcome, PmixStart,
-    Purpose, status,
+    BRING_BYTES_MAX, BYTES_MAX, Blob, FromPmix, MeetMembers, NameEntry, NameFound, NameRequest,
+    Names, Outcome, PmixStart, Purpose, status,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Added to the numbers by which ranks here are asked for what they have put, other than for other nodes.
+const OUR_ASKS: u64 = 1 << 63;
+/// Namespaces that ranks here have met.
+const OTHERS_MAX: usize = 65_536;
 
 /// Whom an answer is for.
 #[derive(Debug)]
@@ -20,6 +26,10 @@ enum Open {
     Found(FoundReply),
     /// That a group is there, or no more.
     Group(GroupReply),
+    /// That ranks of several namespaces have met.
+    Meet(MeetReply),
+    /// What further processes are called.
+    Spawn(SpawnReply),
 }
 
 impl Open {
@@ -30,6 +40,8 @@ impl Open {
             Open::Done(reply) => reply.answer(Err(status)),
             Open::Found(reply) => reply.answer(Err(status)),
             Open::Group(reply) => reply.answer(Err(status)),
+            Open::Meet(reply) => reply.answer(Err(status)),
+            Open::Spawn(reply) => reply.answer(Err(status)),
         }
     }
 }
@@ -43,6 +55,10 @@ pub(super) struct Desk {
     size: usize,
     next: u64,
     open: BTreeMap<u64, Open>,
+    /// Ranks here that were asked for what they have put, for those of other namespaces, by our numbers.
+    bringing: BTreeMap<u64, u32>,
+    /// Namespaces that ranks here have met.
+    others: BTreeSet<String>,
     /// The next group that gets a number from here, as which of all nodes this one counts, and how many there are.
     numbers: (u64, u64, u64),
 }
@@ -56,13 +72,20 @@ impl Desk {
             size: start.size(),
             next: 1,
             open: BTreeMap::new(),
+            bringing: BTreeMap::new(),
+            others: BTreeSet::new(),
             numbers: (1, u64::from(start.node_index), nodes),
         }
     }
 
-    fn ask(&mut self, open: Open) -> u64 {
+    fn number_of_ask(&mut self) -> u64 {
         let ask = self.next;
         self.next += 1;
+        ask
+    }
+
+    fn ask(&mut self, open: Open) -> u64 {
+        let ask = self.number_of_ask();
         self.open.insert(ask, open);
         ask
     }
@@ -101,6 +124,26 @@ impl Desk {
                 let open = Open::Done(reply);
                 self.gather(purpose, (&nspace, ranks), Vec::new(), timeout_s, open)
             }
+            Upcall::Meet {
+                purpose,
+                members,
+                reply,
+            } => self.meet(purpose, members, reply),
+            Upcall::Spawn(SpawnUpcall {
+                process,
+                request,
+                reply,
+            }) => {
+                let Some(rank) = self.ours(&process) else {
+                    reply.answer(Err(status::NOT_SUPPORTED));
+                    return None;
+                };
+                Some(FromPmix::Spawn {
+                    ask: self.ask(Open::Spawn(reply)),
+                    rank,
+                    request: Box::new(request),
+                })
+            }
             Upcall::Group(group) => self.group(group),
             Upcall::Modex {
                 process,
@@ -108,8 +151,7 @@ impl Desk {
                 reply,
             } => {
                 let Some(rank) = self.ours(&process) else {
-                    reply.answer(Err(status::NOT_FOUND));
-                    return None;
+                    return self.fetch(process, reply);
                 };
                 let ask = self.ask(Open::Bytes(reply));
                 Some(FromPmix::Modex {
@@ -118,6 +160,7 @@ impl Desk {
                     timeout_s,
                 })
             }
+            Upcall::Put { ask, outcome } if ask & OUR_ASKS != 0 => self.brought(ask, outcome),
             Upcall::Put { ask, outcome } => Some(FromPmix::ModexFound {
                 ask,
                 outcome: outcome.and_then(blob),
@@ -196,6 +239,8 @@ impl Desk {
                 Open::Done(reply) => reply.answer(Ok(())),
                 Open::Found(reply) => reply.answer(Ok(Vec::new())),
                 Open::Group(reply) => reply.answer(Ok((None, bytes))),
+                Open::Meet(reply) => reply.answer(Ok(())),
+                other @ Open::Spawn(_) => other.refuse(status::ERROR),
             }
             return None;
         }
@@ -231,6 +276,100 @@ impl Desk {
             ranks.iter().all(here)
         };
         Some((everyone, is_local))
+    }
+
+    /// Namespaces among these that were not met before, and the ranks here that bring what they have put.
+    pub(super) fn news_of(&mut self, members: &[Members]) -> (Vec<String>, Vec<u32>) {
+        let mut new = Vec::new();
+        for (nspace, _) in members {
+            let room = self.others.len() < OTHERS_MAX;
+            if *nspace != self.nspace && room && self.others.insert(nspace.clone()) {
+                new.push(nspace.clone());
+            }
+        }
+        (new, self.members_here(members))
+    }
+
+    /// A rank here is asked for what it has put; by this number.
+    pub(super) fn brings(&mut self, rank: u32) -> u64 {
+        let ask = OUR_ASKS | self.number_of_ask();
+        self.bringing.insert(ask, rank);
+        ask
+    }
+
+    /// It has, or cannot.
+    pub(super) fn brought(&mut self, ask: u64, outcome: Result<Vec<u8>, i32>) -> Option<FromPmix> {
+        let rank = self.bringing.remove(&ask)?;
+        let outcome = outcome.and_then(|bytes| match bytes.len() {
+            0..=BRING_BYTES_MAX => Ok(Blob(bytes)),
+            _ => Err(status::OUT_OF_RESOURCE),
+        });
+        Some(FromPmix::Name {
+            // Nobody waits for the answer.
+            ask: self.number_of_ask(),
+            rank,
+            request: NameRequest::Bring { outcome },
+        })
+    }
+
+    /// Ranks of this node among these.
+    fn members_here(&self, members: &[Members]) -> Vec<u32> {
+        let own = members.iter().find(|(nspace, _)| *nspace == self.nspace);
+        let is_one = |rank: &u32, ranks: &[u32]| ranks.is_empty() || ranks.contains(rank);
+        own.map_or_else(Vec::new, |(_, ranks)| {
+            let local = self.local.iter().copied();
+            local.filter(|rank| is_one(rank, ranks)).collect()
+        })
+    }
+
+    fn meet(
+        &mut self,
+        purpose: Purpose,
+        members: Vec<Members>,
+        reply: MeetReply,
+    ) -> Option<FromPmix> {
+        let here = self.members_here(&members);
+        let own = members.iter().find(|(nspace, _)| *nspace == self.nspace);
+        let own = own.filter(|(nspace, ranks)| self.place(nspace, ranks).is_some());
+        let (Some((_, ranks)), Some(&rank)) = (own, here.first()) else {
+            reply.answer(Err(status::NOT_SUPPORTED));
+            return None;
+        };
+        let all = if ranks.is_empty() {
+            self.size
+        } else {
+            ranks.len()
+        };
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let members = members.into_iter();
+        let request = NameRequest::Meet {
+            purpose,
+            here: count(here.len()),
+            all: count(all),
+            members: members
+                .map(|(nspace, ranks)| MeetMembers { nspace, ranks })
+                .collect(),
+        };
+        let ask = self.ask(Open::Meet(reply));
+        Some(FromPmix::Name { ask, rank, request })
+    }
+
+    /// A rank here wants what one of another namespace has put.
+    fn fetch(&mut self, process: Process, reply: BytesReply) -> Option<FromPmix> {
+        let asker = self.local.first().copied();
+        let known = self.others.contains(&process.nspace);
+        let Some(asker) = asker.filter(|_| known) else {
+            reply.answer(Err(status::NOT_FOUND));
+            return None;
+        };
+        Some(FromPmix::Name {
+            ask: self.ask(Open::Bytes(reply)),
+            rank: asker,
+            request: NameRequest::Fetch {
+                nspace: process.nspace,
+                rank: process.rank,
+            },
+        })
     }
 
     fn group(&mut self, group: GroupUpcall) -> Option<FromPmix> {
@@ -319,6 +458,21 @@ impl Desk {
                 reply.answer(answer.map(|names| names.found.into_iter().map(found_in).collect()));
             }
             Some(Open::Done(reply)) => reply.answer(answer.map(|_| ())),
+            Some(Open::Meet(reply)) => reply.answer(answer.map(|_| ())),
+            Some(Open::Bytes(reply)) => reply.answer(answer.and_then(|names| {
+                let first = names.found.into_iter().next();
+                let found = first.ok_or(status::NOT_FOUND)?;
+                Ok(found.entry.value.0)
+            })),
+            Some(other) => other.refuse(status::ERROR),
+            None => {}
+        }
+    }
+
+    /// As [`Desk::bytes`], for further processes.
+    pub(super) fn spawned(&mut self, ask: u64, answer: Result<&str, i32>) {
+        match self.open.remove(&ask) {
+            Some(Open::Spawn(reply)) => reply.answer(answer),
             Some(other) => other.refuse(status::ERROR),
             None => {}
         }

@@ -1,7 +1,7 @@
 //! What the library is told of a step: the whole of it, on every node, so that no rank has to ask another node for
 //! what was known from the start.
 
-use crate::sys::pmix::{Info, Value};
+use crate::sys::pmix::{Info, Process, Value};
 use crate::wire::pmix::{PmixStart, SERVER_SUFFIX};
 use std::path::{Path, PathBuf};
 
@@ -83,6 +83,14 @@ pub(super) fn step(start: &PmixStart, node_map: Value, process_map: Value) -> Ve
     ];
     if let Some(&first) = local.first() {
         infos.push(Info::new("pmix.lldr", Value::Rank(first)));
+    }
+    if let Some((nspace, rank)) = &start.parent {
+        let parent = Process {
+            nspace: nspace.clone(),
+            rank: *rank,
+        };
+        infos.push(Info::new("pmix.spawned", Value::Flag(true)));
+        infos.push(Info::new("pmix.parent", Value::Process(parent)));
     }
     if apps == 1 {
         infos.push(number("pmix.app.size", size));
@@ -200,6 +208,7 @@ mod tests {
             universe: 8,
             cpusets: vec![Some("0-3".to_owned()), None],
             visitors: None,
+            parent: None,
         }
     }
 

@@ -6,9 +6,9 @@ use super::relay::Door;
 use super::{PmixError, job};
 use crate::sys::files::in_words;
 use crate::sys::inherited;
-use crate::sys::pmix::{Library, Process, Server, Upcall, leave, settle_environment};
+use crate::sys::pmix::{Library, Members, Process, Server, Upcall, leave, settle_environment};
 use crate::wire::codec::{self, FRAME_MAX, FrameBuffer};
-use crate::wire::pmix::{FromPmix, HELPER_FD, PmixStart, ToPmix, Variables, status};
+use crate::wire::pmix::{FromPmix, HELPER_FD, PmixStart, Purpose, ToPmix, Variables, status};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use std::fs;
@@ -213,7 +213,35 @@ impl Service<'_> {
             if let Some(message) = self.told(&upcall) {
                 say(&mut self.socket, &message)?;
             }
+            if let Upcall::Meet {
+                purpose, members, ..
+            } = &upcall
+            {
+                self.meet(*purpose, members)?;
+            }
             if let Some(message) = self.desk.take(upcall) {
+                say(&mut self.socket, &message)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ranks here are about to meet those of other namespaces. The library must know of these that none of theirs is here,
+    /// or it would wait for them once it has heard of one.
+    fn meet(&mut self, purpose: Purpose, members: &[Members]) -> Result<(), PmixError> {
+        let (new, here) = self.desk.news_of(members);
+        for nspace in new {
+            // Where this fails the ranks are answered all the same.
+            let _ = self.server.register_nspace(&nspace, 0, &[]);
+        }
+        if purpose != Purpose::Connect {
+            return Ok(());
+        }
+        for rank in here {
+            let ask = self.desk.brings(rank);
+            if let Err(failed) = self.server.request_modex(&self.process(rank), ask)
+                && let Some(message) = self.desk.brought(ask, Err(failed.number))
+            {
                 say(&mut self.socket, &message)?;
             }
         }
@@ -263,6 +291,10 @@ impl Service<'_> {
                 context,
                 outcome,
             } => self.desk.grouped(ask, context, outcome),
+            ToPmix::Spawned { ask, answer } => {
+                let answer = answer.as_deref().map_err(|status| *status);
+                self.desk.spawned(ask, answer);
+            }
             ToPmix::ModexWanted { ask, rank } => {
                 if let Err(failed) = self.server.request_modex(&self.process(rank), ask) {
                     let outcome = Err(failed.number);

@@ -38,7 +38,9 @@ pub(super) struct Spawners {
 impl Spawners {
     /// A task has started that may ask.
     pub(super) fn remember(&mut self, plan: &LaunchPlan) {
-        if !plan.pmi {
+        let place = b"PMIX_NAMESPACE=";
+        let mut variables = plan.environment.iter();
+        if !plan.pmi && !variables.any(|line| line.as_bytes().starts_with(place)) {
             return;
         }
         self.steps

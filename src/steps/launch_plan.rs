@@ -257,7 +257,8 @@ impl SlotPlan {
         let plans = facts.into_iter().map(|task| {
             let files = Files::of(launch, element, step.step, &task);
             let (stdin, stdout, stderr) = files.streams_of(options)?;
-            Ok(LaunchPlan {
+            let command = spawned.and_then(|all| all.command_of(task.rank));
+            let mut plan = LaunchPlan {
                 task: TaskId {
                     step: step.step,
                     rank: task.rank,
@@ -267,7 +268,7 @@ impl SlotPlan {
                 stdout: stdout.unwrap_or(Output::Log),
                 stderr: stderr.unwrap_or(Output::Log),
                 arguments: arguments_of(options, &arguments, task.rank)?,
-                directory: match spawned.and_then(|all| all.command_of(task.rank)) {
+                directory: match command {
                     Some((_, command)) => match &command.directory {
                         Some(own) => Arc::new(c_string(own)?),
                         None => directory.clone(),
@@ -283,7 +284,11 @@ impl SlotPlan {
                     part(&cpus, task.local, step.cpus_per_task.max(1))
                 },
                 pmi: false,
-            })
+            };
+            if let Some((_, command)) = command {
+                super::environment::add(&mut plan, &command.environment);
+            }
+            Ok(plan)
         });
         plans.collect()
     }

@@ -1,6 +1,7 @@
 //! Names that the programs of a job publish for each other (`MPI_Publish_name`): kept by the job's first node for as long
 //! as its slot lives, for all of its steps.
 
+use super::meets::Meets;
 use super::pmi::{NameAnswer as PmiAnswer, NameRequest as PmiRequest};
 use crate::model::ids::StepId;
 use crate::wire::pmix::{Blob, NameEntry, NameFound, NameRequest, Names, status};
@@ -39,6 +40,7 @@ pub(super) struct NameBook {
     bytes: usize,
     /// Lookups that wait until all their names are there.
     waiting: BTreeMap<Asker, Vec<String>>,
+    meets: Meets,
 }
 
 impl NameBook {
@@ -87,6 +89,22 @@ impl NameBook {
                     Err(status::NOT_FOUND)
                 };
                 out.push((asker, answer));
+            }
+            NameRequest::Meet {
+                purpose,
+                members,
+                here,
+                all,
+            } => {
+                let what = (purpose, members);
+                self.meets.meet(asker, nspace, what, (here, all), out);
+            }
+            NameRequest::Bring { outcome } => {
+                self.meets.bring((nspace.to_owned(), rank), outcome, out);
+                out.push((asker, Ok(Names::default())));
+            }
+            NameRequest::Fetch { nspace, rank } => {
+                self.meets.fetch(asker, (nspace, rank), out);
             }
         }
     }

@@ -35,8 +35,9 @@ mod tests {
     use crate::model::step::StepOptions;
     use crate::model::time::Timestamp;
     use crate::steps::placement::Placement;
+    use crate::steps::wire_acts::WireAct;
     use crate::steps::wire_facts::WireFacts;
-    use crate::steps::wiring::{WireAct, Wiring};
+    use crate::steps::wiring::Wiring;
     use crate::wire::pmix::{Blob, FromPmix, ToPmix};
     use std::collections::VecDeque;
 

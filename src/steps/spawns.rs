@@ -4,6 +4,7 @@
 //! The asking step, the *parent*, is over on no node before the steps that its ranks have asked for are, on whichever node.
 //! Where one of these fails, the parent fails; where the parent is ended, they are.
 
+use super::wire_acts::Asked;
 use super::wires::STEP_KILL_MS;
 use super::wiring::Wiring;
 use super::{Effect, Phase, SIGKILL, SlotCore, TaskId, element_raw_id};
@@ -33,7 +34,7 @@ struct Spawn {
     /// Who asked.
     asker: TaskId,
     /// By which number, until it is answered.
-    ask: Option<u64>,
+    ask: Option<Asked>,
     /// The step, once there is one.
     child: Option<StepId>,
     /// When its spawner is ended with SIGKILL.
@@ -71,7 +72,7 @@ impl SlotCore {
         &mut self,
         now: u64,
         asker: TaskId,
-        ask: u64,
+        ask: Asked,
         request: SpawnRequest,
         out: &mut Vec<Effect>,
     ) {
@@ -261,7 +262,7 @@ impl SlotCore {
         &mut self,
         now: u64,
         asker: TaskId,
-        ask: u64,
+        ask: Asked,
         what: &str,
         why: &str,
         out: &mut Vec<Effect>,

@@ -8,8 +8,9 @@ use super::peers::Outgoing;
 use super::placement::Placement;
 use super::pmix_libraries;
 use super::spawns::Kin;
+use super::wire_acts::WireAct;
 use super::wire_facts::WireFacts;
-use super::wiring::{WireAct, Wiring};
+use super::wiring::Wiring;
 use super::{Effect, LaunchPlan, SIGCONT, SIGKILL, SIGTERM, SlotCore, TaskId, earliest, groups};
 use crate::model::ids::StepId;
 use crate::model::job::{ExitStatus, Usage};
@@ -227,6 +228,10 @@ impl SlotCore {
                 .map(|plan| Some(plan.cpus.to_string()))
                 .collect(),
             visitors: None,
+            parent: facts
+                .spawner
+                .clone()
+                .zip(facts.options.spawned().map(|one| one.rank)),
         }
     }
 

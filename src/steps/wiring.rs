@@ -11,10 +11,10 @@ use super::names::{pmi_words, pmix_words};
 use super::pmi::{PmiAct, PmiFacts, PmiServer, process_mapping};
 use super::pmix_groups;
 use super::verdict::Verdict;
+use super::wire_acts::{Asked, WireAct};
 use super::wire_facts::WireFacts;
 use crate::model::job::ExitStatus;
 use crate::model::signal::signal_name;
-use crate::model::spawn::SpawnRequest;
 use crate::model::step::Mpi;
 use crate::model::time::Timestamp;
 use crate::wire::codec::REPORT_MAX;
@@ -33,57 +33,6 @@ const GATHERED_MAX: usize = REPORT_MAX - 1024 * 1024;
 /// Questions to other nodes that are open at once.
 const ASKS_MAX: usize = 65_536;
 
-/// What is to be done.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum WireAct {
-    /// Say this to another node of the slot, or, for names, perhaps to ourselves.
-    Peer {
-        /// Its number in the slot.
-        to: u32,
-        /// What.
-        message: PeerMessage,
-    },
-    /// Write to a rank's PMI socket.
-    Pmi {
-        /// Which.
-        rank: u32,
-        /// What.
-        bytes: Vec<u8>,
-    },
-    /// Close a rank's PMI socket.
-    ClosePmi {
-        /// Which.
-        rank: u32,
-    },
-    /// Say this to the PMIx helper.
-    Pmix(ToPmix),
-    /// A rank asks for further processes.
-    Spawn {
-        /// Which.
-        rank: u32,
-        /// By this number.
-        ask: u64,
-        /// What.
-        request: Box<SpawnRequest>,
-    },
-    /// Words for people belong into a rank's output.
-    Words {
-        /// Whose.
-        rank: u32,
-        /// Into standard error.
-        error: bool,
-        /// The words.
-        text: String,
-    },
-    /// End the step here.
-    End {
-        /// Why.
-        failure: StepFailure,
-        /// It happened on this node.
-        ours: bool,
-    },
-}
-
 /// A rank of this node.
 #[derive(Debug, Clone, Copy)]
 struct Local {
@@ -93,13 +42,6 @@ struct Local {
     over: bool,
     /// It has closed its PMI connection too early; when that counts as its end.
     vanished: Option<u64>,
-}
-
-/// Whose question is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    Pmi(u64),
-    Pmix(u64),
 }
 
 /// This node's part of a step's wiring.
@@ -325,7 +267,7 @@ impl Wiring {
                     local,
                     request,
                 } => {
-                    let rank = self.rank_of(local);
+                    let (rank, ask) = (self.rank_of(local), Asked::Pmi(ask));
                     out.push(WireAct::Spawn { rank, ask, request });
                 }
                 PmiAct::Abort { local, code, text } => {
@@ -417,6 +359,14 @@ impl Wiring {
             FromPmix::Log { rank, error, text } => out.push(WireAct::Words { rank, error, text }),
             FromPmix::Name { ask, rank, request } => {
                 self.ask_for_name(Asked::Pmix(ask), rank, request, out);
+            }
+            FromPmix::Spawn { ask, rank, request } => {
+                let ask = Asked::Pmix(ask);
+                if self.local(rank).is_some() && !self.verdict.is_some() {
+                    out.push(WireAct::Spawn { rank, ask, request });
+                } else {
+                    self.spawned(ask, Err("its rank is not here"), out);
+                }
             }
             FromPmix::Group {
                 ask,
@@ -620,8 +570,19 @@ impl Wiring {
     }
 
     /// What a rank asked for is the step of this name, or is not to be had.
-    pub(super) fn spawned(&mut self, ask: u64, answer: Result<&str, &str>, out: &mut Vec<WireAct>) {
-        self.ask_pmi(out, |pmi, acts| pmi.spawned(ask, answer, acts));
+    pub(super) fn spawned(
+        &mut self,
+        ask: Asked,
+        answer: Result<&str, &str>,
+        out: &mut Vec<WireAct>,
+    ) {
+        match ask {
+            Asked::Pmi(ask) => self.ask_pmi(out, |pmi, acts| pmi.spawned(ask, answer, acts)),
+            Asked::Pmix(ask) => {
+                let answer = answer.map(str::to_owned).map_err(|_| status::ERROR);
+                out.push(WireAct::Pmix(ToPmix::Spawned { ask, answer }));
+            }
+        }
     }
 
     /// How its ranks find each other.

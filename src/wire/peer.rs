@@ -40,6 +40,9 @@ impl PeerFrame {
             Some(PeerMessage::Spawns { .. }) => {
                 (VERSION_SPAWN, "start further processes (MPI_Comm_spawn)")
             }
+            Some(PeerMessage::Name { request, .. }) if request.is_between_namespaces() => {
+                (VERSION_SPAWN, "let ranks of several steps find each other")
+            }
             _ => (VERSION_PEERS, "wire ranks over several nodes"),
         }
     }
@@ -256,6 +259,13 @@ impl PeerMessage {
                 NameRequest::Lookup { keys, .. } | NameRequest::Unpublish { keys, .. } => {
                     keys.iter().map(|key| key.len() + 24).sum()
                 }
+                NameRequest::Meet { members, .. } => {
+                    let members = members.iter();
+                    let members = members.map(|one| one.nspace.len() + 4 * one.ranks.len() + 64);
+                    members.sum()
+                }
+                NameRequest::Bring { outcome } => outcome.as_ref().map_or(0, |blob| blob.0.len()),
+                NameRequest::Fetch { nspace, .. } => nspace.len(),
             },
             PeerMessage::Named { answer, .. } => answer.as_ref().map_or(0, |names| {
                 let found = names.found.iter();

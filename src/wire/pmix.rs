@@ -10,6 +10,7 @@
 //! Bytes of ranks are the library's own and are not looked into by anybody else.
 
 use crate::model::bounded;
+use crate::model::spawn::SpawnRequest;
 use serde::{Deserialize, Serialize};
 
 /// The descriptor on which a helper finds its shepherd.
@@ -31,6 +32,8 @@ const PLACES: [&str; 5] = [
 pub const BYTES_MAX: usize = super::codec::FRAME_MAX - 1024 * 1024;
 /// The most bytes of one published value.
 pub const NAME_BYTES_MAX: usize = 64 * 1024;
+/// The most bytes that a rank has put for those of other namespaces.
+pub const BRING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The most bytes that a rank says to people at once.
 pub const LOG_BYTES_MAX: usize = 64 * 1024;
 /// Longest name of a namespace; the library has room for so many bytes.
@@ -123,6 +126,13 @@ pub enum ToPmix {
         context: Option<u64>,
         /// The bytes of all nodes, this one's included.
         outcome: Outcome,
+    },
+    /// How a [`FromPmix::Spawn`] ended.
+    Spawned {
+        /// The helper's number.
+        ask: u64,
+        /// The namespace of the new ranks.
+        answer: Result<String, i32>,
     },
 }
 
@@ -234,6 +244,15 @@ pub enum FromPmix {
         /// The caller gives up after so long; seconds.
         timeout_s: Option<u32>,
     },
+    /// A rank asks for further processes.
+    Spawn {
+        /// For the answer.
+        ask: u64,
+        /// Which.
+        rank: u32,
+        /// What is to run.
+        request: Box<SpawnRequest>,
+    },
 }
 
 /// What a fence is for.
@@ -288,6 +307,52 @@ pub enum NameRequest {
         /// As for publishing.
         range: Option<u8>,
     },
+    /// Ranks of several namespaces meet; those of this node are in. Answered once all of them are. This and what follows are
+    /// between builds of [`super::hello::VERSION_SPAWN`] or later.
+    Meet {
+        /// What for.
+        purpose: Purpose,
+        /// All of them, in order of namespaces.
+        #[serde(deserialize_with = "bounded::few")]
+        members: Vec<MeetMembers>,
+        /// So many of this namespace are on this node.
+        here: u32,
+        /// So many are on all nodes.
+        all: u32,
+    },
+    /// What this rank has put is there for those of other namespaces.
+    Bring {
+        /// The bytes, or why there are none.
+        outcome: Outcome,
+    },
+    /// What a rank of another namespace has put; waits for that where its namespace has been met.
+    Fetch {
+        /// Its namespace.
+        nspace: String,
+        /// Its rank.
+        rank: u32,
+    },
+}
+
+impl NameRequest {
+    /// Whether builds of [`super::hello::VERSION_SPAWN`] or later alone know it.
+    #[must_use]
+    pub fn is_between_namespaces(&self) -> bool {
+        matches!(
+            self,
+            NameRequest::Meet { .. } | NameRequest::Bring { .. } | NameRequest::Fetch { .. }
+        )
+    }
+}
+
+/// Those of one namespace that meet others.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct MeetMembers {
+    /// The namespace.
+    pub nspace: String,
+    /// Its ranks in ascending order; none = all.
+    #[serde(deserialize_with = "bounded::list")]
+    pub ranks: Vec<u32>,
 }
 
 /// A value under a name.
@@ -354,6 +419,8 @@ pub struct PmixStart {
     /// Ranks have been started already with what [`PmixStart::promise`] says: the helper has a door's socket as
     /// [`DOOR_FD`], and after it those of so many who have come.
     pub visitors: Option<u32>,
+    /// Namespace and rank of who has asked for this step, if a rank of another step has.
+    pub parent: Option<(String, u32)>,
 }
 
 /// What ranks are told of a server that is started only once one of them asks for it: where it will be and who, which is
@@ -553,6 +620,7 @@ mod tests {
             universe: 8,
             cpusets: vec![Some("0-3".to_owned()), None],
             visitors: None,
+            parent: None,
         }
     }
 

@@ -20,6 +20,7 @@ use hpc::model::node::Inventory;
 use hpc::model::refusal::{Code, Refusal};
 use hpc::model::resource::{GpuCount, GpuRequest, MemoryRequest};
 use hpc::model::rules::{Act, Noun, RuleChange, Setting};
+use hpc::model::spawn::{SpawnCommand, SpawnRequest};
 use hpc::model::step::{Mpi, StepOption, StepOptions};
 use hpc::model::time::Timestamp;
 use hpc::model::topology::{Gpu, LogicalCpu, NumaNode, Topology};
@@ -35,8 +36,8 @@ use hpc::wire::hello::{Hello, HelloReply, Role, VERSION};
 use hpc::wire::join::{Credential, JoinReply, JoinRequest, Membership};
 use hpc::wire::peer::{Collective, Group, Part, PeerFrame, PeerMessage, StepFailure};
 use hpc::wire::pmix::{
-    Blob, FromPmix, NameEntry, NameFound, NameRequest, Names, PmixNode, PmixStart, Purpose, ToPmix,
-    Variables,
+    Blob, FromPmix, MeetMembers, NameEntry, NameFound, NameRequest, Names, PmixNode, PmixStart,
+    Purpose, ToPmix, Variables,
 };
 use hpc::wire::shepherd::{Account, Assignment, FromShepherd, Site, ToShepherd};
 use hpc::wire::view::{
@@ -785,6 +786,19 @@ fn pmix_name() -> NameEntry {
     }
 }
 
+fn pmix_meet() -> NameRequest {
+    let members = |nspace: &str, ranks: &[u32]| MeetMembers {
+        nspace: nspace.to_owned(),
+        ranks: ranks.to_vec(),
+    };
+    NameRequest::Meet {
+        purpose: Purpose::Connect,
+        members: vec![members("hpc-7.0.1", &[]), members("hpc-7.0.2", &[0, 1])],
+        here: 1,
+        all: 4,
+    }
+}
+
 fn from_pmix() -> Vec<FromPmix> {
     let keys = || vec!["ocean".to_owned()];
     let names = [
@@ -802,6 +816,14 @@ fn from_pmix() -> Vec<FromPmix> {
         NameRequest::Unpublish {
             keys: keys(),
             range: None,
+        },
+        pmix_meet(),
+        NameRequest::Bring {
+            outcome: Ok(Blob(b"pml.base.2.0".to_vec())),
+        },
+        NameRequest::Fetch {
+            nspace: "hpc-7.0.2".to_owned(),
+            rank: 1,
         },
     ];
     let pair = ("PMIX_RANK".to_owned(), "0".to_owned());
@@ -870,6 +892,21 @@ fn from_pmix() -> Vec<FromPmix> {
         bytes: Blob(b"pmix.grp.lclid".to_vec()),
         timeout_s: None,
     });
+    let command = SpawnCommand {
+        ranks: 2,
+        arguments: vec!["./more".to_owned()],
+        directory: Some("/work".to_owned()),
+        hosts: vec!["n1".to_owned()],
+        environment: vec![("OMPI_PARENT_PORT".to_owned(), "1.0:2".to_owned())],
+    };
+    messages.push(FromPmix::Spawn {
+        ask: 6,
+        rank: 0,
+        request: Box::new(SpawnRequest {
+            commands: vec![command],
+            pairs: Vec::new(),
+        }),
+    });
     messages
 }
 
@@ -892,6 +929,7 @@ fn to_pmix() -> Vec<ToPmix> {
         universe: 8,
         cpusets: vec![Some("0-3".to_owned()), None],
         visitors: None,
+        parent: Some(("hpc-7.0.0".to_owned(), 3)),
     };
     let found = NameFound {
         nspace: "hpc-7.0.1".to_owned(),
@@ -919,6 +957,10 @@ fn to_pmix() -> Vec<ToPmix> {
             ask: 5,
             context: Some(4),
             outcome: Ok(Blob(b"both".to_vec())),
+        },
+        ToPmix::Spawned {
+            ask: 6,
+            answer: Ok("hpc-7.0.2".to_owned()),
         },
     ]
 }
@@ -1203,6 +1245,12 @@ fn peer_frames() -> impl Iterator<Item = PeerFrame> {
             step,
             ask: 6,
             answer: Err(-46),
+        },
+        PeerMessage::Name {
+            step,
+            ask: 7,
+            rank: 0,
+            request: pmix_meet(),
         },
     ];
     let numbered = messages.into_iter().zip(1..);

@@ -137,6 +137,11 @@ fn mpi4py_on_open_mpi_5_passes_its_tests() {
 }
 
 #[test]
+fn mpi4py_on_open_mpi_5_spawns() {
+    mpi4py_passes_its_tests("mpi4py_on_open_mpi_5_spawns", "openmpi", &SPAWNING);
+}
+
+#[test]
 fn mpi4py_on_intel_mpi_passes_its_tests() {
     mpi4py_passes_its_tests("mpi4py_on_intel_mpi_passes_its_tests", "impi", &MESSAGES);
 }

@@ -83,7 +83,7 @@ fn worlds_find_each_other(test: &str, wanted: Wanted) {
     stage.nothing_is_left();
 }
 
-fn what_fails_ends_the_others(test: &str, wanted: Wanted) {
+fn what_fails_ends_the_others(test: &str, (wanted, mpi): (Wanted, &str)) {
     let Some(stage) = Stage::set(test, wanted) else {
         return;
     };
@@ -106,7 +106,7 @@ fn what_fails_ends_the_others(test: &str, wanted: Wanted) {
 
     // Where the other world is on one node of the job, and what fails on another.
     let alloc = ["alloc", "-N", "2", "--ntasks-per-node", "1", "hpc"];
-    let step = ["run", "-n", "1", "-N", "1", "--mpi=pmi1", &stage.program];
+    let step = ["run", "-n", "1", "-N", "1", mpi, &stage.program];
     let mut words: Vec<&str> = vec!["env"];
     words.extend(stage.mpi.environment.as_deref());
     words.push("hpc");
@@ -156,5 +156,22 @@ fn intel_mpi_worlds_find_each_other() {
 
 #[test]
 fn mpich_5_what_fails_ends_the_others() {
-    what_fails_ends_the_others("mpich_5_what_fails_ends_the_others", Wanted::Mpich5);
+    let test = "mpich_5_what_fails_ends_the_others";
+    what_fails_ends_the_others(test, (Wanted::Mpich5, "--mpi=pmi1"));
+}
+
+#[test]
+fn open_mpi_5_worlds_find_each_other() {
+    worlds_find_each_other("open_mpi_5_worlds_find_each_other", Wanted::OpenMpi5);
+}
+
+#[test]
+fn open_mpi_worlds_find_each_other() {
+    worlds_find_each_other("open_mpi_worlds_find_each_other", Wanted::OpenMpi);
+}
+
+#[test]
+fn open_mpi_5_what_fails_ends_the_others() {
+    let test = "open_mpi_5_what_fails_ends_the_others";
+    what_fails_ends_the_others(test, (Wanted::OpenMpi5, "--mpi=pmix"));
 }

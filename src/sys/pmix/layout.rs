@@ -61,6 +61,18 @@ pub(super) struct RawArray {
     pub(super) array: *mut c_void,
 }
 
+/// A program that is to run.
+#[repr(C)]
+pub(super) struct RawApp {
+    pub(super) command: *mut c_char,
+    pub(super) arguments: *mut *mut c_char,
+    pub(super) environment: *mut *mut c_char,
+    pub(super) directory: *mut c_char,
+    pub(super) ranks: i32,
+    pub(super) infos: *mut RawInfo,
+    pub(super) info_count: usize,
+}
+
 /// What a lookup answers with.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -78,6 +90,7 @@ const _: () = {
     assert!(offset_of!(RawInfo, value) == 520);
     assert!(size_of::<RawBytes>() == 16 && offset_of!(RawBytes, size) == 8);
     assert!(size_of::<RawArray>() == 24 && offset_of!(RawArray, array) == 16);
+    assert!(size_of::<RawApp>() == 56 && offset_of!(RawApp, infos) == 40);
     assert!(size_of::<RawFound>() == 808 && offset_of!(RawFound, value) == 776);
 };
 
@@ -128,6 +141,10 @@ pub(super) type OnFound =
 pub(super) type OnPut =
     unsafe extern "C" fn(status: i32, bytes: *mut c_char, size: usize, data: *mut c_void);
 
+/// Called with the namespace of processes that were spawned.
+pub(super) type OnSpawned =
+    unsafe extern "C" fn(status: i32, nspace: *mut c_char, data: *mut c_void);
+
 /// Called with keys and values.
 pub(super) type OnInfos = unsafe extern "C" fn(
     status: i32,
@@ -157,6 +174,7 @@ pub(super) mod slot {
     pub(in crate::sys::pmix) const PUBLISH: usize = 5;
     pub(in crate::sys::pmix) const LOOKUP: usize = 6;
     pub(in crate::sys::pmix) const UNPUBLISH: usize = 7;
+    pub(in crate::sys::pmix) const SPAWN: usize = 8;
     pub(in crate::sys::pmix) const CONNECT: usize = 9;
     pub(in crate::sys::pmix) const DISCONNECT: usize = 10;
     pub(in crate::sys::pmix) const REGISTER_EVENTS: usize = 11;

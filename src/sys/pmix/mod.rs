@@ -14,11 +14,13 @@ mod groups;
 mod layout;
 mod library;
 mod server;
+mod spawn;
 mod upcalls;
 mod value;
 
 pub use groups::{GroupReply, GroupUpcall};
 pub use library::{Library, LibraryError, is_there};
 pub use server::{Server, Status, leave, settle_environment};
-pub use upcalls::{BytesReply, DoneReply, FoundReply, Upcall};
-pub use value::{Found, Info, Process, Published, Value};
+pub use spawn::{SpawnReply, SpawnUpcall};
+pub use upcalls::{BytesReply, DoneReply, FoundReply, MeetReply, Upcall};
+pub use value::{Found, Info, Members, Process, Published, Value};

@@ -5,11 +5,12 @@ use super::groups::{self, GroupUpcall};
 use super::layout::{
     DONE_ALREADY, OnBytes, OnDone, OnFound, RANK_LAST, RawInfo, RawProcess, SLOTS, SUCCESS, slot,
 };
+use super::spawn::{self, SpawnUpcall};
 use super::value::{
-    Found, LoweredFound, Process, Published, directives, one_nspace, published, slice, text, texts,
-    unfixed, words,
+    Found, LoweredFound, Members, Process, Published, by_nspace, directives, one_nspace, published,
+    slice, text, texts, unfixed, words,
 };
-use crate::wire::pmix::status;
+use crate::wire::pmix::{Purpose, status};
 use nix::sys::eventfd::EventFd;
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
@@ -74,6 +75,17 @@ pub enum Upcall {
         /// Says that all are in.
         reply: DoneReply,
     },
+    /// As a fence or a connect, of processes of several namespaces.
+    Meet {
+        /// What for.
+        purpose: Purpose,
+        /// All of them.
+        members: Vec<Members>,
+        /// Says that all are in.
+        reply: MeetReply,
+    },
+    /// A rank asks for further processes.
+    Spawn(SpawnUpcall),
     /// A rank wants what one of another node has put.
     Modex {
         /// The other.
@@ -260,6 +272,26 @@ unsafe extern "C" fn release(kept: *mut c_void) {
     }
 }
 
+/// Answers that the processes of several namespaces have met.
+#[derive(Debug)]
+#[must_use = "ranks wait for it"]
+pub enum MeetReply {
+    /// For a fence, with what this node has brought: the others' ranks are asked one by one for theirs.
+    Bytes(BytesReply, Vec<u8>),
+    /// For all else.
+    Done(DoneReply),
+}
+
+impl MeetReply {
+    /// All are in, or a status.
+    pub fn answer(self, outcome: Result<(), i32>) {
+        match self {
+            MeetReply::Bytes(reply, bytes) => reply.answer(outcome.map(|()| bytes)),
+            MeetReply::Done(reply) => reply.answer(outcome),
+        }
+    }
+}
+
 /// Answers with what a lookup found, once.
 #[derive(Debug)]
 #[must_use = "a rank waits for it"]
@@ -295,6 +327,7 @@ pub(super) fn module(with_groups: bool) -> [*const c_void; SLOTS] {
     slots[slot::PUBLISH] = on_publish as *const c_void;
     slots[slot::LOOKUP] = on_lookup as *const c_void;
     slots[slot::UNPUBLISH] = on_unpublish as *const c_void;
+    slots[slot::SPAWN] = spawn::on_spawn as *const c_void;
     slots[slot::CONNECT] = on_connect as *const c_void;
     slots[slot::DISCONNECT] = on_disconnect as *const c_void;
     slots[slot::LOG] = on_log as *const c_void;
@@ -308,7 +341,7 @@ pub(super) fn module(with_groups: bool) -> [*const c_void; SLOTS] {
 
 /// # Safety
 /// `process` is null or the library's.
-unsafe fn process(process: *const RawProcess) -> Option<Process> {
+pub(super) unsafe fn process(process: *const RawProcess) -> Option<Process> {
     // SAFETY: as the caller promises.
     let raw = unsafe { process.as_ref() }?;
     (raw.rank < RANK_LAST).then(|| Process {
@@ -401,19 +434,28 @@ unsafe extern "C" fn on_fence(
             slice(data.cast::<u8>(), size).to_vec(),
         )
     };
-    let Some((nspace, ranks)) = one_nspace(processes) else {
-        return status::NOT_SUPPORTED;
+    let reply = BytesReply {
+        call,
+        context: Context(context),
     };
-    let answer = queue(Upcall::Fence {
-        nspace,
-        ranks,
-        bytes,
-        timeout_s: directives(infos).timeout_s,
-        reply: BytesReply {
-            call,
-            context: Context(context),
+    let upcall = match one_nspace(processes) {
+        Some((nspace, ranks)) => Upcall::Fence {
+            nspace,
+            ranks,
+            bytes,
+            timeout_s: directives(infos).timeout_s,
+            reply,
         },
-    });
+        None => match by_nspace(processes) {
+            Some(members) => Upcall::Meet {
+                purpose: Purpose::Fence,
+                members,
+                reply: MeetReply::Bytes(reply, bytes),
+            },
+            None => return status::NOT_SUPPORTED,
+        },
+    };
+    let answer = queue(upcall);
     if answer == SUCCESS {
         // SAFETY: the bytes come from the library's malloc and are ours once the call is taken; they were copied.
         unsafe { libc::free(data.cast::<c_void>()) };
@@ -431,15 +473,27 @@ unsafe fn connect(
 ) -> c_int {
     // SAFETY: the library passes so many processes and infos.
     let (processes, infos) = unsafe { (slice(processes, count), slice(infos, info_count)) };
-    let Some((nspace, ranks)) = one_nspace(processes) else {
+    if let Some((nspace, ranks)) = one_nspace(processes) {
+        return queue(Upcall::Connect {
+            apart,
+            nspace,
+            ranks,
+            timeout_s: directives(infos).timeout_s,
+            reply,
+        });
+    }
+    let Some(members) = by_nspace(processes) else {
         return status::NOT_SUPPORTED;
     };
-    queue(Upcall::Connect {
-        apart,
-        nspace,
-        ranks,
-        timeout_s: directives(infos).timeout_s,
-        reply,
+    let purpose = if apart {
+        Purpose::Disconnect
+    } else {
+        Purpose::Connect
+    };
+    queue(Upcall::Meet {
+        purpose,
+        members,
+        reply: MeetReply::Done(reply),
     })
 }
 

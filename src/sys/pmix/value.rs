@@ -4,8 +4,12 @@ use super::layout::{
     KEY_SIZE, NSPACE_SIZE, RANK_LAST, RANK_WILDCARD, RawArray, RawData, RawFound, RawInfo,
     RawProcess, RawValue, kind,
 };
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr;
+
+/// Namespaces whose processes meet at once.
+const NSPACES_MAX: usize = 1_024;
 
 /// A value for the library.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -267,6 +271,22 @@ pub(super) fn one_nspace(processes: &[RawProcess]) -> Option<(String, Vec<u32>)>
         .last()
         .is_some_and(|&last| last < RANK_LAST)
         .then_some((first, ranks))
+}
+
+/// Processes of one namespace, in order; no ranks = all.
+pub type Members = (String, Vec<u32>);
+
+/// These processes by their namespaces, in order of these. `None` = one is of none, or no rank.
+pub(super) fn by_nspace(processes: &[RawProcess]) -> Option<Vec<Members>> {
+    let mut apart: BTreeMap<String, Vec<RawProcess>> = BTreeMap::new();
+    for process in processes {
+        let of = apart.entry(unfixed(&process.nspace)).or_default();
+        of.push(*process);
+    }
+    if apart.is_empty() || apart.len() > NSPACES_MAX || apart.contains_key("") {
+        return None;
+    }
+    apart.values().map(|of| one_nspace(of)).collect()
 }
 
 /// What we look at among a call's infos.
@@ -568,6 +588,14 @@ mod tests {
         assert_eq!(one_nspace(&[process("a", 0), process("b", 0)]), None);
         assert_eq!(one_nspace(&[process("job", u32::MAX - 2)]), None);
         assert_eq!(one_nspace(&[]), None);
+        let apart = by_nspace(&[process("b", 4), all, process("b", 0)]);
+        let wanted = vec![("b".to_owned(), vec![0, 4]), ("job".to_owned(), Vec::new())];
+        assert_eq!(apart, Some(wanted));
+        assert_eq!(
+            by_nspace(&[process("a", 0), process("b", u32::MAX - 2)]),
+            None
+        );
+        assert_eq!(by_nspace(&[]), None);
     }
 
     #[test]
