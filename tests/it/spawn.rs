@@ -171,6 +171,18 @@ fn open_mpi_worlds_find_each_other() {
 }
 
 #[test]
+fn a_single_rank_of_open_mpi_5_spawns() {
+    let test = "a_single_rank_of_open_mpi_5_spawns";
+    let Some(stage) = Stage::set(test, Wanted::OpenMpi5) else {
+        return;
+    };
+    let wanted = ["SPAWN OK alone sum=2001", "SPAWN OK sum=2001"];
+    stage.says((1, 1), &["check", "2"], &wanted);
+    stage.says((1, 1), &["nested", "1"], &["SPAWN OK sum=1001"]);
+    stage.nothing_is_left();
+}
+
+#[test]
 fn open_mpi_5_what_fails_ends_the_others() {
     let test = "open_mpi_5_what_fails_ends_the_others";
     what_fails_ends_the_others(test, (Wanted::OpenMpi5, "--mpi=pmix"));

@@ -4,6 +4,7 @@ use super::wires::{Cluster, HELLO};
 use super::*;
 use crate::model::spawn::{SpawnCommand, SpawnRequest, Spawned};
 use crate::model::step::{Mpi, StepOption};
+use crate::wire::pmix::{FromPmix, MeetMembers, NameRequest, Purpose, ToPmix, status};
 use crate::wire::spawner::FromSpawner;
 
 const ASK: &str = "mcmd=spawn\nnprocs=2\nexecname=./more\ntotspawns=1\nspawnssofar=1\nargcnt=0\npreput_num=1\n\
@@ -225,4 +226,79 @@ fn a_spawned_step_on_the_same_nodes_fails_and_ends_with_the_other() {
         "{notes:?}"
     );
     assert_eq!(spawners(&cluster, 0), [(0, 0)]);
+}
+
+/// A step of three ranks on two nodes, which is served over PMIx.
+fn served() -> Cluster {
+    let mut cluster = Cluster::on(&[2, 1], StepOptions::default(), |node| node.library = true);
+    cluster.knocks(0);
+    cluster.knocks(1);
+    cluster
+}
+
+#[test]
+fn what_is_asked_for_over_pmix_is_a_step_of_the_same_kind() {
+    for refused in [false, true] {
+        let mut cluster = served();
+        let message = FromPmix::Spawn {
+            ask: 7,
+            rank: 0,
+            request: Box::new(request()),
+        };
+        let step = StepId(0);
+        cluster.when(0, Input::PmixSaid { step, message });
+        cluster.settle();
+        assert_eq!(spawners(&cluster, 0), [(0, 0)]);
+        let (said, wanted) = if refused {
+            let text = "no such program".to_owned();
+            (FromSpawner::Refused { text }, Err(status::ERROR))
+        } else {
+            let name = cluster.nodes[0].core.name_of(StepId(1));
+            (FromSpawner::Started { step: StepId(1) }, Ok(name))
+        };
+        says(&mut cluster, said);
+        let told = cluster.done[0].iter().find_map(|effect| match effect {
+            Effect::PmixSay {
+                message: ToPmix::Spawned { ask: 7, answer },
+                ..
+            } => Some(answer.clone()),
+            _ => None,
+        });
+        assert_eq!(told, Some(wanted));
+    }
+}
+
+#[test]
+fn ranks_of_several_steps_meet_on_the_first_node() {
+    let mut cluster = served();
+    let step = StepId(0);
+    let own = cluster.nodes[0].core.name_of(step);
+    let meet = |ask, rank, here| FromPmix::Name {
+        ask,
+        rank,
+        request: NameRequest::Meet {
+            purpose: Purpose::Connect,
+            members: vec![MeetMembers {
+                nspace: own.clone(),
+                ranks: Vec::new(),
+            }],
+            here,
+            all: 3,
+        },
+    };
+    let told = |cluster: &Cluster, node: usize| {
+        let said = cluster.done[node].iter().filter(|effect| {
+            let named = |message: &ToPmix| matches!(message, ToPmix::Named { answer: Ok(_), .. });
+            matches!(effect, Effect::PmixSay { message, .. } if named(message))
+        });
+        said.count()
+    };
+    let message = meet(1, 2, 1);
+    cluster.when(1, Input::PmixSaid { step, message });
+    cluster.settle();
+    assert_eq!((told(&cluster, 0), told(&cluster, 1)), (0, 0));
+    let message = meet(1, 0, 2);
+    cluster.when(0, Input::PmixSaid { step, message });
+    cluster.settle();
+    assert_eq!((told(&cluster, 0), told(&cluster, 1)), (1, 1));
 }

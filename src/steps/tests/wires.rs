@@ -31,7 +31,7 @@ impl Cluster {
     }
 
     /// The same, on nodes that were changed like this.
-    fn on(tasks: &[u32], options: StepOptions, change: fn(&mut Fixture)) -> Self {
+    pub(super) fn on(tasks: &[u32], options: StepOptions, change: fn(&mut Fixture)) -> Self {
         let mut launch = command();
         let Launch::Command { arguments } = launch.spec.launch.clone() else {
             unreachable!();
@@ -132,7 +132,7 @@ impl Cluster {
         self.take(node, effects);
     }
 
-    fn knocks(&mut self, node: usize) {
+    pub(super) fn knocks(&mut self, node: usize) {
         self.when(node, Input::PmixKnocked { step: StepId(0) });
     }
 
