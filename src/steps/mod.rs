@@ -12,7 +12,8 @@
 //!
 //! The ranks of a step find each other through a *wiring* (`wiring.rs`), which each node has a part of. The parts speak
 //! with each other in messages that agents and controller pass on (`peers.rs`); collectives of all nodes are `gather.rs`,
-//! groups that PMIx makes `pmix_groups.rs`, names that programs publish `names.rs`, ranks of several steps `meets.rs`, and which of several failures ends a step is for `verdict.rs`.
+//! groups that PMIx makes `pmix_groups.rs`, names that programs publish `names.rs`, ranks of several steps that meet
+//! `meets.rs`, and which of several failures ends a step is for `verdict.rs`.
 //!
 //! Read next: `vocabulary.rs` (inputs, effects), `element.rs` (verdicts), `lease.rs` (cut off from the controller), `outbox.rs` (reports),
 //! `launch_plan.rs`, `environment.rs` (what is started), `wires.rs` (wired steps), `pmi/` (what ranks say), `spawns.rs` (ask for).

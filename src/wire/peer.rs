@@ -285,3 +285,35 @@ impl PeerMessage {
 fn weight_of(entry: &NameEntry) -> usize {
     entry.key.len() + entry.value.0.len() + 64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_later_builds_know_is_said_to_no_others() {
+        let needs = |request| {
+            let message = PeerMessage::Name {
+                step: StepId(0),
+                ask: 1,
+                rank: 0,
+                request,
+            };
+            let frame = PeerFrame {
+                number: 1,
+                taken: 0,
+                message: Some(message),
+            };
+            frame.needs().0
+        };
+        let keys = Vec::new();
+        assert_eq!(
+            needs(NameRequest::Unpublish { keys, range: None }),
+            VERSION_PEERS
+        );
+        let nspace = String::new();
+        assert_eq!(needs(NameRequest::Fetch { nspace, rank: 0 }), VERSION_SPAWN);
+        let outcome = Err(-1);
+        assert_eq!(needs(NameRequest::Bring { outcome }), VERSION_SPAWN);
+    }
+}

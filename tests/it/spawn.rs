@@ -51,6 +51,12 @@ impl Stage {
         );
     }
 
+    /// Ranks of Open MPI 5 that lose a peer abort with 14 within milliseconds; which of the two was first is not always
+    /// known from one machine to the other.
+    fn aborts_as_well(&self, answer: &Answer) -> bool {
+        self.mpi.says == "Open_MPI_v5" && answer.code == 14
+    }
+
     fn nothing_is_left(&self) {
         nothing_is_left(&self.hosts, &self.program, Instant::now());
     }
@@ -100,7 +106,8 @@ fn what_fails_ends_the_others(test: &str, (wanted, mpi): (Wanted, &str)) {
     for (how, code) in [("exit", 7), ("kill", 128 + 9), ("late", 7)] {
         let answer = stage.run(2, 1, &["fails", how]);
         let named = answer.err.contains("which rank 0 spawned, ");
-        assert!(answer.code == code && named, "{how}: {answer:?}");
+        let right = answer.code == code || stage.aborts_as_well(&answer);
+        assert!(right && named, "{how}: {answer:?}");
         stage.nothing_is_left();
     }
 
@@ -114,10 +121,12 @@ fn what_fails_ends_the_others(test: &str, (wanted, mpi): (Wanted, &str)) {
     words.extend(step);
     words.extend(["fails", "exit"]);
     let answer = finish(&mut stage.hosts[0].command(&words), b"");
-    let named = answer
+    let named = answer.err.contains("which rank 0 spawned, ");
+    let ended = answer
         .err
         .contains("which rank 0 spawned, exited with code 7");
-    assert!(answer.code == 7 && named, "{answer:?}");
+    let right = (answer.code == 7 && ended) || (named && stage.aborts_as_well(&answer));
+    assert!(right, "{answer:?}");
     stage.nothing_is_left();
 
     // A job that is cancelled takes all of them along.

@@ -4,8 +4,8 @@
 //! A process has one server in its life, and that process should be there for nothing else: the library starts threads,
 //! keeps state for the whole process, and what goes wrong in it takes the process with it.
 //!
-//! `upcalls` has what the library asks, `groups` that part of it which makes groups of ranks, `spawn` that which asks for further
-//! processes. Layouts and numbers are in `layout`; `value` writes and reads what calls carry.
+//! `upcalls` has what the library asks, `groups` that part of it which makes groups of ranks, `spawn` that which asks for
+//! further processes. Layouts and numbers are in `layout`; `value` writes and reads what calls carry.
 #![expect(
     unsafe_code,
     reason = "a library in C, whose types are declared here by hand"

@@ -3,14 +3,12 @@
 use super::layout::{NSPACE_SIZE, OnSpawned, RawApp, RawInfo, RawProcess, SUCCESS, kind};
 use super::upcalls::{Context, Upcall, process, queue, while_open};
 use super::value::{Process, fixed, slice, unfixed};
+use crate::model::bounded::{FEW_ITEMS_MAX, ITEMS_MAX};
 use crate::model::spawn::{BYTES_MAX, COMMANDS_MAX, SpawnCommand, SpawnRequest};
 use crate::wire::pmix::status;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::Path;
 use std::ptr;
-
-/// Words of one list.
-const WORDS_MAX: usize = 65_536;
 
 /// A rank asks for further processes.
 #[derive(Debug)]
@@ -140,7 +138,9 @@ unsafe fn command(app: &RawApp) -> Option<SpawnCommand> {
             _ => {}
         }
     }
-    Some(command)
+    let lists = [command.environment.len(), command.hosts.len()];
+    let fits = lists.iter().all(|length| *length <= FEW_ITEMS_MAX);
+    fits.then_some(command)
 }
 
 /// Variables of a rank's own that its children must not have.
@@ -167,7 +167,7 @@ unsafe fn exact_list(mut list: *const *mut c_char) -> Option<Vec<String>> {
     let mut all = Vec::new();
     // SAFETY: as the caller promises; the list is left at its null.
     while !list.is_null() && !unsafe { *list }.is_null() {
-        if all.len() == WORDS_MAX {
+        if all.len() == ITEMS_MAX {
             return None;
         }
         // SAFETY: a text of the list.
@@ -248,5 +248,10 @@ mod tests {
         assert!(read(&[b"a", b"\xff"], &[], 1, &[]).is_none());
         assert!(read(&[b""], &[], 1, &[]).is_none_or(|one| one.arguments == [""]));
         assert!(read(&[b"a"], &[], 1, &[]).is_some());
+        let many = [b"A=1".as_slice(); FEW_ITEMS_MAX + 1];
+        assert!(read(&[b"a"], &many, 1, &[]).is_none());
+        assert!(read(&[b"a"], &many[1..], 1, &[]).is_some());
+        let hosts = Info::text("pmix.host", "a,".repeat(FEW_ITEMS_MAX + 1));
+        assert!(read(&[b"a"], &[], 1, &[hosts]).is_none());
     }
 }

@@ -4,12 +4,13 @@ use super::layout::{
     KEY_SIZE, NSPACE_SIZE, RANK_LAST, RANK_WILDCARD, RawArray, RawData, RawFound, RawInfo,
     RawProcess, RawValue, kind,
 };
+use crate::model::bounded::{FEW_ITEMS_MAX, ITEMS_MAX};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr;
 
 /// Namespaces whose processes meet at once.
-const NSPACES_MAX: usize = 1_024;
+const NSPACES_MAX: usize = FEW_ITEMS_MAX;
 
 /// A value for the library.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -276,7 +277,7 @@ pub(super) fn one_nspace(processes: &[RawProcess]) -> Option<(String, Vec<u32>)>
 /// Processes of one namespace, in order; no ranks = all.
 pub type Members = (String, Vec<u32>);
 
-/// These processes by their namespaces, in order of these. `None` = one is of none, or no rank.
+/// These processes by their namespaces, in order of these. `None` = one is of none, or no rank, or there are too many.
 pub(super) fn by_nspace(processes: &[RawProcess]) -> Option<Vec<Members>> {
     let mut apart: BTreeMap<String, Vec<RawProcess>> = BTreeMap::new();
     for process in processes {
@@ -286,7 +287,10 @@ pub(super) fn by_nspace(processes: &[RawProcess]) -> Option<Vec<Members>> {
     if apart.is_empty() || apart.len() > NSPACES_MAX || apart.contains_key("") {
         return None;
     }
-    apart.values().map(|of| one_nspace(of)).collect()
+    let members = apart.values().map(|of| one_nspace(of));
+    let members = members.collect::<Option<Vec<Members>>>()?;
+    let fits = members.iter().all(|(_, ranks)| ranks.len() <= ITEMS_MAX);
+    fits.then_some(members)
 }
 
 /// What we look at among a call's infos.
