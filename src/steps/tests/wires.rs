@@ -798,6 +798,8 @@ fn ranks_are_spared_the_watch_over_their_memory_where_no_device_uses_it() {
         let plan = spawned(&effects)[0];
         let btl = variable(plan, "OMPI_MCA_btl").map(str::to_owned);
         let left_out = btl.as_deref() == Some("^ofi,uct,openib,usnic");
+        let mtl = variable(plan, "OMPI_MCA_mtl");
+        assert_eq!(mtl == Some("^psm,psm2,ofi,portals4"), !has_rdma, "{mtl:?}");
         let asked = said.iter().find(|(name, _)| *name == "OMPI_MCA_btl");
         match asked {
             Some((_, value)) => assert_eq!(btl.as_deref(), Some(*value)),
