@@ -4,6 +4,7 @@
 //! helper by the questions that it has asked.
 
 use crate::wire::codec::{self, FRAME_MAX, FrameBuffer};
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, Read, Write};
@@ -17,6 +18,8 @@ pub(super) struct Link {
     incoming: FrameBuffer,
     outgoing: Vec<u8>,
     written: usize,
+    /// The poll waits for room.
+    full: bool,
 }
 
 /// What reading brought.
@@ -36,6 +39,7 @@ impl Link {
             incoming: FrameBuffer::default(),
             outgoing: Vec::new(),
             written: 0,
+            full: false,
         })
     }
 
@@ -62,6 +66,19 @@ impl Link {
         self.outgoing.clear();
         self.written = 0;
         Ok(false)
+    }
+
+    /// As [`Link::flush`], with the poll, which knows this link by `token`, waiting for room as long as something is left.
+    pub(super) fn flush_on(&mut self, poll: &Epoll, token: u64) -> io::Result<()> {
+        let flushed = self.flush();
+        let full = matches!(flushed, Ok(true));
+        if full != self.full {
+            self.full = full;
+            let mut flags = EpollFlags::EPOLLIN;
+            flags.set(EpollFlags::EPOLLOUT, full);
+            let _ = poll.modify(self.fd(), &mut EpollEvent::new(flags, token));
+        }
+        flushed.map(drop)
     }
 
     /// Reads what is there into `messages`.

@@ -36,8 +36,6 @@ struct Helper {
     token: u64,
     link: Link,
     folder: PathBuf,
-    /// The poll waits for room.
-    full: bool,
     /// It has closed its end.
     gone: bool,
 }
@@ -115,7 +113,6 @@ impl PmixHelpers {
             token,
             link,
             folder,
-            full: false,
             gone: false,
         };
         helper.flush(poll);
@@ -175,13 +172,7 @@ impl PmixHelpers {
 impl Helper {
     fn flush(&mut self, poll: &Epoll) {
         // One that is gone is noticed when it is read from.
-        let full = self.link.flush().unwrap_or(false);
-        if full != self.full {
-            self.full = full;
-            let mut flags = EpollFlags::EPOLLIN;
-            flags.set(EpollFlags::EPOLLOUT, full);
-            let _ = poll.modify(self.link.fd(), &mut EpollEvent::new(flags, self.token));
-        }
+        let _ = self.link.flush_on(poll, self.token);
     }
 }
 

@@ -162,7 +162,6 @@ struct Shepherd {
     listener: UnixListener,
     link: Option<Link>,
     /// The poll waits for room in the agent's socket.
-    link_full: bool,
     inputs: VecDeque<Input>,
     effects: Vec<Effect>,
     ended: Vec<Ended>,
@@ -310,7 +309,6 @@ impl Shepherd {
             signals,
             listener,
             link: None,
-            link_full: false,
             inputs: VecDeque::from([Input::Begin]),
             effects: Vec::new(),
             ended: Vec::new(),
@@ -678,7 +676,6 @@ impl Shepherd {
             return;
         }
         self.link = Some(link);
-        self.link_full = false;
         self.say_all();
     }
 
@@ -754,18 +751,8 @@ impl Shepherd {
 
     fn flush_link(&mut self) {
         let Some(link) = &mut self.link else { return };
-        match link.flush() {
-            Ok(full) if full != self.link_full => {
-                self.link_full = full;
-                let mut flags = EpollFlags::EPOLLIN;
-                flags.set(EpollFlags::EPOLLOUT, full);
-                let _ = self.poll.modify(
-                    link.fd(),
-                    &mut EpollEvent::new(flags, Token::Agent.number()),
-                );
-            }
-            Ok(_) => {}
-            Err(_) => self.drop_link(),
+        if link.flush_on(&self.poll, Token::Agent.number()).is_err() {
+            self.drop_link();
         }
     }
 

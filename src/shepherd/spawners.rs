@@ -21,8 +21,6 @@ struct Spawner {
     token: u64,
     asker: TaskId,
     link: Link,
-    /// The poll waits for room.
-    full: bool,
 }
 
 /// All of them.
@@ -84,12 +82,7 @@ impl Spawners {
         let started = started.map_err(|failure| failure.text)?;
         link.push(order);
         let _ = poll.add(link.fd(), EpollEvent::new(EpollFlags::EPOLLIN, token));
-        let mut spawner = Spawner {
-            token,
-            asker,
-            link,
-            full: false,
-        };
+        let mut spawner = Spawner { token, asker, link };
         spawner.flush(poll);
         self.running.insert(serial, spawner);
         Ok(started)
@@ -137,13 +130,7 @@ impl Spawners {
 
 impl Spawner {
     fn flush(&mut self, poll: &Epoll) {
-        let full = self.link.flush().unwrap_or(false);
-        if full != self.full {
-            self.full = full;
-            let mut flags = EpollFlags::EPOLLIN;
-            flags.set(EpollFlags::EPOLLOUT, full);
-            let _ = poll.modify(self.link.fd(), &mut EpollEvent::new(flags, self.token));
-        }
+        let _ = self.link.flush_on(poll, self.token);
     }
 }
 
