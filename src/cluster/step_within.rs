@@ -9,12 +9,13 @@ use crate::model::refusal::{Code, Refusal};
 use crate::model::step::StepOptions;
 use crate::wire::client::StepRequest;
 
-/// The step whose task asks, where one does: its environment says so.
-fn caller(request: &StepRequest) -> Option<StepId> {
+/// What the environment says of the step whose task asks, where one does.
+#[must_use]
+pub fn caller(request: &StepRequest) -> Option<&[u8]> {
     let names: [&[u8]; 2] = [b"HPC_STEP_ID", b"SLURM_STEP_ID"];
     let mut variables = request.environment.iter();
     let (_, value) = variables.find(|(name, _)| names.contains(&name.as_slice()))?;
-    std::str::from_utf8(value).ok()?.parse().ok().map(StepId)
+    Some(value)
 }
 
 /// Why a step that has no room now never will, where that is for the step around it.
@@ -26,7 +27,8 @@ pub(super) fn never(
     (request, options): (&StepRequest, &StepOptions),
     cpus_per_task: u32,
 ) -> Option<Refusal> {
-    let caller = caller(request)?;
+    let caller = std::str::from_utf8(caller(request)?).ok()?;
+    let caller = StepId(caller.parse().ok()?);
     let mut orders = cluster.steps.get(&key)?.iter();
     let order = orders.find(|order| order.launch.step == caller)?;
     let running = slot.steps.iter().find(|step| step.step == caller)?;

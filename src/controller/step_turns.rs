@@ -5,7 +5,7 @@
 //! holds them up for longer.
 
 use super::run::Shared;
-use crate::cluster::{Command, Principal, Reply};
+use crate::cluster::{Command, Principal, Reply, step_within};
 use crate::model::refusal::Refusal;
 use crate::model::step::{BUSY, StepOptions};
 use crate::wire::client::{StepRequest, ToClient};
@@ -104,11 +104,19 @@ fn width(request: &StepRequest, options: &StepOptions) -> u64 {
     tasks.map_or(u64::MAX, |tasks| u64::from(tasks) * cpus)
 }
 
-/// One that is asked for by a task of another step must not wait for what that one holds up.
-fn is_within_a_step(request: &StepRequest) -> bool {
-    let names: [&[u8]; 2] = [b"HPC_STEP_ID", b"SLURM_STEP_ID"];
-    let mut variables = request.environment.iter();
-    variables.any(|(name, _)| names.contains(&name.as_slice()))
+/// What a step is known by; `None` = it takes no turns. One that is asked for by a task of another step must not wait for
+/// what that one holds up.
+fn ticket(request: &StepRequest, options: &StepOptions) -> Option<Ticket> {
+    if options.overlaps()
+        || options.remote_shell().is_some()
+        || step_within::caller(request).is_some()
+    {
+        return None;
+    }
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&codec::encode(request));
+    hasher.write(&codec::encode(options));
+    Some((request.raw_job, hasher.finish()))
 }
 
 /// Has a step started, if it is its turn.
@@ -118,15 +126,10 @@ pub(super) async fn start(
     request: Box<StepRequest>,
     options: StepOptions,
 ) -> Result<ToClient, Refusal> {
-    let waits =
-        !options.overlaps() && options.remote_shell().is_none() && !is_within_a_step(&request);
-    let mut hasher = DefaultHasher::new();
-    hasher.write(&codec::encode(&*request));
-    hasher.write(&codec::encode(&options));
-    let ticket = (request.raw_job, hasher.finish());
+    let ticket = ticket(&request, &options);
     let width = width(&request, &options);
     let turns = &shared.step_turns;
-    if waits && turns.is_held_up(ticket, width, Instant::now()) {
+    if ticket.is_some_and(|ticket| turns.is_held_up(ticket, width, Instant::now())) {
         let what = "a wider step of the job has waited for long and is to have the next cpus";
         let hint = "wait for it, or share cpus by --overlap";
         return Err(Refusal::new(BUSY, what, hint));
@@ -138,18 +141,16 @@ pub(super) async fn start(
     };
     match shared.ask(command).await {
         Err(refusal) if refusal.code == BUSY => {
-            if waits {
+            if let Some(ticket) = ticket {
                 turns.waits(ticket, width, Instant::now());
             }
             Err(refusal)
         }
-        Err(refusal) => {
-            turns.is_served(ticket);
-            Err(refusal)
-        }
-        Ok(reply) => {
-            turns.is_served(ticket);
-            Ok(match reply {
+        answer => {
+            ticket
+                .into_iter()
+                .for_each(|ticket| turns.is_served(ticket));
+            answer.map(|reply| match reply {
                 Reply::StepStarted { step, .. } => ToClient::StepStarted { step },
                 _ => ToClient::Done {
                     count: 0,
