@@ -173,11 +173,11 @@ impl Processes {
             (theirs.0, ours.stdin) = (Some(reader), Some(writer));
         }
         if plan.stdout == Output::Log {
-            let (reader, writer) = std::io::pipe().map_err(failed)?;
+            let (reader, writer) = super::streams::pipe().map_err(failed)?;
             (theirs.1, ours.stdout) = (Some(writer), Some(reader));
         }
         if plan.stderr == Output::Log {
-            let (reader, writer) = std::io::pipe().map_err(failed)?;
+            let (reader, writer) = super::streams::pipe().map_err(failed)?;
             (theirs.2, ours.stderr) = (Some(writer), Some(reader));
         }
         let mut their_pmi = None;

@@ -5,6 +5,7 @@
 //! told that the rest is lost.
 
 use super::ShepherdError;
+use super::stdin::set_nonblocking;
 use crate::model::ids::StepId;
 use crate::steps::TaskId;
 use crate::wire::shepherd::{LOG_LOST, step_log_name};
@@ -12,9 +13,12 @@ use crate::wire::worker::LogChunk;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{PipeReader, Read, Write};
+use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+/// Bytes that a pipe holds unless somebody wants otherwise.
+const PIPE_SIZE: usize = 64 * 1024;
 
 /// One pipe from a task.
 #[derive(Debug)]
@@ -79,7 +83,7 @@ impl Streams {
         Ok(())
     }
 
-    /// Reads from this pipe from now on.
+    /// Reads from this pipe, as [`pipe`] makes them, from now on.
     pub(super) fn add(
         &mut self,
         token: u64,
@@ -97,7 +101,7 @@ impl Streams {
         let Some(source) = self.sources.get_mut(&token) else {
             return;
         };
-        if !read_once(source, &mut self.buffer, &mut self.logs) {
+        if read_once(source, &mut self.buffer, &mut self.logs) == Piece::End {
             self.remove(token, poll);
         }
     }
@@ -114,12 +118,17 @@ impl Streams {
             let Some(source) = self.sources.get_mut(&token) else {
                 continue;
             };
-            let mut open = true;
-            while open && is_readable(source) {
-                open = read_once(source, &mut self.buffer, &mut self.logs);
-            }
-            if !open {
-                self.remove(token, poll);
+            // More than a pipe holds was not written by then. What the task has left behind may never stop.
+            let mut left = capacity(&source.pipe);
+            while left > 0 {
+                match read_once(source, &mut self.buffer, &mut self.logs) {
+                    Piece::Bytes(count) => left = left.saturating_sub(count),
+                    Piece::Nothing => break,
+                    Piece::End => {
+                        self.remove(token, poll);
+                        break;
+                    }
+                }
             }
         }
     }
@@ -191,16 +200,33 @@ impl Log {
     }
 }
 
-/// Moves one piece from the pipe to its log; false at the pipe's end.
-fn read_once(source: &mut Source, buffer: &mut [u8], logs: &mut BTreeMap<StepId, Log>) -> bool {
+/// A pipe whose reading end does not block us and whose writing end is the task's.
+///
+/// That a poll has found bytes in it does not say that they are still there: the end of a task takes them early.
+pub(super) fn pipe() -> std::io::Result<(PipeReader, PipeWriter)> {
+    let (reader, writer) = std::io::pipe()?;
+    set_nonblocking(&reader)?;
+    Ok((reader, writer))
+}
+
+/// What one reading of a pipe brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Piece {
+    Bytes(usize),
+    Nothing,
+    End,
+}
+
+/// Moves one piece from the pipe to its log.
+fn read_once(source: &mut Source, buffer: &mut [u8], logs: &mut BTreeMap<StepId, Log>) -> Piece {
     let count = match source.pipe.read(&mut buffer[LogChunk::SIZE..]) {
-        Ok(0) => return false,
+        Ok(0) => return Piece::End,
         Ok(count) => count,
         Err(error) => {
-            return matches!(
-                error.kind(),
-                std::io::ErrorKind::Interrupted | std::io::ErrorKind::WouldBlock
-            );
+            return match error.kind() {
+                ErrorKind::Interrupted | ErrorKind::WouldBlock => Piece::Nothing,
+                _ => Piece::End,
+            };
         }
     };
     let length = u32::try_from(count).unwrap_or(0);
@@ -214,13 +240,72 @@ fn read_once(source: &mut Source, buffer: &mut [u8], logs: &mut BTreeMap<StepId,
     if let Some(log) = logs.get_mut(&source.task.step) {
         log.append(&buffer[..LogChunk::SIZE + count]);
     }
-    true
+    Piece::Bytes(count)
 }
 
-/// Whether a read would return at once, with bytes or the end.
-fn is_readable(source: &Source) -> bool {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use std::os::fd::AsFd;
-    let mut fds = [PollFd::new(source.pipe.as_fd(), PollFlags::POLLIN)];
-    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+/// Bytes that a pipe can hold. Whoever writes to it may have changed that.
+fn capacity(pipe: &PipeReader) -> usize {
+    use nix::fcntl::{FcntlArg, fcntl};
+    let size = fcntl(pipe, FcntlArg::F_GETPIPE_SZ).ok();
+    size.and_then(|size| usize::try_from(size).ok())
+        .unwrap_or(PIPE_SIZE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::epoll::EpollCreateFlags;
+
+    const TASK: TaskId = TaskId {
+        step: StepId(0),
+        rank: 0,
+    };
+
+    /// Streams with one pipe, and its writing end.
+    fn streams(poll: &Epoll) -> (Streams, PipeWriter, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut streams = Streams::new(folder.path());
+        streams.open_log(TASK.step).unwrap();
+        let (reader, writer) = pipe().unwrap();
+        streams.add(1, TASK, 1, reader, poll);
+        (streams, writer, folder)
+    }
+
+    fn logged(folder: &tempfile::TempDir) -> u64 {
+        let log = folder.path().join(step_log_name(TASK.step));
+        std::fs::metadata(log).unwrap().len()
+    }
+
+    #[test]
+    fn bytes_that_were_found_and_then_taken_early_are_not_waited_for() {
+        let poll = Epoll::new(EpollCreateFlags::empty()).unwrap();
+        let (mut streams, mut writer, folder) = streams(&poll);
+        writer.write_all(b"words").unwrap();
+        streams.drain(|task| task == TASK, &poll);
+        let size = u64::try_from(LogChunk::SIZE).unwrap();
+        assert_eq!(logged(&folder), size + 5);
+        // The poll's word of them comes after that, and somebody still holds the pipe.
+        streams.ready(1, &poll);
+        assert_eq!(logged(&folder), size + 5);
+        drop(writer);
+        streams.ready(1, &poll);
+        assert!(streams.sources.is_empty());
+    }
+
+    #[test]
+    fn what_a_task_leaves_behind_may_write_for_ever() {
+        let poll = Epoll::new(EpollCreateFlags::empty()).unwrap();
+        let (mut streams, mut writer, folder) = streams(&poll);
+        let flood = std::thread::spawn(move || while writer.write_all(&[b'y'; 65_536]).is_ok() {});
+        let most = u64::try_from(3 * PIPE_SIZE).unwrap();
+        let mut before = 0;
+        while before < 64 * most {
+            streams.drain(|_| true, &poll);
+            let now = logged(&folder);
+            assert!(now - before <= most, "{before} {now}");
+            before = now;
+        }
+        drop(streams);
+        flood.join().unwrap();
+    }
 }
