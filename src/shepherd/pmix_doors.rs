@@ -12,6 +12,7 @@
 use crate::model::ids::StepId;
 use crate::sys::tcp_peer::user_of;
 use crate::wire::pmix::Promise;
+use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::socket::{Backlog, MsgFlags, listen, recv};
 use std::collections::BTreeMap;
@@ -26,7 +27,8 @@ const WORDS_MAX: usize = 4096;
 /// For ranks of a version so old that none is served any more, but that should be noticed.
 const OLDEST_PLACE: &str = "PMIX_SERVER_URI";
 
-/// Tokens of visitors, beside those of doors.
+/// Tokens of visitors begin so far above that of the first door. They are counted over all doors: a step may begin, and be
+/// visited, while others are at theirs.
 const VISITORS: u64 = 1 << 40;
 
 /// The door of a step.
@@ -121,7 +123,10 @@ impl PmixDoors {
         };
         // Only looked at, and no more often than something comes: it is for the server.
         let mut words = [0; WORDS_MAX];
-        let count = recv(stream.as_raw_fd(), &mut words, MsgFlags::MSG_PEEK).unwrap_or(0);
+        let count = match recv(stream.as_raw_fd(), &mut words, MsgFlags::MSG_PEEK) {
+            Err(Errno::EAGAIN | Errno::EINTR) => return None,
+            looked => looked.unwrap_or(0),
+        };
         let name = door.name.as_bytes();
         let knows = words[..count].windows(name.len()).any(|part| part == name);
         if knows {
@@ -166,7 +171,7 @@ impl Door {
                 continue;
             }
             *count += 1;
-            let serial = self.token + VISITORS + *count;
+            let serial = (self.token & !(VISITORS - 1)) + VISITORS + *count;
             let news = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
             let _ = poll.add(&visitor, EpollEvent::new(news, serial));
             self.visitors.insert(serial, visitor);
@@ -282,6 +287,30 @@ mod tests {
         let (_, from) = given.listener.accept().unwrap();
         assert_eq!(from, another.local_addr().unwrap());
         assert!(doors.give(STEP, &poll).is_none());
+    }
+
+    #[test]
+    fn visitors_of_several_doors_are_told_apart() {
+        let poll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        let mut doors = PmixDoors::default();
+        let user = nix::unistd::geteuid().as_raw();
+        let mut open = |step, name: &str, token| {
+            let promise = Promise::of_nobody(name.to_owned());
+            let shown = doors.open(StepId(step), Some(&promise), user, token, &poll);
+            shown.into_iter().collect::<BTreeMap<_, _>>()
+        };
+        let shown = [open(1, "hpc-one", 7), open(2, "hpc-two", 8)];
+        // The door that was opened first is visited last.
+        let ranks = shown.iter().rev().map(|one| {
+            let rank = visit(one);
+            assert_eq!(next(&mut doors, &poll), None);
+            (rank, &one["PMIX_NAMESPACE"])
+        });
+        let ranks: Vec<_> = ranks.collect();
+        for ((mut rank, name), step) in ranks.into_iter().zip([2, 1]) {
+            rank.write_all(name.as_bytes()).unwrap();
+            assert_eq!(next(&mut doors, &poll), Some(StepId(step)));
+        }
     }
 
     #[test]
