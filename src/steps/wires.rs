@@ -162,8 +162,16 @@ impl SlotCore {
     }
 
     /// What a step's key space and its PMIx namespace are called: unique per step and attempt.
+    ///
+    /// Open MPI knows a namespace by 32 bits: 16 of a hash of what stands before the `@`, 16 of the number behind it.
+    /// Without that number all 32 are the hash's 16, and among some dozens of steps that have met, two are the same to it
+    /// sooner or later: it connects to ranks of the one, long gone, where it wants those of the other.
     pub(super) fn name_of(&self, step: StepId) -> String {
-        format!("hpc-{:x}-{}.{step}", self.launch.granted.0, self.launch.key)
+        let number = step.0;
+        format!(
+            "hpc-{:x}-{}@{number}",
+            self.launch.granted.0, self.launch.key
+        )
     }
 
     fn set_environment(

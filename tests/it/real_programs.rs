@@ -137,7 +137,6 @@ fn mpi4py_on_open_mpi_5_passes_its_tests() {
 }
 
 #[test]
-#[ignore = "two of eleven runs failed or did not end: a race among ranks that meet over PMIx"]
 fn mpi4py_on_open_mpi_5_spawns() {
     mpi4py_passes_its_tests("mpi4py_on_open_mpi_5_spawns", "openmpi", &SPAWNING);
 }

@@ -6,6 +6,7 @@ use crate::model::spawn::{SpawnCommand, SpawnRequest, Spawned};
 use crate::model::step::{Mpi, StepOption};
 use crate::wire::pmix::{FromPmix, MeetMembers, NameRequest, Purpose, ToPmix, status};
 use crate::wire::spawner::FromSpawner;
+use std::collections::BTreeSet;
 
 const ASK: &str = "mcmd=spawn\nnprocs=2\nexecname=./more\ntotspawns=1\nspawnssofar=1\nargcnt=0\npreput_num=1\n\
                    preput_key_0=PORT\npreput_val_0=here\ninfo_num=0\nendcmd\n";
@@ -266,6 +267,21 @@ fn what_is_asked_for_over_pmix_is_a_step_of_the_same_kind() {
         });
         assert_eq!(told, Some(wanted));
     }
+}
+
+#[test]
+fn open_mpi_tells_all_steps_of_a_slot_apart() {
+    let cluster = served();
+    let core = &cluster.nodes[0].core;
+    let names = (0..1_000).chain([StepId::BATCH.0]).map(|step| {
+        let name = core.name_of(StepId(step));
+        let (family, number) = name.rsplit_once('@').unwrap();
+        (family.to_owned(), number.parse::<u32>().unwrap() & 0xffff)
+    });
+    let names: Vec<_> = names.collect();
+    assert!(names.iter().all(|(family, _)| *family == names[0].0));
+    let numbers: BTreeSet<_> = names.iter().map(|(_, number)| number).collect();
+    assert_eq!(numbers.len(), names.len());
 }
 
 #[test]

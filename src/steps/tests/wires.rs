@@ -229,7 +229,7 @@ fn what_a_rank_puts_is_found_on_every_node_whatever_is_lost_between_them() {
     let effects = cluster.nodes[1].when(Input::Relinked);
     cluster.take(1, effects);
     cluster.settle();
-    let name = format!("hpc-{:x}-12.0.0", 1_000_000);
+    let name = format!("hpc-{:x}-12.0@0", 1_000_000);
     for (node, rank) in [(0, 0), (1, 1), (2, 2)] {
         assert_eq!(cluster.answer(rank), "cmd=barrier_out rc=0\n");
         let get = format!("cmd=get kvsname={name} key=k{}\n", (rank + 1) % 3);
@@ -466,7 +466,7 @@ fn a_rank_that_asks_for_what_is_not_served_does_not_run_alone() {
 #[test]
 fn a_rank_that_asks_for_pmix_where_nobody_serves_it_ends_the_step_with_the_reason() {
     let pmi1 = with(&[StepOption::Mpi(Mpi::Pmi1)]);
-    let own = format!("hpc-{:x}-12.0.0", 1_000_000);
+    let own = format!("hpc-{:x}-12.0@0", 1_000_000);
     for (options, name, words) in [
         (StepOptions::default(), own.as_str(), "there is no library"),
         (pmi1, "nobody", "leave --mpi out"),
@@ -499,7 +499,7 @@ fn ranks_start_before_their_server_which_starts_once_one_of_them_asks_for_it() {
     let mut cluster = Cluster::on(&[2, 1], StepOptions::default(), served);
     let plans = spawned(&cluster.done[0]);
     assert_eq!(plans.len(), 2);
-    let place = format!("hpc-{:x}-12.0.0.server.0;tcp4://127.0.0.1:4711", 1_000_000);
+    let place = format!("hpc-{:x}-12.0@0.server.0;tcp4://127.0.0.1:4711", 1_000_000);
     for (name, value) in [
         ("PMIX_SERVER_URI41", place.as_str()),
         ("PMIX_RANK", "1"),
