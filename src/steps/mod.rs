@@ -45,7 +45,7 @@ mod wires;
 mod wiring;
 
 pub use launch_plan::{InputFrom, LaunchPlan, Output, PMI_FD, SlotPlan, blob_bytes};
-pub use outbox::{GATHER_MOST, GATHER_MS};
+pub use outbox::{GATHER_MOST, GATHER_MS, TICK_MS};
 pub use vocabulary::{Effect, Entry, Input, LaunchFailure, Recipients, TaskId};
 
 use crate::model::ids::StepId;
@@ -135,7 +135,7 @@ impl SlotCore {
             restarts: launch.restarts.iter().copied().collect(),
             element: None,
             steps_seen: BTreeSet::new(),
-            outbox: Outbox::default(),
+            outbox: Outbox::new(&site.state_id),
             lease: Lease::new(launch.spec.requeue),
             suspended: false,
             may_begin: launch.nodes.len() <= 1,
@@ -489,8 +489,9 @@ impl SlotCore {
             position,
             at: started,
         }));
+        let left = self.waiting.len();
         self.with_outbox(out, |outbox, reports| {
-            outbox.started(now, position, started, reports)
+            outbox.started(now, (position, started), left, reports);
         });
         if phase != Phase::Running {
             out.push(Effect::Sweep);
@@ -776,8 +777,8 @@ impl SlotCore {
         }
         let end = element.end(verdict, at);
         out.push(Effect::Journal(Entry::Ended(end.clone())));
-        let more = !self.waiting.is_empty();
-        self.with_outbox(out, |outbox, reports| outbox.ended(now, end, more, reports));
+        let left = self.waiting.len();
+        self.with_outbox(out, |outbox, reports| outbox.ended(now, end, left, reports));
     }
 
     fn timer(&mut self, now: u64, out: &mut Vec<Effect>) {

@@ -1,7 +1,14 @@
 //! Reports on their way to the controller: numbered, gathered, kept until acknowledged.
 //!
-//! Ends may wait [`GATHER_MS`] to travel together, because one commit of the controller costs the same for one
-//! end and for sixty. A start is said after the same delay, and not at all when its end is said before.
+//! Ends may wait to travel together, because each report wakes an agent and the controller, and costs them the same for one
+//! end and for sixty. They wait as long as nobody gains by their haste: not at all when the slot has nothing more to run,
+//! [`GATHER_MS`] when it will soon want more, or when they are many by then. Few ends of a slot that has enough are wanted
+//! by those alone who look on: they leave at the next *tick*, which all slots of a machine have at the same moment, so that
+//! their agent wakes once for all of them.
+//!
+//! The first start of a slot is said at once, further ones after [`GATHER_MS`], and not at all when their element has ended
+//! by then. Plans are made of what has started and when, so they wait no longer, but in a slot that was given several short
+//! elements ahead: there the controller counts on them to follow each other, and a start waits for the tick after the next.
 
 use crate::model::index_set::IndexSet;
 use crate::model::job::ElementEnd;
@@ -9,8 +16,18 @@ use crate::model::time::Timestamp;
 use crate::wire::worker::{FromSlot, StepEnd};
 use std::collections::VecDeque;
 
-/// Longest time an end waits for company; milliseconds.
+/// Longest time an end waits for company where it is wanted soon; milliseconds.
 pub const GATHER_MS: u64 = 10;
+/// Between two ticks, at which leaves what is not; milliseconds.
+pub const TICK_MS: u64 = 100;
+/// So many ends are company enough after [`GATHER_MS`].
+const COMPANY: usize = 8;
+/// A slot that will have nothing left to run by then must be given more soon.
+const SOON_US: u64 = 50_000;
+/// A slot that has so many elements left, each shorter than a tick, says starts at ticks.
+const AHEAD: u32 = 3;
+/// A longer run time says no more of how long the next takes.
+const TOOK_MAX_MS: u64 = 1_000_000;
 /// Ends that are sent without waiting further.
 pub const GATHER_MOST: usize = 64;
 /// Most ends in one report, when many positions end in one stroke.
@@ -25,48 +42,105 @@ pub(super) struct Outbox {
     kept: VecDeque<(u64, u64, FromSlot)>,
     /// Ends not yet in a report.
     gathered: Vec<ElementEnd>,
-    /// A start not yet said.
+    /// When the first of them was gathered.
+    since: u64,
+    /// A start not yet said, and when it will be.
     started: Option<(u32, Timestamp)>,
+    start_due: u64,
     /// When what was gathered must leave.
     flush_at: Option<u64>,
     /// Ends in acknowledged reports.
     ends_acknowledged: u64,
     /// A start was said before: later ones may wait.
     said_start: bool,
+    /// How long elements take here: a decaying mean, because on a busy machine some wait long for a processor and others
+    /// follow at once.
+    pace_us: Option<u64>,
+    /// When this machine's ticks are, after each full [`TICK_MS`] of its clock.
+    phase_ms: u64,
 }
 
 impl Outbox {
-    /// An element has started.
+    /// With the ticks of this machine, which not all machines should have at once.
+    pub(super) fn new(machine: &str) -> Self {
+        let mixed = machine.bytes().fold(0, |mixed: u64, byte| {
+            mixed.wrapping_mul(31).wrapping_add(u64::from(byte))
+        });
+        Outbox {
+            phase_ms: mixed % TICK_MS,
+            ..Outbox::default()
+        }
+    }
+
+    /// The first tick after this moment.
+    fn tick_after(&self, now: u64) -> u64 {
+        let into = (now + TICK_MS - self.phase_ms) % TICK_MS;
+        now + TICK_MS - into
+    }
+
+    /// An element has started, and so many are left to run in its slot.
     pub(super) fn started(
         &mut self,
         now: u64,
-        position: u32,
-        at: Timestamp,
+        (position, at): (u32, Timestamp),
+        left: u32,
         out: &mut Vec<FromSlot>,
     ) {
         if self.said_start {
+            let short = self.pace_us.is_some_and(|pace| pace < TICK_MS * 1000);
             self.started = Some((position, at));
-            self.flush_at.get_or_insert(now + GATHER_MS);
+            self.start_due = if short && left >= AHEAD {
+                self.tick_after(now + TICK_MS)
+            } else {
+                now + GATHER_MS
+            };
+            self.wake_by(self.start_due);
         } else {
             self.said_start = true;
             out.push(FromSlot::Started { position, at });
         }
     }
 
-    /// An element has ended; `more` follow, so this one may wait.
-    pub(super) fn ended(&mut self, now: u64, end: ElementEnd, more: bool, out: &mut Vec<FromSlot>) {
+    /// An element has ended, and so many are left to run in its slot.
+    pub(super) fn ended(&mut self, now: u64, end: ElementEnd, left: u32, out: &mut Vec<FromSlot>) {
         if self
             .started
             .is_some_and(|(position, _)| position == end.position)
         {
             self.started = None;
         }
+        let left_us = u64::from(left) * self.note_pace(&end);
+        if self.gathered.is_empty() {
+            self.since = now;
+        }
         self.gathered.push(end);
-        if !more || self.gathered.len() >= GATHER_MOST {
+        let soon = left_us <= SOON_US || self.gathered.len() >= COMPANY;
+        let at = match left {
+            0 => now,
+            _ if soon => self.since + GATHER_MS,
+            _ => self.tick_after(self.since),
+        };
+        if at <= now || self.gathered.len() >= GATHER_MOST {
             self.flush(out);
         } else {
-            self.flush_at.get_or_insert(now + GATHER_MS);
+            self.wake_by(at);
         }
+    }
+
+    fn wake_by(&mut self, at: u64) {
+        self.flush_at = Some(self.flush_at.map_or(at, |other| other.min(at)));
+    }
+
+    /// How long elements take, this one included; microseconds.
+    fn note_pace(&mut self, end: &ElementEnd) -> u64 {
+        let took_ms = end.started.map_or(0, |started| end.ended.minus(started));
+        let took_ms = u64::try_from(took_ms).unwrap_or(0).min(TOOK_MAX_MS);
+        let pace_us = match self.pace_us {
+            Some(pace_us) => (pace_us * 7 + took_ms * 1000) / 8,
+            None => took_ms * 1000,
+        };
+        self.pace_us = Some(pace_us);
+        pace_us.max(1000)
     }
 
     /// Many elements ended in one stroke.
@@ -91,9 +165,14 @@ impl Outbox {
 
     /// Sends what is due.
     pub(super) fn on_time(&mut self, now: u64, out: &mut Vec<FromSlot>) {
-        if self.flush_at.is_some_and(|at| at <= now) {
-            self.flush(out);
+        if self.flush_at.is_none_or(|at| at > now) {
+            return;
         }
+        if self.started.is_none() || self.start_due <= now {
+            return self.flush(out);
+        }
+        self.say_ends(out);
+        self.flush_at = Some(self.start_due);
     }
 
     /// When something will be due.
@@ -119,9 +198,17 @@ impl Outbox {
         self.kept.iter().map(|(_, _, report)| report)
     }
 
-    /// Makes reports of what was gathered.
+    /// Says all that was gathered.
     pub(super) fn flush(&mut self, out: &mut Vec<FromSlot>) {
         self.flush_at = None;
+        self.say_ends(out);
+        if let Some((position, at)) = self.started.take() {
+            out.push(FromSlot::Started { position, at });
+        }
+    }
+
+    /// Makes reports of the ends that were gathered.
+    fn say_ends(&mut self, out: &mut Vec<FromSlot>) {
         let mut gathered = std::mem::take(&mut self.gathered);
         while !gathered.is_empty() {
             let rest = gathered.split_off(gathered.len().min(REPORT_MOST));
@@ -133,9 +220,6 @@ impl Outbox {
                 FromSlot::Ended { report, ends },
                 out,
             );
-        }
-        if let Some((position, at)) = self.started.take() {
-            out.push(FromSlot::Started { position, at });
         }
     }
 

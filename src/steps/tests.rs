@@ -2,6 +2,7 @@
 
 mod lease;
 mod limits;
+mod reports;
 mod spawns;
 mod wires;
 
@@ -317,13 +318,20 @@ fn elements_follow_at_once_and_their_ends_travel_together() {
             .collect::<Vec<_>>(),
         [0, 1]
     );
+    assert_eq!(
+        effects.len(),
+        1,
+        "its end may come before its start is said"
+    );
+    let effects = slot.time_passes();
     assert!(
         matches!(
-            effects[1],
-            Effect::Report(FromSlot::Started { position: 2, .. })
+            effects[..],
+            [Effect::Report(FromSlot::Started { position: 2, .. })]
         ),
         "{effects:?}"
     );
+    assert!(slot.now <= 3 + 2 * TICK_MS);
     slot.exits(BATCH, 0, 0);
     let effects = slot.when(Input::Swept);
     assert_eq!(ends(&effects).len(), 1, "the last one does not wait");
