@@ -601,14 +601,18 @@ fn a_controller_that_starts_anew_knows_the_steps_that_run_and_their_cpus() {
     cluster.kill_controller();
     cluster.start();
     assert_eq!(shown(), before);
-    let second = ["-v", "-Q", "-n", "1", "true"];
-    let beside = step(&cluster, job, &second);
+    // Where its ranks are is asked for once it has begun, so it does not end before that is said.
+    let said = cluster.work.join("beside.err");
+    let beside = ["-v", "-Q", "-n", "1", "sh", "-c", wait, "b"];
+    let mut beside = inside(&cluster, job, &beside);
+    let mut beside = Running::start(beside.stderr(fs::File::create(&said).unwrap()));
+    let line = || fs::read_to_string(&said).unwrap();
+    wait_until("it says where it is", PATIENCE, || line().ends_with('\n'));
+    fs::write(cluster.work.join("go.b"), "").unwrap();
+    assert_eq!(wait_child(&mut beside.0, PATIENCE).map(code_of), Some(0));
     assert_eq!(
-        (beside.code, beside.err.as_str()),
-        (
-            0,
-            format!("hpc run: step {job}.1 (block) on n1: rank 0, cpus 1\n").as_str()
-        ),
+        line(),
+        format!("hpc run: step {job}.1 (block) on n1: rank 0, cpus 1\n"),
         "the cpu that the first does not hold"
     );
     let mut wide = Running::start(&mut inside(
