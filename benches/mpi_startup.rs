@@ -6,7 +6,8 @@
 //! `HPC_BENCH_SECONDS` bounds the whole (150); what is not reached then has no rounds. `HPC_BENCH_MPI=mpich,intel` takes
 //! some of the MPIs, `HPC_BENCH_RANKS=2,16` some of the sizes, `HPC_BENCH_RUN=--mpi=pmi1` are options for `hpc run`. The
 //! four nodes are namespaces of this machine (`packaging/demo-hosts.sh`): they share its cores, so of many ranks it is the
-//! libraries' own work that is seen most.
+//! libraries' own work that is seen most. Other launchers reach them by ssh where there is an sshd and root may serve, as in
+//! a lab; with `HPC_BENCH_SSH=no`, and elsewhere, they enter a node for the price of a fork, which no real node offers.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -69,7 +70,13 @@ fn main() {
         }
     }
     fill(&mut cells, end);
-    println!("\nMPI_Init and MPI_Finalize, from the command to its exit, medians");
+    let reached = match ground::reached_by_ssh() {
+        true => "ssh",
+        false => "a fork",
+    };
+    println!(
+        "\nMPI_Init and MPI_Finalize, from the command to its exit, medians; others reach nodes by {reached}"
+    );
     println!(
         "  nodes ranks   MPI         hpc run     its own    ratio   wanted   rounds{}",
         if launchers::has_srun() {
