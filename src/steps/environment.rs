@@ -334,6 +334,10 @@ const NO_RDMA: [(&str, &str); 2] = [
     ("OMPI_MCA_mtl", "^psm,psm2,ofi,portals4"),
 ];
 
+/// Ranks of Intel MPI on one node tell each other where they are by memory alone, and not once more over a network that they
+/// do not need: 16 ranks on two cpus start in 2.08 s and not in 2.17, 64 in 7.8 s and not in 8.5.
+const BY_MEMORY: [(&str, &str); 1] = [("I_MPI_STARTUP_MODE", "pmi_shm")];
+
 /// Names the number of threads that we have chosen, so that a step within does not take it for the user's choice.
 const OUR_THREADS: &str = "HPC_OMP_NUM_THREADS";
 
@@ -412,6 +416,9 @@ pub(super) fn wire(plan: &mut LaunchPlan, local: u32, facts: &WireEnvironment) {
         if facts.no_rdma {
             defaults.extend(NO_RDMA);
         }
+        if facts.here == facts.size && facts.spawned.is_none() {
+            defaults.extend(BY_MEMORY);
+        }
         if facts.crowded {
             // Ranks that share a cpu let each other on while they wait. Those of Intel MPI took half the time with it.
             defaults.extend([
@@ -433,6 +440,7 @@ fn spares_a_rank(line: &[u8]) -> bool {
         .iter()
         .chain(&NO_WATCH)
         .chain(&NO_RDMA)
+        .chain(&BY_MEMORY)
         .any(|(name, value)| {
             let rest = line.strip_prefix(name.as_bytes());
             rest.and_then(|rest| rest.strip_prefix(b"=")) == Some(value.as_bytes())

@@ -781,6 +781,17 @@ fn ranks_are_spared_the_look_at_devices_where_all_are_near() {
 }
 
 #[test]
+fn ranks_on_one_node_alone_tell_each_other_by_memory_where_they_are() {
+    let mode = |nodes: &[u32]| {
+        let cluster = Cluster::new(nodes, StepOptions::default());
+        let plan = spawned(&cluster.done[0])[0];
+        variable(plan, "I_MPI_STARTUP_MODE").map(str::to_owned)
+    };
+    assert_eq!(mode(&[2]), Some("pmi_shm".to_owned()));
+    assert_eq!(mode(&[2, 1]), None);
+}
+
+#[test]
 fn ranks_are_spared_the_watch_over_their_memory_where_no_device_uses_it() {
     let watched = |has_rdma: bool, gpus: &[u32], said: &[(&str, &str)]| {
         let mut command = command();
