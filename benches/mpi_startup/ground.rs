@@ -23,13 +23,6 @@ pub(super) const ADDRESSES: [&str; 4] = ["10.77.0.2", "10.77.0.3", "10.77.0.4", 
 /// What serves ssh, where it is installed.
 const SSHD: &str = "/usr/sbin/sshd";
 
-/// Whether other launchers reach the four machines by ssh, as they do in a lab. `HPC_BENCH_SSH=no` says no; they then enter
-/// a machine for the price of a fork.
-pub(super) fn reached_by_ssh() -> bool {
-    let no = std::env::var_os("HPC_BENCH_SSH").is_some_and(|said| said == "no");
-    !no && Path::new(SSHD).exists() && nix::unistd::geteuid().is_root()
-}
-
 /// The interface of the bridge, where launchers start.
 pub(super) const BRIDGE: &str = "lab0";
 
@@ -133,9 +126,7 @@ impl Ground {
                 command
             }
             Ground::Four(machines) => {
-                let mut command = machines.enter(&machines.machines[number]);
-                command.args(["--uts", "--ipc", "--pid"]);
-                command.args(&machines.within);
+                let mut command = machines.on(&machines.machines[number]);
                 command.args(["env", "-C", "/tmp/home", "HOME=/tmp/home", "hpc"]);
                 command
             }
@@ -222,7 +213,7 @@ impl Machines {
         if reached_by_ssh() {
             machines.serve_ssh(scratch)?;
         } else {
-            machines.write_agent().map_err(|error| error.to_string())?;
+            machines.stand_in_for_ssh()?;
         }
         Ok(machines)
     }
@@ -252,8 +243,7 @@ impl Machines {
         );
         write("ssh-config", client)?;
         for process in &self.machines {
-            let mut command = self.enter(process);
-            command.args(["--uts", "--ipc", "--pid"]).args(&self.within);
+            let mut command = self.on(process);
             let serve = format!(
                 "mkdir -p /run/sshd && exec {SSHD} -D -f {}",
                 file("sshd-config")
@@ -262,18 +252,11 @@ impl Machines {
             self.servers
                 .push(server.map_err(|error| error.to_string())?);
         }
-        let text = format!(
-            "#!/bin/sh\nwhile [ \"${{1#-}}\" != \"$1\" ]; do case $1 in -[lpo]) shift 2 ;; *) shift ;; esac; done\n\
-             host=$1\nshift\n\
+        self.write_agent(&format!(
+            "host=$1\nshift\n\
              exec ssh -F {} \"$host\" \"cd /tmp/home && export HOME=/tmp/home && $*\"\n",
             file("ssh-config"),
-        );
-        std::fs::write(&self.agent, text)
-            .and_then(|()| {
-                let mode = std::fs::Permissions::from_mode(0o755);
-                std::fs::set_permissions(&self.agent, mode)
-            })
-            .map_err(|error| error.to_string())?;
+        ))?;
         let begun = Instant::now();
         for address in ADDRESSES {
             let mut probe = self.enter(&self.bridge);
@@ -296,20 +279,42 @@ impl Machines {
         command
     }
 
+    /// What is run on a machine as by its users.
+    fn on(&self, process: &str) -> Command {
+        let mut command = self.enter(process);
+        command.args(["--uts", "--ipc", "--pid"]).args(&self.within);
+        command
+    }
+
     /// The command on the machine of this address, as by ssh without the cost of ciphers.
-    fn write_agent(&self) -> std::io::Result<()> {
+    fn stand_in_for_ssh(&self) -> Result<(), String> {
         let cases = ADDRESSES.iter().zip(&self.machines);
         let cases = cases.map(|(address, process)| format!("{address}) process={process} ;;\n"));
-        let text = format!(
-            "#!/bin/sh\nwhile [ \"${{1#-}}\" != \"$1\" ]; do case $1 in -[lpo]) shift 2 ;; *) shift ;; esac; done\n\
-             case $1 in\n{}*) echo \"no machine $1\" >&2; exit 1 ;;\nesac\nshift\n\
+        self.write_agent(&format!(
+            "case $1 in\n{}*) echo \"no machine $1\" >&2; exit 1 ;;\nesac\nshift\n\
              exec nsenter --target $process --net --mount --uts --ipc --pid {} env -C /tmp/home HOME=/tmp/home sh -c \"$*\"\n",
             cases.collect::<String>(),
             self.within.join(" "),
-        );
-        std::fs::write(&self.agent, text)?;
-        std::fs::set_permissions(&self.agent, std::fs::Permissions::from_mode(0o755))
+        ))
     }
+
+    /// The script that launchers call as they call ssh; `rest` finds a machine and the words of a command.
+    fn write_agent(&self, rest: &str) -> Result<(), String> {
+        let text = format!(
+            "#!/bin/sh\nwhile [ \"${{1#-}}\" != \"$1\" ]; do case $1 in -[lpo]) shift 2 ;; *) shift ;; esac; done\n{rest}"
+        );
+        let executable = std::fs::Permissions::from_mode(0o755);
+        std::fs::write(&self.agent, text)
+            .and_then(|()| std::fs::set_permissions(&self.agent, executable))
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// Whether other launchers reach the four machines by ssh, as they do in a lab. `HPC_BENCH_SSH=no` says no; they then enter
+/// a machine for the price of a fork.
+pub(super) fn reached_by_ssh() -> bool {
+    let no = std::env::var_os("HPC_BENCH_SSH").is_some_and(|said| said == "no");
+    !no && Path::new(SSHD).exists() && nix::unistd::geteuid().is_root()
 }
 
 fn real_cpus() -> usize {

@@ -1,4 +1,4 @@
-//! When ends are said: soon where somebody waits for them, else together.
+//! When ends and starts are said: soon where somebody waits for them, else together.
 
 use super::*;
 
