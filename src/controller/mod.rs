@@ -27,6 +27,7 @@ mod queries;
 mod relays;
 mod rules;
 mod run;
+mod safe_reports;
 mod session;
 mod shares;
 mod step_logs;

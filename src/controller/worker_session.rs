@@ -6,6 +6,7 @@
 use super::act;
 use super::links::{Links, StdinTaken, StreamEvent};
 use super::run::{Message, Shared, now};
+use super::safe_reports::{self, SafeReports};
 use super::session::{Incoming, Outgoing};
 use crate::cluster::Command;
 use crate::model::ids::{NodeId, SlotKey};
@@ -18,6 +19,7 @@ use crate::wire::worker::{FromSlot, FromWorker, ToSlot, ToWorker};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
 
 /// Between looks at whether a certificate still holds.
 const LOOK: Duration = Duration::from_secs(600);
@@ -135,13 +137,22 @@ pub(super) async fn serve(
         let shared = Arc::clone(shared);
         async move {
             let mut batch = Vec::new();
+            let mut safe = SafeReports::default();
+            let mut due = Instant::now();
             loop {
                 let written = tokio::select! {
                     biased;
+                    () = tokio::time::sleep_until(due), if !safe.is_empty() => {
+                        write(&shared, safe.take(), &mut outgoing).await
+                    }
                     count = orders.recv_many(&mut batch, WRITE_MAX) => {
                         if count == 0 {
                             return;
                         }
+                        if safe.is_empty() {
+                            due = Instant::now() + safe_reports::WAIT;
+                        }
+                        safe.keep_back(&mut batch);
                         let orders = batch.drain(..).map(|order| understood(version, order));
                         write(&shared, orders.flatten(), &mut outgoing).await
                     }

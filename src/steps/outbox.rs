@@ -2,9 +2,9 @@
 //!
 //! Ends may wait to travel together, because each report wakes an agent and the controller, and costs them the same for one
 //! end and for sixty. They wait as long as nobody gains by their haste: not at all when the slot has nothing more to run,
-//! [`GATHER_MS`] when it will soon want more, or when they are many by then. Few ends of a slot that has enough are wanted
-//! by those alone who look on: they leave at the next *tick*, which all slots of a machine have at the same moment, so that
-//! their agent wakes once for all of them.
+//! [`GATHER_MS`] when it will soon want more. Ends of a slot that has enough are wanted by those alone who look on: they
+//! leave at the next *tick*, which all slots of a machine have at the same moment, so that their agent wakes once for all
+//! of them, or once they are [`GATHER_MOST`].
 //!
 //! The first start of a slot is said at once, further ones after [`GATHER_MS`], and not at all when their element has ended
 //! by then. Plans are made of what has started and when, so they wait no longer, but in a slot that was given several short
@@ -20,8 +20,6 @@ use std::collections::VecDeque;
 pub const GATHER_MS: u64 = 10;
 /// Between two ticks, at which leaves what is not; milliseconds.
 pub const TICK_MS: u64 = 100;
-/// So many ends are company enough after [`GATHER_MS`].
-const COMPANY: usize = 8;
 /// A slot that will have nothing left to run by then must be given more soon.
 const SOON_US: u64 = 50_000;
 /// A slot that has so many elements left, each shorter than a tick, says starts at ticks.
@@ -114,10 +112,9 @@ impl Outbox {
             self.since = now;
         }
         self.gathered.push(end);
-        let soon = left_us <= SOON_US || self.gathered.len() >= COMPANY;
         let at = match left {
             0 => now,
-            _ if soon => self.since + GATHER_MS,
+            _ if left_us <= SOON_US => self.since + GATHER_MS,
             _ => self.tick_after(self.since),
         };
         if at <= now || self.gathered.len() >= GATHER_MOST {
