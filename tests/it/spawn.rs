@@ -116,7 +116,7 @@ fn what_fails_ends_the_others(test: &str, (wanted, mpi): (Wanted, &str)) {
     let alloc = ["alloc", "-N", "2", "--ntasks-per-node", "1", "hpc"];
     let step = ["run", "-n", "1", "-N", "1", mpi, &stage.program];
     let mut words: Vec<&str> = vec!["env"];
-    words.extend(stage.mpi.environment.as_deref());
+    words.extend(stage.mpi.environment.iter().map(String::as_str));
     words.push("hpc");
     words.extend(alloc);
     words.extend(step);
