@@ -4,7 +4,8 @@
 #     benches/lab.sh [MACHINES]            HPC names the binary; 40 machines besides the controller's without a number
 #
 # One pasted line to the first job; memory of an agent and its spare shepherd; idle cpu of the controller; the start of a
-# gang over all machines; an array of no-op tasks over all of them beside the same over one.
+# gang over all machines; an array of no-op tasks over all of them beside the same over one, and beside what so many
+# processes alone would make of it on the cores that all these machines share.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=packaging/demo-hosts.sh
@@ -22,6 +23,7 @@ hpc() { on_host 1 hpc "$@"; }
 say() { printf '%-58s %s\n' "$1" "$2"; }
 
 hosts_start $((count + 1)) "$work" || exit 1
+root=$PWD
 cd "$work"
 hpc up --detach --cpus 2 --memory 4G >/dev/null
 line=$(hpc invite --parsable --uses $((count + 1)))
@@ -94,3 +96,16 @@ one=$(array -w ws2)
 all=$(array -x ws1)
 say "array of $tasks no-op tasks over one machine" "$one ms"
 say "array of $tasks no-op tasks over $count machines" "$all ms ($(awk -v a="$one" -v b="$all" 'BEGIN { printf "%.2f", a / b }') times as fast)"
+
+# Two tasks at a time on each machine.
+if cc -O1 -o loops "$root/benches/lab_loops.c"; then
+    loops() { # loops NUMBER: milliseconds of as many tasks by so many processes that do nothing else
+        local began
+        began=$(now_ms)
+        ./loops "$1" "$tasks"
+        echo $(($(now_ms) - began))
+    }
+    few=$(loops 2)
+    many=$(loops $((2 * count)))
+    say "the same tasks by 2 bare loops, and by $((2 * count))" "$few ms, $many ms ($(awk -v a="$few" -v b="$many" 'BEGIN { printf "%.2f", a / b }') times as fast)"
+fi
