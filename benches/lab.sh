@@ -21,6 +21,8 @@ trap 'exit 130' INT TERM
 now_ms() { echo $(($(date +%s%N) / 1000000)); }
 hpc() { on_host 1 hpc "$@"; }
 say() { printf '%-58s %s\n' "$1" "$2"; }
+# What the second of two times, of the same work, makes of the speed of the first.
+as_fast() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f times as fast", a / b }'; }
 
 hosts_start $((count + 1)) "$work" || exit 1
 root=$PWD
@@ -95,7 +97,7 @@ array() { # array OPTIONS...: milliseconds of a whole no-op array
 one=$(array -w ws2)
 all=$(array -x ws1)
 say "array of $tasks no-op tasks over one machine" "$one ms"
-say "array of $tasks no-op tasks over $count machines" "$all ms ($(awk -v a="$one" -v b="$all" 'BEGIN { printf "%.2f", a / b }') times as fast)"
+say "array of $tasks no-op tasks over $count machines" "$all ms ($(as_fast "$one" "$all"))"
 
 # Two tasks at a time on each machine.
 if cc -O1 -o loops "$root/benches/lab_loops.c"; then
@@ -107,5 +109,5 @@ if cc -O1 -o loops "$root/benches/lab_loops.c"; then
     }
     few=$(loops 2)
     many=$(loops $((2 * count)))
-    say "the same tasks by 2 bare loops, and by $((2 * count))" "$few ms, $many ms ($(awk -v a="$few" -v b="$many" 'BEGIN { printf "%.2f", a / b }') times as fast)"
+    say "the same tasks by 2 bare loops, and by $((2 * count))" "$few ms, $many ms ($(as_fast "$few" "$many"))"
 fi
